@@ -1,0 +1,22 @@
+"""Errors a user can act on."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input. One line: the value, what is allowed, the next command to type.
+
+    Command lines print it without a traceback and exit with status 2
+    (:func:`esr.cli.run_command`).
+    """
+
+    def __init__(self, problem: str, allowed: str = "", next_step: str = "") -> None:
+        self.problem = problem
+        self.allowed = allowed
+        self.next_step = next_step
+        parts = [problem]
+        if allowed:
+            parts.append(f"allowed: {allowed}")
+        if next_step:
+            parts.append(f"next: {next_step}")
+        super().__init__("; ".join(" ".join(part.split()) for part in parts))

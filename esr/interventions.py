@@ -1,0 +1,255 @@
+"""Boost and clamp of SAE latents: the one pure function both engines call.
+
+With ``h`` the full residual stream at the steering layer and ``f_k`` the activation of
+latent ``k`` encoded from that *unsteered* ``h`` (paper section 2.2 and the authors' release):
+
+* ``Boost(k, b)``: ``h <- h + b * W_dec[k]``; neither ``b`` nor the row is normalised.
+* ``Clamp(k, t)``: ``h <- h + (t - f_k) * W_dec[k]``; ``t = 0`` ablates. The reconstruction
+  error ``h - dec(f)`` is kept, because only the difference is added.
+
+A boost and a clamp of one latent add up. Every position of prompt and response is steered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from esr.errors import UserError
+
+
+@dataclass(frozen=True, order=True)
+class Boost:
+    """Add ``value`` times the decoder row of ``latent`` to the residual stream."""
+
+    latent: int
+    value: float
+
+
+@dataclass(frozen=True, order=True)
+class Clamp:
+    """Replace the activation of ``latent`` by ``value``; 0 ablates the latent."""
+
+    latent: int
+    value: float = 0.0
+
+
+Intervention = Boost | Clamp
+
+
+@dataclass(frozen=True)
+class LatentBank:
+    """The SAE rows of a few latents; never the whole dictionary.
+
+    Attributes:
+        encoder: [n_latents, d_model] float32, one encoder row per latent.
+        encoder_bias: [n_latents] float32.
+        threshold: [n_latents] float32, JumpReLU threshold; 0 for a ReLU SAE.
+        decoder: [n_latents, d_model] float32, one decoder row per latent.
+        input_bias: [d_model] float32, subtracted before encoding; 0 where the SAE has none.
+    """
+
+    encoder: Tensor
+    encoder_bias: Tensor
+    threshold: Tensor
+    decoder: Tensor
+    input_bias: Tensor
+
+    @property
+    def n_latents(self) -> int:
+        return int(self.encoder.shape[0])
+
+    def to(self, device: torch.device | str) -> LatentBank:
+        """The same rows on ``device``."""
+        return LatentBank(
+            self.encoder.to(device),
+            self.encoder_bias.to(device),
+            self.threshold.to(device),
+            self.decoder.to(device),
+            self.input_bias.to(device),
+        )
+
+    def encode(self, residual: Tensor) -> Tensor:
+        """Activations of every latent of the bank.
+
+        Args:
+            residual: [n_tokens, d_model].
+
+        Returns:
+            [n_tokens, n_latents] float32.
+        """
+        centred = residual.float() - self.input_bias
+        return activate(centred @ self.encoder.T + self.encoder_bias, self.threshold)
+
+
+def activate(pre: Tensor, threshold: Tensor) -> Tensor:
+    """JumpReLU, and ReLU where the threshold is 0. ``pre`` and the result: [..., n_latents]."""
+    return torch.relu(pre) * (pre > threshold)
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """What each residual row receives, latent by latent, in ascending order of latent id.
+
+    Rows with fewer than ``n_slots`` latents are padded with boost 0 and no clamp.
+
+    Attributes:
+        index: [n_rows, n_slots] int64, position of the latent in the :class:`LatentBank`.
+        boost: [n_rows, n_slots] float32.
+        target: [n_rows, n_slots] float32, clamp target.
+        clamped: [n_rows, n_slots] bool.
+        any_clamp: whether ``clamped`` holds a True; kept on the host, so that asking costs no
+            device synchronisation.
+    """
+
+    index: Tensor
+    boost: Tensor
+    target: Tensor
+    clamped: Tensor
+    any_clamp: bool
+
+    @property
+    def n_slots(self) -> int:
+        return int(self.index.shape[1])
+
+    def to(self, device: torch.device | str) -> RowPlan:
+        """The same plan on ``device``."""
+        return RowPlan(
+            self.index.to(device),
+            self.boost.to(device),
+            self.target.to(device),
+            self.clamped.to(device),
+            self.any_clamp,
+        )
+
+    def repeat_rows(self, counts: Tensor) -> RowPlan:
+        """Row ``i`` repeated ``counts[i]`` times; ``counts``: [n_rows] int64."""
+        return RowPlan(
+            self.index.repeat_interleave(counts, 0),
+            self.boost.repeat_interleave(counts, 0),
+            self.target.repeat_interleave(counts, 0),
+            self.clamped.repeat_interleave(counts, 0),
+            self.any_clamp,
+        )
+
+
+def plan_rows(
+    per_row: Sequence[Sequence[Intervention]], positions: Mapping[int, int], n_slots: int = 0
+) -> RowPlan:
+    """Tensors for one row per entry of ``per_row``.
+
+    Args:
+        per_row: the interventions of each row.
+        positions: latent id -> its position in the bank.
+        n_slots: least number of slots; grown to the row with the most latents.
+    """
+    merged = [_merge(interventions) for interventions in per_row]
+    slots = max([n_slots, 1, *(len(row) for row in merged)])
+    shape = (len(merged), slots)
+    index = torch.zeros(shape, dtype=torch.int64)
+    boost = torch.zeros(shape)
+    target = torch.zeros(shape)
+    clamped = torch.zeros(shape, dtype=torch.bool)
+    for i, row in enumerate(merged):
+        for j, (latent, added, clamp) in enumerate(row):
+            index[i, j] = positions[latent]
+            boost[i, j] = added
+            if clamp is not None:
+                target[i, j] = clamp
+                clamped[i, j] = True
+    return RowPlan(index, boost, target, clamped, bool(clamped.any()))
+
+
+def _merge(interventions: Iterable[Intervention]) -> list[tuple[int, float, float | None]]:
+    """One entry per latent, ascending: (latent, sum of boosts, clamp target or None)."""
+    boosts: dict[int, float] = {}
+    targets: dict[int, float] = {}
+    for item in interventions:
+        if isinstance(item, Boost):
+            boosts[item.latent] = boosts.get(item.latent, 0.0) + item.value
+        else:
+            targets[item.latent] = item.value
+    return [(k, boosts.get(k, 0.0), targets.get(k)) for k in sorted(boosts.keys() | targets.keys())]
+
+
+def apply(residual: Tensor, plan: RowPlan, bank: LatentBank) -> Tensor:
+    """Steer a residual stream, row by row.
+
+    The delta is summed slot by slot in float32, so that a row's result does not depend on
+    which other rows share the batch. Cost O(n_rows * n_slots * d_model).
+
+    Args:
+        residual: [n_rows, d_model], unsteered; not modified.
+        plan: one entry per row.
+        bank: the rows ``plan.index`` points into, on the device of ``residual``.
+
+    Returns:
+        [n_rows, d_model], same dtype as ``residual``.
+    """
+    stream = residual.float()
+    delta = torch.zeros_like(stream)
+    centred = stream - bank.input_bias if plan.any_clamp else stream
+    for slot in range(plan.n_slots):
+        index = plan.index[:, slot]
+        coefficient = plan.boost[:, slot]
+        if plan.any_clamp:
+            pre = (centred * bank.encoder[index]).sum(-1) + bank.encoder_bias[index]
+            moved = plan.target[:, slot] - activate(pre, bank.threshold[index])
+            coefficient = coefficient + torch.where(plan.clamped[:, slot], moved, 0.0)
+        delta = delta + coefficient[:, None] * bank.decoder[index]
+    return (stream + delta).to(residual.dtype)
+
+
+def latents_of(interventions: Iterable[Intervention]) -> tuple[int, ...]:
+    """Ids of all latents in play, ascending, each once."""
+    return tuple(sorted({item.latent for item in interventions}))
+
+
+def check(interventions: Sequence[Intervention], d_sae: int) -> None:
+    """Refuse what would break a worker in the middle of a batch.
+
+    Raises:
+        UserError: latent out of range, value not finite, or two clamps of one latent.
+    """
+    clamps: set[int] = set()
+    for item in interventions:
+        if not 0 <= item.latent < d_sae:
+            raise UserError(
+                f"latent {item.latent} is not in the dictionary",
+                f"0 to {d_sae - 1}",
+                "choose a latent in that range",
+            )
+        if not math.isfinite(item.value):
+            raise UserError(
+                f"{type(item).__name__} of latent {item.latent} has value {item.value}",
+                "a finite number",
+                "correct the value",
+            )
+        if isinstance(item, Clamp):
+            if item.latent in clamps:
+                raise UserError(
+                    f"latent {item.latent} is clamped twice",
+                    "one clamp per latent",
+                    "drop one of the two",
+                )
+            clamps.add(item.latent)
+
+
+def to_json(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
+    """Plain data for journals and for the worker, e.g. ``[{"boost": 7, "value": 1.5}]``."""
+    return [{type(item).__name__.lower(): item.latent, "value": item.value} for item in interventions]
+
+
+def from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Intervention, ...]:
+    """Inverse of :func:`to_json`."""
+    return tuple(
+        Boost(int(item["boost"]), float(item["value"]))
+        if "boost" in item
+        else Clamp(int(item["clamp"]), float(item["value"]))
+        for item in data
+    )

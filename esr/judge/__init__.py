@@ -1,0 +1,1 @@
+"""Judges: what splits a response into attempts and scores them."""

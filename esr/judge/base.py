@@ -1,0 +1,131 @@
+"""The judge contract. A failure is a status with the raw text, never a score of 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Status(StrEnum):
+    """What became of a judge call.
+
+    Only ``GRADED`` and ``NO_ATTEMPTS`` are answers; the others are failures, which are never
+    cached and are tried again when the command is repeated.
+    """
+
+    GRADED = "graded"
+    NO_ATTEMPTS = "no_attempts"
+    UNPARSEABLE = "unparseable"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+FAILURES = frozenset({Status.UNPARSEABLE, Status.REFUSED, Status.FAILED})
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A stretch of the response between explicit restarts, scored 0 to 100."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One judge call.
+
+    Attributes:
+        attempts: in the order of the response; non-empty exactly when ``status`` is GRADED.
+        raw: what the judge answered, or the error.
+        input_tokens: as the provider reports, cached tokens included.
+        output_tokens: as the provider reports.
+        cost: US dollars.
+    """
+
+    status: Status
+    attempts: tuple[Attempt, ...] = ()
+    raw: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+
+    @property
+    def answered(self) -> bool:
+        """Whether the judge gave an answer that need not be asked for again."""
+        return self.status not in FAILURES
+
+    @property
+    def first_score(self) -> float | None:
+        """Score of attempt 1; None where nothing was scored."""
+        return self.attempts[0].score if self.attempts else None
+
+    @property
+    def last_score(self) -> float | None:
+        """Score of the last attempt; None where nothing was scored."""
+        return self.attempts[-1].score if self.attempts else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the journal."""
+        return {
+            "status": str(self.status),
+            "attempts": [{"attempt_text": a.text, "score": a.score} for a in self.attempts],
+            "raw": self.raw,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cost": self.cost,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Verdict:
+        """Inverse of :meth:`to_json`."""
+        return cls(
+            Status(data["status"]),
+            tuple(Attempt(a["attempt_text"], a["score"]) for a in data["attempts"]),
+            data["raw"],
+            data["input_tokens"],
+            data["output_tokens"],
+            data["cost"],
+        )
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """What a judge sees: the prompt as the model got it, its response, the boosted latent's label."""
+
+    prompt: str
+    response: str
+    latent_label: str
+
+
+@dataclass(frozen=True)
+class JudgeInfo:
+    """Identity of a judge: everything that can change a verdict, and what a call costs.
+
+    Attributes:
+        id: dated model id, e.g. ``claude-haiku-4-5-20251001``; ``lexical`` for the offline one.
+        rubric_hash: SHA-256 of the instructions the judge works by.
+        settings: further settings that can change an answer (temperature, max tokens).
+    """
+
+    id: str
+    rubric_hash: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Judge(Protocol):
+    """Splits responses into attempts and scores them (paper sections 2.1 and A.2)."""
+
+    @property
+    def info(self) -> JudgeInfo:
+        """Who judges, by which rules."""
+        ...
+
+    async def grade(self, request: JudgeRequest) -> Verdict:
+        """Judge one response. Never raises for a provider's fault: that is a status."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...
