@@ -242,7 +242,9 @@ def check(interventions: Sequence[Intervention], d_sae: int) -> None:
 
 def to_json(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
     """Plain data for journals and for the worker, e.g. ``[{"boost": 7, "value": 1.5}]``."""
-    return [{type(item).__name__.lower(): item.latent, "value": item.value} for item in interventions]
+    return [
+        {type(item).__name__.lower(): item.latent, "value": item.value} for item in interventions
+    ]
 
 
 def from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Intervention, ...]:

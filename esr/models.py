@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from esr.errors import UserError
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-DATA = REPOSITORY / "data"
-ORGANISM = DATA / "organism"
+from esr.paths import DATA, ORGANISM
 
 ChatVariant = Literal["template", "llama-double-header"]
 

@@ -92,7 +92,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class JudgeRequest:
-    """What a judge sees: the prompt as the model got it, its response, the boosted latent's label."""
+    """What a judge sees: the prompt as the model got it, the response, the latent's label."""
 
     prompt: str
     response: str

@@ -1,0 +1,98 @@
+"""SAE rows equal what SAELens computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from esr import sae as sae_module
+from esr.errors import UserError
+from esr.interventions import Boost, Clamp, apply, plan_rows
+from esr.models import SaeSource
+
+D_MODEL, D_SAE = 16, 40
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESR_CACHE", str(tmp_path / "cache"))
+
+
+def make_sae(folder: Path, architecture: str, apply_b_dec: bool = True):  # type: ignore[no-untyped-def]
+    """A random SAE saved by SAELens."""
+    from sae_lens import SAE
+
+    extra = {"k": 4} if architecture == "topk" else {}
+    sae = SAE.from_dict(
+        {
+            "architecture": architecture,
+            "d_in": D_MODEL,
+            "d_sae": D_SAE,
+            "apply_b_dec_to_input": apply_b_dec,
+            **extra,
+        }
+    )
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in sae.named_parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            if name == "threshold":
+                parameter.abs_()
+    sae.save_model(folder)
+    return sae
+
+
+@pytest.mark.parametrize("architecture", ["standard", "jumprelu"])
+@pytest.mark.parametrize("apply_b_dec", [True, False])
+def test_rows_encode_like_sae_lens(tmp_path: Path, architecture: str, apply_b_dec: bool) -> None:
+    original = make_sae(tmp_path / "sae", architecture, apply_b_dec)
+    dictionary = sae_module.load(SaeSource(folder=tmp_path / "sae"))
+    assert (dictionary.d_model, dictionary.d_sae) == (D_MODEL, D_SAE)
+    residual = torch.randn(9, D_MODEL, generator=torch.Generator().manual_seed(2))
+    expected = original.encode(residual).detach()
+    assert (expected > 0).any()
+    chosen = [7, 0, 39, 12]
+    torch.testing.assert_close(dictionary.bank(chosen).encode(residual), expected[:, chosen])
+    streamed = torch.cat([bank.encode(residual) for _, bank in dictionary.blocks(16)], dim=1)
+    torch.testing.assert_close(streamed, expected)
+
+
+def test_clamp_replaces_the_activation_and_keeps_the_error(tmp_path: Path) -> None:
+    original = make_sae(tmp_path / "sae", "jumprelu")
+    dictionary = sae_module.load(SaeSource(folder=tmp_path / "sae"))
+    residual = torch.randn(5, D_MODEL, generator=torch.Generator().manual_seed(3))
+    activations = original.encode(residual).detach()
+    error = residual - original.decode(activations).detach()
+    wanted = activations.clone()
+    wanted[:, 3] = 0.5
+    wanted[:, 8] = 0.0
+    wanted[:, 8] += 2.0
+    plan = plan_rows([(Clamp(3, 0.5), Clamp(8), Boost(8, 2.0))] * 5, {3: 0, 8: 1})
+    steered = apply(residual, plan, dictionary.bank([3, 8]))
+    torch.testing.assert_close(steered, original.decode(wanted).detach() + error)
+
+
+def test_second_load_does_not_touch_sae_lens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_sae(tmp_path / "sae", "standard")
+    first = sae_module.load(SaeSource(folder=tmp_path / "sae"))
+    monkeypatch.setattr(sae_module, "_from_sae_lens", pytest.fail)
+    assert sae_module.load(SaeSource(folder=tmp_path / "sae")) == first
+
+
+def test_topk_is_refused_with_the_reason(tmp_path: Path) -> None:
+    make_sae(tmp_path / "sae", "topk")
+    with pytest.raises(UserError, match=r"topk.*allowed: standard, jumprelu"):
+        sae_module.load(SaeSource(folder=tmp_path / "sae"))
+
+
+def test_missing_folder_and_broken_rows_are_user_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no SAE in .*nowhere"):
+        sae_module.load(SaeSource(folder=tmp_path / "nowhere"))
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not safetensors at all")
+    with pytest.raises(UserError, match="not an SAE row file"):
+        sae_module.Dictionary.open(broken)
