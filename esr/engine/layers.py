@@ -1,0 +1,58 @@
+"""Where the residual stream is: decoder layers of a loaded model, in either engine."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor
+from torch.nn import Module, ModuleList
+
+from esr.errors import UserError
+
+
+def decoder_layers(model: Module, n_layers: int) -> ModuleList:
+    """The stack of decoder layers: the one module list with ``n_layers`` entries.
+
+    Layer ``i``'s output is Hugging Face's ``hidden_states[i + 1]``.
+
+    Raises:
+        UserError: none or several such lists, so the model is no plain decoder stack.
+    """
+    stacks = [
+        module
+        for _, module in model.named_modules()
+        if isinstance(module, ModuleList) and len(module) == n_layers
+    ]
+    if len(stacks) != 1:
+        raise UserError(
+            f"{type(model).__name__} has {len(stacks)} stacks of {n_layers} layers",
+            "a model with one stack of decoder layers, such as Llama or Gemma",
+            "choose another model",
+        )
+    return stacks[0]
+
+
+def check_layer(name: str, layer: int, n_layers: int) -> None:
+    """Refuse a layer the model does not have.
+
+    Raises:
+        UserError: out of range.
+    """
+    if not 0 <= layer < n_layers:
+        raise UserError(
+            f"{name} {layer} does not exist", f"0 to {n_layers - 1}", f"choose another {name}"
+        )
+
+
+def residual_of(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The residual stream in a Hugging Face layer's output: [batch, n_tokens, d_model]."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def with_residual(
+    output: Tensor | tuple[Tensor, ...], residual: Tensor
+) -> Tensor | tuple[Tensor, ...]:
+    """A Hugging Face layer's output with another residual stream."""
+    if isinstance(output, Tensor):
+        return residual
+    return cast("tuple[Tensor, ...]", (residual, *output[1:]))

@@ -1,0 +1,202 @@
+"""The reference engine: Hugging Face, one request at a time, one hook. Slow and obvious."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from esr.engine.base import (
+    Generation,
+    GenerationRequest,
+    Reading,
+    ReadRequest,
+    Scope,
+)
+from esr.engine.facts import ModelFacts, cannot_load, check_generation, check_read, facts
+from esr.engine.layers import check_layer, decoder_layers, residual_of, with_residual
+from esr.engine.pooling import Pool, add_rows
+from esr.engine.sampling import draw
+from esr.errors import UserError
+from esr.interventions import Intervention, apply, latents_of, plan_rows
+from esr.models import ModelSpec
+from esr.sae import Dictionary
+
+
+class TransformersEngine:
+    """Hugging Face's forward pass with a hook at the steering layer.
+
+    Sampled tokens differ from vLLM's for the same seed, because the random draws do; greedy
+    tokens agree.
+
+    Raises:
+        UserError: the model does not load, does not fit the dictionary, or lacks a layer.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        dictionary: Dictionary,
+        *,
+        steering_layer: int | None = None,
+        feature_layer: int | None = None,
+    ) -> None:
+        self.spec = spec
+        self.dictionary = dictionary
+        self.steering_layer = spec.steering_layer if steering_layer is None else steering_layer
+        self.feature_layer = spec.feature_layer if feature_layer is None else feature_layer
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.facts = facts(spec, dictionary.d_sae)
+        check_layer("steering layer", self.steering_layer, self.facts.n_layers)
+        check_layer("feature layer", self.feature_layer, self.facts.n_layers)
+        check_width(self.facts, dictionary)
+        self.model = _load(spec, self.device)
+        self.layers = decoder_layers(self.model, self.facts.n_layers)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """See :meth:`esr.engine.base.Engine.generate`."""
+        check_generation(request, self.facts)
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._generate, request)
+
+    async def read(self, request: ReadRequest) -> Reading:
+        """See :meth:`esr.engine.base.Engine.read`."""
+        check_read(request, self.facts)
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._read, request)
+
+    def describe(self) -> dict[str, object]:
+        """Facts for ``run.json``."""
+        import transformers
+
+        return {
+            "engine": "transformers",
+            "version": transformers.__version__,
+            "torch": torch.__version__,
+            "dtype": self.spec.dtype,
+            "device": str(self.device),
+            "pairing": "request-id",
+            "steering_layer": self.steering_layer,
+            "feature_layer": self.feature_layer,
+            "context": self.facts.context,
+            "dictionary": self.dictionary.digest,
+        }
+
+    async def close(self) -> None:
+        """Free the model."""
+        async with self._one_at_a_time:
+            del self.model, self.layers
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def _generate(self, request: GenerationRequest) -> Generation:
+        sampling = request.sampling
+        generator = torch.Generator("cpu").manual_seed(sampling.seed)
+        tokens = list(request.prompt_token_ids)
+        new = torch.tensor([tokens], device=self.device)
+        cache: Any = None
+        finish = "length"
+        with self._steered(request.interventions, request.scope, len(tokens)):
+            for _ in range(sampling.max_tokens):
+                output = self.model(
+                    input_ids=new, past_key_values=cache, use_cache=True, logits_to_keep=1
+                )
+                cache = output.past_key_values
+                logits = output.logits[0, -1].float().cpu()
+                tokens.append(draw(logits, torch.tensor(tokens), sampling, generator))
+                if tokens[-1] in self.facts.stop_token_ids:
+                    finish = "stop"
+                    break
+                new = torch.tensor([tokens[-1:]], device=self.device)
+        response = tuple(tokens[len(request.prompt_token_ids) :])
+        return Generation(request.request_id, response, self.facts.text(response), finish)
+
+    @torch.inference_mode()
+    def _read(self, request: ReadRequest) -> Reading:
+        streams: list[Tensor] = []
+
+        def capture(_module: Module, _args: object, output: Any) -> None:
+            streams.append(residual_of(output)[0])
+
+        ids = torch.tensor([request.token_ids], device=self.device)
+        with self._steered(request.interventions, "all", 0):
+            # Registered after the steering hook, so it sees the steered stream of its layer.
+            handle = self.layers[self.feature_layer].register_forward_hook(capture)
+            try:
+                self.model(input_ids=ids, use_cache=False, logits_to_keep=1)
+            finally:
+                handle.remove()
+        residual = streams[0][request.first_token :]
+        if request.latents is not None:
+            bank = self.dictionary.bank(request.latents).to(self.device)
+            return Reading(request.request_id, values=bank.encode(residual).cpu())
+        pool = Pool(self.dictionary.d_sae, self.device)
+        add_rows(self.dictionary, [(pool, residual)])
+        return Reading(request.request_id, pooled=pool.result())
+
+    @contextmanager
+    def _steered(
+        self, interventions: tuple[Intervention, ...], scope: Scope, n_prompt: int
+    ) -> Iterator[None]:
+        """Steer every forward pass inside; with scope "generated", not the first ``n_prompt``."""
+        if not interventions:
+            yield
+            return
+        latents = latents_of(interventions)
+        bank = self.dictionary.bank(latents).to(self.device)
+        row = plan_rows([interventions], {latent: i for i, latent in enumerate(latents)})
+        plan = row.to(self.device)
+        unsteered = n_prompt if scope == "generated" else 0
+
+        def steer(_module: Module, _args: object, output: Any) -> Any:
+            nonlocal unsteered
+            residual = residual_of(output)
+            n_tokens = residual.shape[1]
+            skip, unsteered = min(unsteered, n_tokens), max(0, unsteered - n_tokens)
+            rows = plan.repeat_rows(torch.tensor([n_tokens - skip], device=self.device))
+            steered = residual.clone()
+            steered[0, skip:] = apply(residual[0, skip:], rows, bank)
+            return with_residual(output, steered)
+
+        handle = self.layers[self.steering_layer].register_forward_hook(steer)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def check_width(model: ModelFacts, dictionary: Dictionary) -> None:
+    """Refuse a dictionary that was trained on another width.
+
+    Raises:
+        UserError: the widths differ.
+    """
+    if int(model.config.hidden_size) != dictionary.d_model:
+        raise UserError(
+            f"the SAE has width {dictionary.d_model}, the model {model.config.hidden_size}",
+            "an SAE trained on this model",
+            "correct the SAE of the model's entry",
+        )
+
+
+def _load(spec: ModelSpec, device: torch.device) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        # "eager" because other attention kernels leave out Gemma's soft-capping.
+        model = AutoModelForCausalLM.from_pretrained(
+            spec.hf_id,
+            revision=spec.revision,
+            dtype=getattr(torch, spec.dtype),
+            attn_implementation="eager",
+        )
+        return model.to(device).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise cannot_load(spec, error) from error

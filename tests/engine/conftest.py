@@ -1,0 +1,39 @@
+"""Models and engines shared over the engine tests, because starting one takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from engine_models import build_dictionary, build_model
+
+from esr.engine.transformers import TransformersEngine
+from esr.models import ModelSpec
+from esr.sae import Dictionary
+
+FAMILIES = ("llama", "gemma2")
+
+
+@pytest.fixture(scope="session")
+def dictionary(tmp_path_factory: pytest.TempPathFactory) -> Dictionary:
+    return build_dictionary(tmp_path_factory.mktemp("sae") / "rows.safetensors")
+
+
+@pytest.fixture(scope="session")
+def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelSpec]:
+    torch.set_num_threads(1)
+    folder: Path = tmp_path_factory.mktemp("models")
+    return {family: build_model(folder / family, family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def references(
+    specs: dict[str, ModelSpec], dictionary: Dictionary
+) -> dict[str, TransformersEngine]:
+    return {family: TransformersEngine(spec, dictionary) for family, spec in specs.items()}
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

@@ -1,0 +1,152 @@
+"""Small random models, dictionaries and mixed requests for the engine tests."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from esr.engine.base import GenerationRequest, Sampling
+from esr.interventions import Boost, Clamp, Intervention
+from esr.models import Calibration, ModelSpec, SaeSource
+from esr.sae import Dictionary, write_rows
+
+VOCABULARY = 320
+CONTEXT = 160
+D_MODEL = 64
+D_SAE = 300
+LAYERS = 4
+COMMON = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": D_MODEL,
+    "intermediate_size": 128,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}
+
+
+def build_model(folder: Path, family: str) -> ModelSpec:
+    """Write a random float32 model with its tokenizer; the same bytes every time."""
+    torch.manual_seed(7)
+    if family == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**COMMON))
+    else:
+        # The window is shorter than the texts, so that sliding-window layers differ.
+        config = Gemma2Config(**COMMON, sliding_window=48, query_pre_attn_scalar=32)
+        model = Gemma2ForCausalLM(config)
+    for name, weight in model.named_parameters():
+        # Wide weights make sharp distributions: greedy tokens vary and ties are rare.
+        if weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=1.0 if "embed" in name else weight.shape[1] ** -0.5)
+        else:
+            torch.nn.init.normal_(weight, mean=1.0 if family == "llama" else 0.0, std=0.1)
+    model.generation_config.eos_token_id = 2
+    model.save_pretrained(folder)
+    _tokenizer().save_pretrained(folder)
+    return ModelSpec(
+        key=family,
+        title=family,
+        hf_id=str(folder),
+        sae=SaeSource(),
+        steering_layer=1,
+        feature_layer=2,
+        d_model=D_MODEL,
+        d_sae=D_SAE,
+        calibration=Calibration(1, 1, 1.0, 1.0, 0.0, 1.0),
+        context=CONTEXT,
+        dtype="float32",
+    )
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    words = special + [f"w{i}" for i in range(len(special), VOCABULARY)]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    )
+
+
+def build_dictionary(path: Path) -> Dictionary:
+    """A random JumpReLU dictionary of which about a third of the latents is active per token."""
+    make = torch.Generator().manual_seed(11)
+    decoder = torch.randn(D_SAE, D_MODEL, generator=make)
+    decoder /= decoder.norm(dim=1, keepdim=True)
+    return write_rows(
+        path,
+        encoder=decoder + 0.1 * torch.randn(D_SAE, D_MODEL, generator=make),
+        encoder_bias=0.1 * torch.randn(D_SAE, generator=make),
+        threshold=torch.rand(D_SAE, generator=make) * (torch.arange(D_SAE) % 2),
+        decoder=decoder,
+        input_bias=0.1 * torch.randn(D_MODEL, generator=make),
+    )
+
+
+def mixed_requests(
+    n: int, seed: int = 0, max_tokens: int = 24, scale: float = 8.0, scope: str = "all"
+) -> list[GenerationRequest]:
+    """Greedy requests with none, one or several interventions and all kinds of lengths."""
+    rng = random.Random(seed)
+    requests = []
+    for i in range(n):
+        kinds: list[tuple[Intervention, ...]] = [
+            (),
+            (Boost(rng.randrange(D_SAE), scale * rng.uniform(0.5, 1.5)),),
+            (Clamp(rng.randrange(D_SAE)), Clamp(rng.randrange(D_SAE), scale)),
+            (
+                Boost(5, scale),
+                Clamp(5, 1.0),
+                Boost(rng.randrange(D_SAE), -scale),
+                Clamp(rng.randrange(100, D_SAE), 3.0),
+            ),
+        ]
+        prompt = tuple(rng.randrange(4, VOCABULARY) for _ in range(rng.randint(3, 70)))
+        requests.append(
+            GenerationRequest(
+                request_id=f"r{i}",
+                prompt_token_ids=prompt,
+                interventions=_without_doubles(kinds[i % len(kinds)]),
+                sampling=Sampling(
+                    temperature=0.0,
+                    max_tokens=rng.randint(4, max_tokens),
+                    repetition_penalty=rng.choice([1.0, 1.1]),
+                ),
+                scope="generated" if scope == "generated" else "all",
+            )
+        )
+    return requests
+
+
+def _without_doubles(interventions: tuple[Intervention, ...]) -> tuple[Intervention, ...]:
+    clamps: set[int] = set()
+    kept: list[Intervention] = []
+    for item in interventions:
+        if isinstance(item, Clamp):
+            if item.latent in clamps:
+                continue
+            clamps.add(item.latent)
+        kept.append(item)
+    return tuple(kept)
