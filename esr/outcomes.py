@@ -73,19 +73,23 @@ def degraded(text: str, repeats: int = 5) -> bool:
     return False
 
 
-def outcomes_from_results(data: Mapping[str, Any]) -> list[Outcome]:
+def outcomes_from_results(data: Mapping[str, Any], arm: str | None = None) -> list[Outcome]:
     """Outcomes from a results file in the authors' schema, ours or theirs.
 
     A trial with an ``error`` or without a score is failed; one with a score but no attempts is
-    ``no_attempts``. Our own files name the status of a trial, which tells the kinds of failure
-    apart, and its ``trial_id``; in the authors' files the latent, the seed and the prompt stand
+    ``no_attempts``. Our own files name the status of a verdict, which tells the kinds of failure
+    apart, and the ``trial_id``; in the authors' files the latent, the seed and the prompt stand
     for the latter.
+
+    Args:
+        data: the parsed file.
+        arm: the one arm wanted of a file of ours that holds several; all trials where left out.
 
     Raises:
         UserError: the data do not follow the schema.
     """
     try:
-        return [_outcome(trial) for trial in _trials(data)]
+        return [_outcome(t) for t in _trials(data) if arm is None or t["arm"] == arm]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"not a results file: {type(error).__name__} {error}",
@@ -105,7 +109,7 @@ def _outcome(trial: Mapping[str, Any]) -> Outcome:
     latent = int(trial["feature_index_in_sae"])
     name = trial.get("trial_id") or f"{latent}/{trial.get('seed')}/{trial.get('prompt')}"
     scores = _scores(trial)
-    named = trial.get("status")
+    named = (trial.get("score") or {}).get("status")
     status = Status.GRADED if scores else Status.NO_ATTEMPTS
     if trial.get("error") or scores is None:
         status = Status(named) if named in FAILURES else Status.FAILED

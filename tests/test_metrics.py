@@ -470,8 +470,8 @@ class TestOutcomesFromResults:
             {},
             {**scored(20, 80), "error": "timeout"},
             scored(20, None),
-            {"status": "refused", "error": "refused"},
-            {"status": "graded", "trial_id": "abc", **scored(55)},
+            {"score": {"attempts": [], "status": "refused"}, "error": "judge: refused"},
+            {"trial_id": "abc", **scored(55)},
         )
         found = outcomes_from_results(json.loads(json.dumps(data)))
         assert [o.status for o in found] == [
@@ -484,6 +484,11 @@ class TestOutcomesFromResults:
         assert found[6].trial_id == "abc"
         counts = metrics.tally(found)
         assert (counts.trials, counts.graded, counts.no_attempts, counts.failed) == (7, 2, 1, 4)
+
+    def test_one_arm_of_several(self) -> None:
+        data = results({"arm": "a", **scored(10)}, {"arm": "b", **scored(90)})
+        assert [o.first for o in outcomes_from_results(data, arm="b")] == [90]
+        assert len(outcomes_from_results(data)) == 2
 
     @pytest.mark.parametrize(
         "data",
