@@ -20,3 +20,7 @@ class UserError(Exception):
         if next_step:
             parts.append(f"next: {next_step}")
         super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+
+class SpendLimitError(Exception):
+    """The judge has cost as much as ``--max-spend`` allows: the run stops and can be resumed."""

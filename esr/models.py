@@ -90,6 +90,8 @@ class ModelSpec:
         in_flight: latents calibrated at once, and the least number of requests in flight.
         dtype: of the weights in the engine.
         quantization: vLLM's on-the-fly scheme; empty for none.
+        n_latents: latents boosted by default; about 1,000 in the paper (A.1.2).
+        parameters: billions of weights, for the memory estimate.
         organism: whether this is a trained demonstration model; its figures say so.
     """
 
@@ -115,6 +117,8 @@ class ModelSpec:
     in_flight: int = 20
     dtype: str = "bfloat16"
     quantization: str = ""
+    n_latents: int = 1000
+    parameters: float = 0.0
     organism: bool = False
 
     def profile(self, name: str) -> GenerationProfile:
@@ -144,8 +148,10 @@ def _llama(steering_release: int | None, penalty: float) -> dict[str, Generation
     }
 
 
-def _gemma(size: str, layers: tuple[int, int, int], width: str, prior: Calibration) -> ModelSpec:
-    layer, d_model, d_sae = layers
+def _gemma(
+    size: str, shape: tuple[int, int, int], width: str, parameters: float, prior: Calibration
+) -> ModelSpec:
+    layer, d_model, d_sae = shape
     return ModelSpec(
         key=f"gemma-{size}",
         title=f"Gemma-2-{size.upper()}",
@@ -159,6 +165,7 @@ def _gemma(size: str, layers: tuple[int, int, int], width: str, prior: Calibrati
         d_sae=d_sae,
         calibration=prior,
         neuronpedia=f"gemma-2-{size}/{layer}-gemmascope-res-{width}",
+        parameters=parameters,
     )
 
 
@@ -199,6 +206,7 @@ _ALL = (
         neuronpedia="llama3.3-70b-it/50-resid-post-gf",
         in_flight=10,
         quantization="fp8",
+        parameters=70.6,
     ),
     ModelSpec(
         key="8b",
@@ -213,10 +221,13 @@ _ALL = (
         profiles=_llama(12, 1.15),
         neuronpedia="llama3.1-8b-it/19-resid-post-gf",
         in_flight=50,
+        parameters=8.0,
     ),
-    _gemma("2b", (16, 2304, 16384), "16k", Calibration(10, 1, 150.0, 75.0, 0.0, 300.0)),
-    _gemma("9b", (26, 3584, 16384), "16k", Calibration(10, 1, 280.0, 280.0, 0.0, 560.0)),
-    _gemma("27b", (22, 4608, 131072), "131k", Calibration(10, 1, 1500.0, 1500.0, 0.0, 5000.0)),
+    _gemma("2b", (16, 2304, 16384), "16k", 2.6, Calibration(10, 1, 150.0, 75.0, 0.0, 300.0)),
+    _gemma("9b", (26, 3584, 16384), "16k", 9.2, Calibration(10, 1, 280.0, 280.0, 0.0, 560.0)),
+    _gemma(
+        "27b", (22, 4608, 131072), "131k", 27.2, Calibration(10, 1, 1500.0, 1500.0, 0.0, 5000.0)
+    ),
     _organism("tiny", "tiny organism"),
     _organism("tiny-base", "tiny organism, base"),
 )

@@ -1,0 +1,67 @@
+"""From a user turn to token ids: one user message, no system prompt (paper section 2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from esr.errors import UserError
+
+if TYPE_CHECKING:
+    from esr.models import ChatVariant, ModelSpec
+
+LLAMA_SECOND_HEADER = (128000, 128006, 78191, 128007)
+"""A second BOS and assistant header without its newlines, as the authors' release appends."""
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """A model's tokenizer and the way its prompts are rendered."""
+
+    tokenizer: Any
+    variant: ChatVariant = "template"
+
+    def prompt_ids(self, prompt: str) -> tuple[int, ...]:
+        """Token ids of the user turn with the generation prompt."""
+        ids = self._template([{"role": "user", "content": prompt}], generation_prompt=True)
+        return ids + (LLAMA_SECOND_HEADER if self.variant == "llama-double-header" else ())
+
+    def user_turn_ids(self, prompt: str) -> tuple[int, ...]:
+        """Token ids of the user turn alone: what the release's relevance filter reads."""
+        return self._template([{"role": "user", "content": prompt}], generation_prompt=False)
+
+    def conversation_ids(self, prompt: str, response: str) -> tuple[int, ...]:
+        """Token ids of the whole chat, the response included."""
+        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        return self._template(turns, generation_prompt=False)
+
+    def _template(self, turns: list[dict[str, str]], generation_prompt: bool) -> tuple[int, ...]:
+        text = self.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=generation_prompt
+        )
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def load(spec: ModelSpec, variant: ChatVariant = "template") -> ChatFormat:
+    """The chat format of a registered model.
+
+    Raises:
+        UserError: the tokenizer cannot be loaded, or has no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(spec.hf_id, revision=spec.revision)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"tokenizer of {spec.hf_id} cannot be loaded: {str(error).splitlines()[0][:200]}",
+            "a Hugging Face id you have access to, or a local folder",
+            "huggingface-cli login, and accept the model's licence",
+        ) from error
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"{spec.hf_id} has no chat template",
+            "an instruction-tuned model",
+            "name the instruct version of the model",
+        )
+    return ChatFormat(tokenizer, variant)

@@ -1,0 +1,196 @@
+"""An experiment is a list of trial specs and what it computes from their records.
+
+This module resolves a config, shows the plan, opens the run folder, runs the specs and writes
+``results.json``. An experiment package adds its specs and its results, nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Generic
+
+from esr import chat, judge, models, prompts
+from esr.cli import ConfigT, parse, run_command
+from esr.engine.base import Engine
+from esr.errors import SpendLimitError
+from esr.lab import Lab
+from esr.models import ModelSpec
+from esr.plan import Stage, show_plan
+from esr.runs import RunFolder
+from esr.trials import TrialRecord, TrialSpec, finished, run_trials
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[ConfigT]):
+    """One experiment.
+
+    Attributes:
+        name: of its package, and of its folder among the results.
+        config: its options.
+        stages: what it will ask of the engine and the judge, for ``--dry-run``.
+        specs: the trials; may calibrate or read first.
+        results: what goes into ``results.json``; also called on the records there are when a
+            run is interrupted.
+        report: lines for the terminal, from the results.
+    """
+
+    name: str
+    config: type[ConfigT]
+    stages: Callable[[ConfigT, ModelSpec], list[Stage]]
+    specs: Callable[[ConfigT, Lab], Awaitable[list[TrialSpec]]]
+    results: Callable[[ConfigT, Lab, list[TrialRecord]], dict[str, Any]]
+    report: Callable[[Mapping[str, Any]], str]
+
+
+def main(experiment: Experiment[ConfigT], argv: Sequence[str] | None = None) -> int:
+    """The command line of an experiment; returns the exit status."""
+
+    def command() -> None:
+        config = parse(experiment.config, f"python -m {experiment.name}", argv)
+        spec = resolve(config)
+        if config.dry_run:
+            show_plan(experiment.name, config, spec, experiment.stages(config, spec))
+        else:
+            asyncio.run(run(experiment, config, spec))
+
+    return run_command(command)
+
+
+def resolve(config: ConfigT) -> ModelSpec:
+    """The model of a config, with its profile's steering layer.
+
+    Raises:
+        UserError: unknown model or profile.
+    """
+    spec = models.get(config.model)
+    layer = spec.profile(config.profile).steering_layer
+    return spec if layer is None else replace(spec, steering_layer=layer)
+
+
+async def run(experiment: Experiment[ConfigT], config: ConfigT, spec: ModelSpec) -> None:
+    """Run an experiment in its folder, or show the results of a run that is complete."""
+    async with open_lab(experiment.name, config, spec) as lab:
+        results = await conduct(experiment, config, lab)
+        print(experiment.report(results))
+        print(f"run folder: {lab.run.path}")
+
+
+async def conduct(experiment: Experiment[ConfigT], config: ConfigT, lab: Lab) -> dict[str, Any]:
+    """Run the specs and write ``results.json``, a partial one where the run is interrupted."""
+    specs: list[TrialSpec] = []
+    try:
+        specs = await experiment.specs(config, lab)
+        records = await run_trials(specs, lab)
+    except (asyncio.CancelledError, KeyboardInterrupt, SpendLimitError):
+        partial = experiment.results(config, lab, finished(specs, lab))
+        lab.run.write_results(partial, partial=True)
+        raise
+    results = experiment.results(config, lab, records)
+    lab.run.write_results(results)
+    return results
+
+
+@asynccontextmanager
+async def open_lab(
+    name: str, config: ConfigT, spec: ModelSpec, parent: Mapping[str, Any] | None = None
+) -> AsyncIterator[Lab]:
+    """The lab of one run: judge checked, folder locked, engine not yet started.
+
+    Args:
+        name: of the experiment.
+        config: its options.
+        spec: the model.
+        parent: identity of the run whose trials are replayed, where there is one.
+
+    Raises:
+        UserError: a missing key, an unknown judge or prompt set, an unwritable folder, or a
+            run that another process has open.
+    """
+    prompt_set = prompts.load(config.prompts, spec.prompt_set)
+    judge_name = config.judge or spec.judge
+    grader = judge.create(judge_name, concurrency=config.judge_concurrency, rubric=config.rubric)
+    context = {
+        "model": model_facts(spec),
+        "profile": asdict(spec.profile(config.profile)),
+        "prompts": prompt_set.digest,
+        "judge": asdict(grader.info),
+        "engine": config.engine,
+        "pairing": config.pairing,
+        "parent": dict(parent) if parent else None,
+    }
+    identity = {**config.identity(), "context": context}
+    folder = RunFolder.locate(Path(config.output), name, spec.key, identity, new=config.new)
+    with folder as opened:
+        opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
+        lab = Lab(
+            spec=spec,
+            profile=spec.profile(config.profile),
+            prompts=prompt_set,
+            judge=grader,
+            run=opened,
+            seed=config.seed,
+            start_engine=lambda: _start_engine(config, spec),
+            start_chat=lambda: chat.load(spec, spec.profile(config.profile).chat_variant),
+            rate_labels=lambda labels: _rate(judge_name, labels),
+            context=context,
+            in_flight=config.in_flight,
+            max_spend=config.max_spend,
+        )
+        try:
+            yield lab
+        finally:
+            opened.update(spend=round(lab.spent, 6))
+            await lab.close()
+
+
+async def _rate(judge_name: str, labels: Sequence[str]) -> list[float | None]:
+    from esr.judge import concreteness
+
+    return await concreteness.rate(judge_name, labels)
+
+
+async def _start_engine(config: ConfigT, spec: ModelSpec) -> Engine:
+    from esr import engine, sae
+    from esr.provenance import gpus
+
+    return engine.create(
+        config.engine,
+        spec,
+        sae.load(spec.sae),
+        max_in_flight=config.in_flight,
+        pairing=config.pairing,
+        tensor_parallel=config.tensor_parallel or max(1, len(gpus())),
+    )
+
+
+def model_facts(spec: ModelSpec) -> dict[str, Any]:
+    """Everything about a model that can change a measurement, local files by content."""
+    facts = asdict(spec)
+    for name in ("title", "labels", "in_flight"):
+        facts.pop(name)
+    facts["sae"] = spec.sae.describe()
+    folders = {"weights": Path(spec.hf_id), "dictionary": spec.sae.folder}
+    for name, folder in folders.items():
+        if folder is not None and folder.is_dir():
+            facts[name] = _content(folder)
+    if spec.label_file.is_file():
+        facts["label_digest"] = hashlib.sha256(spec.label_file.read_bytes()).hexdigest()[:16]
+    # A folder is named by its content, so that a clone elsewhere makes the same run id.
+    if Path(spec.hf_id).is_dir():
+        facts["hf_id"] = Path(spec.hf_id).name
+        facts["sae"] = spec.sae.folder.name if spec.sae.folder else facts["sae"]
+    return facts
+
+
+def _content(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            digest.update(str(file.relative_to(folder)).encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""Experiment 1: which trials, and what is computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from esr import latents, metrics, report, results
+from esr.calibration import calibrate, known_threshold
+from esr.experiment import Experiment
+from esr.lab import Lab
+from esr.models import ModelSpec
+from esr.plan import Stage
+from esr.trials import TrialRecord, TrialSpec, at_threshold
+from experiment_01_esr.config import Config
+
+ARM = "steered"
+
+
+def stages(config: Config, spec: ModelSpec) -> list[Stage]:
+    """Calibration and trials, as an upper bound."""
+    n = config.n_latents or spec.n_latents
+    rounds = spec.calibration
+    per_latent = rounds.rounds * rounds.prompts_per_round
+    return [
+        Stage("choosing latents", 0, 0, judged=False, reads=38),
+        Stage("calibration", n * per_latent, rounds.max_tokens),
+        Stage("trials", n * config.n_trials, spec.max_tokens),
+    ]
+
+
+async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
+    """Choose latents, calibrate them, and make the trials of each."""
+    n = config.n_latents or lab.spec.n_latents
+    selection = await latents.select(lab, n, config.latent_filter)
+    thresholds = await calibrate(lab, selection.labels)
+    return at_threshold(lab, ARM, selection, thresholds, config.n_trials)
+
+
+def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+    """``results.json`` of experiment 1."""
+    selection = latents.selected(lab)
+    labels = selection.labels if selection else {}
+    thresholds = {k: t for k in labels if (t := known_threshold(lab, k)) is not None}
+    outcomes = [record.outcome() for record in records]
+    return {
+        "experiment_config": results.experiment_config(config.identity(), lab),
+        "selection": latents.facts(selection),
+        "summary": metrics.summary(outcomes, lab.seed),
+        "results_by_feature": results.by_feature(records, thresholds, labels),
+    }
+
+
+def show(found: Mapping[str, Any]) -> str:
+    """The table printed at the end."""
+    facts = found["experiment_config"]
+    title = f"ESR on {facts['model_title']}, judge {facts['judge_id']}"
+    note = found["selection"].get("note")
+    table = report.summary_table(title, found["summary"], facts["organism"])
+    return f"{table}\n  note: {note}" if note else table
+
+
+EXPERIMENT = Experiment(
+    name="experiment_01_esr",
+    config=Config,
+    stages=stages,
+    specs=specs,
+    results=outcome_results,
+    report=show,
+)
