@@ -42,6 +42,7 @@ class Verdict:
         input_tokens: as the provider reports, cached tokens included.
         output_tokens: as the provider reports.
         cost: US dollars.
+        reason: why a failure failed, one of :class:`esr.judge.parsing.Reason`; else empty.
     """
 
     status: Status
@@ -50,6 +51,7 @@ class Verdict:
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0
+    reason: str = ""
 
     @property
     def answered(self) -> bool:
@@ -75,6 +77,7 @@ class Verdict:
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "cost": self.cost,
+            "reason": self.reason,
         }
 
     @classmethod
@@ -87,6 +90,7 @@ class Verdict:
             data["input_tokens"],
             data["output_tokens"],
             data["cost"],
+            data.get("reason", ""),
         )
 
 

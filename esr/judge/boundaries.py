@@ -1,0 +1,159 @@
+"""Where a self-correcting response goes off topic, restarts and is on topic again (paper A.4).
+
+The model is asked for the words each stretch begins with, and these are looked up in the
+response: models quote well and count characters badly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+
+from pydantic import BaseModel, ValidationError
+
+from esr.judge.base import JudgeRequest, Status
+from esr.judge.cache import Store, key_of
+from esr.judge.client import Client, Completion, Request, Stop
+from esr.judge.parsing import Reason, find_json
+
+_SYSTEM = """\
+A language model answered a prompt while one of its internal features, unrelated to the prompt, \
+was amplified. The answer drifts off topic, then says that it starts over, and comes back to the \
+prompt. Mark where three stretches begin:
+- off_topic: where the text first leaves the prompt for the feature's subject or for nonsense; \
+this is the very beginning if it never was on topic;
+- correction: the first words of the remark that announces the new start, such as "wait, that's \
+not right";
+- on_topic: where, after the correction, the answer to the prompt begins; this is the correction \
+itself if announcement and answer cannot be told apart.
+
+For each give the first six to ten words of the stretch, copied exactly, with the same spelling, \
+capitals and punctuation. First think in plain text, then answer with JSON between tags:
+<json>{"off_topic": "...", "correction": "...", "on_topic": "..."}</json>
+If the text never corrects itself, answer <json>{"off_topic": null, "correction": null, \
+"on_topic": null}</json>"""
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """Character positions in the response: off topic < correction <= on topic."""
+
+    off_topic: int
+    correction: int
+    on_topic: int
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What became of one annotation.
+
+    Attributes:
+        status: GRADED with boundaries, NO_ATTEMPTS where the text does not correct itself, or a
+            failure, which is asked for again when the command is repeated.
+        boundaries: None unless GRADED.
+        raw: what the model answered.
+        reason: why a failure failed.
+        cost: US dollars; 0 from the store.
+    """
+
+    status: Status
+    boundaries: Boundaries | None = None
+    raw: str = ""
+    reason: str = ""
+    cost: float = 0.0
+
+
+class _Quotes(BaseModel):
+    off_topic: str | None
+    correction: str | None
+    on_topic: str | None
+
+
+class BoundaryAnnotator:
+    """Asks a language model for the boundaries of responses.
+
+    Args:
+        client: who is asked.
+        store: where answers are kept; None keeps none.
+    """
+
+    def __init__(self, client: Client, store: Store | None = None) -> None:
+        self.client = client
+        self.store = store
+        self.rubric_hash = hashlib.sha256(_SYSTEM.encode()).hexdigest()
+
+    async def annotate(self, request: JudgeRequest) -> Annotation:
+        """Boundaries of one response; a provider's fault is a status."""
+        key = key_of(
+            "boundaries",
+            self.client.model,
+            self.rubric_hash,
+            request.prompt,
+            request.response,
+            request.latent_label,
+        )
+        stored = self.store.get(key) if self.store is not None else None
+        if stored is not None:
+            places = stored["boundaries"]
+            boundaries = Boundaries(**places) if places else None
+            return Annotation(Status(stored["status"]), boundaries, stored["raw"])
+        user = (
+            f"<prompt>\n{request.prompt}\n</prompt>\n\n<unrelated_feature>\n"
+            f"{request.latent_label}\n</unrelated_feature>\n\n"
+            f"<response>\n{request.response}\n</response>"
+        )
+        completion = await self.client.complete(Request(_SYSTEM, user))
+        found = read(completion, request.response)
+        if self.store is not None and found.status in (Status.GRADED, Status.NO_ATTEMPTS):
+            places = asdict(found.boundaries) if found.boundaries else None
+            value = {"status": str(found.status), "boundaries": places, "raw": found.raw}
+            self.store.put(key, value)
+        return found
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self.client.close()
+
+
+def read(completion: Completion, response: str) -> Annotation:
+    """Boundaries from an answer, as positions in the response."""
+    text, cost = completion.text, completion.cost
+    if completion.stop is Stop.FAILED:
+        return Annotation(Status.FAILED, None, text, str(completion.fault), cost)
+    if completion.stop in (Stop.REFUSED, Stop.FILTERED):
+        return Annotation(Status.REFUSED, None, text, str(completion.stop), cost)
+    found = find_json(text, "correction")
+    if isinstance(found, Reason):
+        return Annotation(Status.UNPARSEABLE, None, text, str(found), cost)
+    try:
+        quotes = _Quotes.model_validate(found)
+    except ValidationError:
+        return Annotation(Status.UNPARSEABLE, None, text, "quotes_malformed", cost)
+    if quotes.correction is None:
+        return Annotation(Status.NO_ATTEMPTS, None, text, "", cost)
+    boundaries = locate(response, quotes.off_topic, quotes.correction, quotes.on_topic)
+    if boundaries is None:
+        return Annotation(Status.UNPARSEABLE, None, text, "quotes_not_found", cost)
+    return Annotation(Status.GRADED, boundaries, text, "", cost)
+
+
+def locate(
+    response: str, off_topic: str | None, correction: str, on_topic: str | None
+) -> Boundaries | None:
+    """Positions of three quotes; None unless they are found in order."""
+    if not (off_topic and correction and on_topic):
+        return None
+    first = _find(response, off_topic, 0)
+    # A model may write the same words twice, so the correction is sought after the first stretch.
+    second = _find(response, correction, first + 1) if first >= 0 else -1
+    third = _find(response, on_topic, second) if second >= 0 else -1
+    return Boundaries(first, second, third) if third >= 0 else None
+
+
+def _find(response: str, quote: str, start: int) -> int:
+    """Position of a quote, letter by letter, else without regard to case."""
+    quote = quote.strip()
+    if not quote:
+        return -1
+    at = response.find(quote, start)
+    return at if at >= 0 else response.lower().find(quote.lower(), start)

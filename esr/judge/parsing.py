@@ -1,0 +1,131 @@
+"""From a judge's words to attempts. Whatever cannot be read is a failure with its reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from esr.judge.base import Attempt, Status
+
+
+class Reason(StrEnum):
+    """Why an answer that did arrive is no verdict. Faults: :class:`esr.judge.client.Fault`."""
+
+    EMPTY = "empty_answer"
+    TRUNCATED = "truncated"
+    NO_JSON = "no_json"
+    BAD_JSON = "bad_json"
+    NO_ATTEMPTS_KEY = "attempts_missing"
+    BAD_ATTEMPT = "attempt_malformed"
+    SCORE_RANGE = "score_out_of_range"
+    REFUSED = "refusal"
+    FILTERED = "content_filter"
+
+
+class _Attempt(BaseModel):
+    attempt_text: str
+    score: Annotated[float, Field(ge=0, le=100, strict=True)]
+
+
+class _Answer(BaseModel):
+    attempts: list[_Attempt]
+
+
+_TAGGED = re.compile(r"<json>(.*?)(?:</json>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_FENCE = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*(?:```)?\s*\Z", re.DOTALL)
+
+
+def find_json(text: str, key: str) -> dict[str, Any] | Reason:
+    """The answer object in a model's text.
+
+    Looked for in the last ``<json>`` tags, then anywhere: prose, code fences and hidden-thinking
+    tags around the object do not matter.
+
+    Args:
+        text: the whole answer.
+        key: a key the object must have.
+
+    Returns:
+        The object, or why there is none.
+    """
+    text = _THINKING.sub("", text)
+    if not text.strip():
+        return Reason.EMPTY
+    tagged = _TAGGED.findall(text)
+    body = _FENCE.sub(r"\1", tagged[-1]) if tagged else text
+    objects, broken = _objects(body)
+    matching = [found for found in objects if key in found]
+    if matching:
+        return matching[-1]
+    if broken:
+        return Reason.BAD_JSON
+    return Reason.NO_ATTEMPTS_KEY if objects else Reason.NO_JSON
+
+
+def _objects(text: str) -> tuple[list[dict[str, Any]], bool]:
+    """JSON objects in a text, in order, and whether some brace opened none."""
+    decoder, at, broken = json.JSONDecoder(strict=False), 0, False
+    found: list[dict[str, Any]] = []
+    while (start := text.find("{", at)) >= 0:
+        try:
+            value: dict[str, Any]
+            value, at = decoder.raw_decode(text, start)
+        except (json.JSONDecodeError, RecursionError):
+            at, broken = start + 1, True
+        else:
+            found.append(value)
+    return found, broken
+
+
+def read_attempts(
+    text: str, *, truncated: bool = False
+) -> tuple[Status, tuple[Attempt, ...], Reason | None]:
+    """Attempts of a judge's answer.
+
+    Args:
+        text: the answer.
+        truncated: whether the provider says that it hit the token cap.
+
+    Returns:
+        Status, attempts, and the reason where the status is a failure.
+    """
+    found = find_json(text, "attempts")
+    if isinstance(found, Reason):
+        return Status.UNPARSEABLE, (), Reason.TRUNCATED if truncated else found
+    try:
+        answer = _Answer.model_validate(found)
+    except ValidationError as error:
+        return Status.UNPARSEABLE, (), _reason(error)
+    attempts = tuple(Attempt(a.attempt_text, a.score) for a in answer.attempts)
+    return (Status.GRADED if attempts else Status.NO_ATTEMPTS), attempts, None
+
+
+def verbatim(attempts: tuple[Attempt, ...], response: str) -> tuple[Attempt, ...]:
+    """Attempts with their text cut from the response instead of the judge's abridged quote.
+
+    An attempt reaches from where its quote begins to where the next one's begins. Left as quoted
+    where a quote is not found in order.
+    """
+    starts, at = [], 0
+    for attempt in attempts:
+        opening = attempt.text.split(" ... ")[0].strip()[:60]
+        at = response.find(opening, at) if opening else -1
+        if at < 0:
+            return attempts
+        starts.append(at)
+        at += 1
+    ends = [*starts[1:], len(response)]
+    spans = zip(attempts, starts, ends, strict=True)
+    return tuple(Attempt(response[start:end].strip(), a.score) for a, start, end in spans)
+
+
+def _reason(error: ValidationError) -> Reason:
+    kinds = {detail["type"] for detail in error.errors()}
+    if kinds & {"greater_than_equal", "less_than_equal", "finite_number"}:
+        return Reason.SCORE_RANGE
+    return Reason.BAD_ATTEMPT

@@ -1,0 +1,104 @@
+"""Downloads with progress, resume and a mirror."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import requests
+from tqdm import tqdm
+
+from esr.errors import UserError
+from esr.upstream.manifest import Manifest
+
+TIMEOUT = 60.0
+_CHUNK = 1 << 16
+
+
+class MissingError(Exception):
+    """The server has no such file (404)."""
+
+
+def fetch(manifest: Manifest, folder: Path, mirror: str = "", quiet: bool = False) -> list[Path]:
+    """Bring every file of the manifest into a folder; what is there and right stays.
+
+    Args:
+        manifest: what to fetch.
+        folder: where it goes, under the same paths.
+        mirror: base address instead of GitHub's.
+        quiet: no progress bar.
+
+    Returns:
+        The files that were downloaded now.
+
+    Raises:
+        UserError: a download failed or its SHA-256 differs; nothing wrong is kept.
+    """
+    fresh = []
+    with requests.Session() as session:
+        for file in tqdm(manifest.files, desc="files", disable=quiet, unit="file"):
+            target = folder / file.path
+            if target.is_file() and _sha256(target) == file.sha256:
+                continue
+            url = manifest.url(file, mirror)
+            try:
+                part = download(session, url, target.with_name(target.name + ".part"))
+            except MissingError as error:
+                raise UserError(f"{url} does not exist", "", "try --mirror URL") from error
+            if (found := _sha256(part)) != file.sha256:
+                part.unlink()
+                raise UserError(
+                    f"{url} has SHA-256 {found}, not {file.sha256}", "", "try --mirror URL"
+                )
+            part.replace(target)
+            fresh.append(target)
+    facts = {"repository": manifest.repository, "commit": manifest.commit, "mirror": mirror}
+    (folder / "source.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return fresh
+
+
+def download(session: requests.Session, url: str, part: Path) -> Path:
+    """Download into ``part``, going on where an earlier try ended.
+
+    Raises:
+        MissingError: 404.
+        UserError: anything else that went wrong; what has arrived is kept for the next try.
+    """
+    part.parent.mkdir(parents=True, exist_ok=True)
+    have = part.stat().st_size if part.is_file() else 0
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    try:
+        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if response.status_code == 404:
+                raise MissingError(url)
+            if response.status_code == 416:  # all of it is there already
+                return part
+            response.raise_for_status()
+            goes_on = response.status_code == 206
+            with part.open("ab" if goes_on else "wb") as file:
+                for chunk in _chunks(response):
+                    file.write(chunk)
+    except requests.RequestException as error:
+        raise UserError(
+            f"download of {url} failed ({error})", "", "repeat the command, or --mirror URL"
+        ) from error
+    return part
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    expected = response.headers.get("Content-Length")
+    received = 0
+    for chunk in response.iter_content(_CHUNK):
+        received += len(chunk)
+        yield chunk
+    if expected is not None and received != int(expected):
+        raise requests.ConnectionError(f"{received} of {expected} bytes arrived")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
