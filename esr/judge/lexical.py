@@ -1,0 +1,186 @@
+"""The offline judge: splits at explicit restarts, scores by vocabulary.
+
+Deterministic, needs no key and no network; the default judge of the embedded organism alone,
+whose world has exclusive vocabularies (``data/organism/lexicon.json``). Outside that world it
+falls back to the words of prompt and label, which is good enough to exercise the pipeline and
+not to judge a real model; figures say which judge was used.
+
+The rule, version 1, fixed before any effect was measured:
+
+* A response is cut before every restart phrase. Elaboration, repetition and "another way is"
+  are none. A stretch counts as an attempt if it has at least two content words outside restart
+  phrases; other stretches join the following one. So a restart phrase as the very first words
+  opens no second attempt, and neither does one with nothing after it.
+* ``score = 100 * on / (on + off) * min(1, distinct / 4)``, with ``on`` the number of words of
+  the prompt's topic, ``off`` the number of words of any other topic or of the label, ``distinct``
+  the number of different on-topic words. An immediate repetition of a word counts as off.
+  A stretch with neither scores 0. An answer with four different words of its topic and none of
+  another scores 100.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
+from esr.models import ORGANISM
+
+VERSION = 1
+MIN_CONTENT_WORDS = 2
+FULL_COVERAGE = 4
+
+# Spaces stand for any run of spaces and light punctuation, so that word-level text such as
+# "wait , that is not right ." is matched like "Wait, that's not right.".
+RESTART_PHRASES = (
+    r"(?:no |hold on |sorry |oops |actually )?wait (?:a (?:minute|second|moment) )?"
+    r"(?:no |actually )?(?:that|this|it)(?: is|'s| was)(?: not)? "
+    r"(?:right|wrong|correct|incorrect|a mistake|off topic|what you asked(?: for)?)",
+    r"(?:no )?(?:that|this)(?: is|'s| was) not (?:right|correct|what you asked(?: for)?)",
+    r"(?:wait |no )?(?:that|this) isn't (?:right|correct|what you asked(?: for)?)",
+    r"(?:no|oops|sorry) (?:that|this)(?: is|'s| was) (?:wrong|incorrect)",
+    r"(?:(?:sorry|oops|wait|no|ok|okay|hold on|apologies|my apologies|i apologi[sz]e) )*"
+    r"(?:let me|let us|let's|i will|i'll|i should|i need to|i must|allow me to) (?:please )?"
+    r"(?:try (?:that |this |it )?(?:once )?again|start (?:all )?over(?: again)?|start again"
+    r"|begin again|restart|redo (?:that|this|it)|correct (?:myself|that)|rephrase (?:that|this)"
+    r"|(?:get|go|come) back (?:on|to) (?:topic|track|(?:the|your) question)"
+    r"|return to (?:the|your) question)",
+    r"(?:(?:sorry|oops|wait|hold on|no) )*i(?: have|'ve)? "
+    r"(?:went|got|gone|drifted|strayed|wandered|am|'m) off(?: the)? (?:topic|track|course)",
+    r"(?:sorry |apologies )?(?:about that |for that )?i (?:got|was) (?:distracted|sidetracked)",
+    r"(?:sorry|apologies|i apologi[sz]e) (?:about|for) (?:that|the confusion|the mistake)",
+    r"(?:sorry |oops )?i made (?:a mistake|an error)",
+    r"scratch that",
+)
+
+_FUNCTION_WORD_LIST = (
+    "a about after again all also an and another any are as at be because been before but by can "
+    "could did do does done each for from had has have he her here him his how i if in into is it "
+    "its just like many may me more most much must my no not of off often on once one or other "
+    "our out over own please put she should so some such tell than that the their them then there "
+    "these they this those to too two up us very was way we were what when where which while who "
+    "will with would yes you your first next finally always every good use using make need needs "
+    "want best explain know remember try watch wait sorry let "
+)
+_FUNCTION_WORDS = frozenset(_FUNCTION_WORD_LIST.split())
+_GAP = r"[\s,;:.!\-\u2013\u2014\u2026]+"
+_APOSTROPHE = r"\s?['\u2019]\s?"
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?")
+
+
+def _pattern(phrases: Iterable[str]) -> re.Pattern[str]:
+    joined = "|".join(phrases).replace(" ", _GAP).replace("'", _APOSTROPHE)
+    return re.compile(rf"(?<!\w)(?:{joined})(?!\w)", re.IGNORECASE)
+
+
+def _stem(word: str) -> str:
+    """Plural s only, so that "egg" and "eggs" meet; the lexicon is stemmed alike."""
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def _words(text: str) -> list[str]:
+    return [_stem(word.lower()) for word in _WORD.findall(text)]
+
+
+def _content(text: str) -> list[str]:
+    """Words that carry meaning: three letters or more, no function words."""
+    found = (word.lower() for word in _WORD.findall(text))
+    return [_stem(word) for word in found if len(word) > 2 and word not in _FUNCTION_WORDS]
+
+
+class LexicalJudge:
+    """A :class:`esr.judge.base.Judge` that needs nothing but a word list.
+
+    Args:
+        lexicon: JSON file ``{"topics": {name: {"nouns": [...], "verbs": [...]}}}``.
+        phrases: regular expressions of restart phrases, a space matching light punctuation.
+    """
+
+    def __init__(
+        self,
+        lexicon: Path = ORGANISM / "lexicon.json",
+        phrases: tuple[str, ...] = RESTART_PHRASES,
+    ) -> None:
+        self._source = lexicon.read_text(encoding="utf-8")
+        self._phrases = phrases
+        self._restart = _pattern(phrases)
+
+    @cached_property
+    def _topics(self) -> Mapping[str, frozenset[str]]:
+        topics = json.loads(self._source)["topics"]
+        return {
+            name: frozenset(_stem(word) for word in [*entry["nouns"], *entry["verbs"]])
+            for name, entry in topics.items()
+        }
+
+    @property
+    def info(self) -> JudgeInfo:
+        """Identity: phrases, lexicon and rule version."""
+        rubric = json.dumps(
+            [VERSION, MIN_CONTENT_WORDS, FULL_COVERAGE, self._phrases, self._source]
+        )
+        return JudgeInfo("lexical", hashlib.sha256(rubric.encode()).hexdigest())
+
+    async def grade(self, request: JudgeRequest) -> Verdict:
+        """Split and score one response. Never fails."""
+        texts = self.split(request.response)
+        if not texts:
+            return Verdict(Status.NO_ATTEMPTS, raw="nothing attempted")
+        on_topic, off_topic = self._vocabularies(request.prompt, request.latent_label)
+        attempts = tuple(Attempt(text, self._score(text, on_topic, off_topic)) for text in texts)
+        return Verdict(Status.GRADED, attempts, raw=f"lexical rule {VERSION}")
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    def split(self, response: str) -> list[str]:
+        """The attempts of a response, restart phrases at the head of the attempt they open."""
+        cuts = [match.start() for match in self._restart.finditer(response)]
+        pieces = [
+            response[start:end]
+            for start, end in zip([0, *cuts], [*cuts, len(response)], strict=True)
+        ]
+        attempts: list[str] = []
+        pending = ""
+        for piece in pieces:
+            pending += piece
+            if len(_content(self._restart.sub(" ", pending))) >= MIN_CONTENT_WORDS:
+                attempts.append(pending)
+                pending = ""
+        if pending.strip():
+            if attempts:
+                attempts[-1] += pending
+            elif _WORD.search(self._restart.sub(" ", pending)):
+                attempts.append(pending)
+        return [text.strip() for text in attempts]
+
+    def _vocabularies(self, prompt: str, label: str) -> tuple[frozenset[str], frozenset[str]]:
+        """Words that count as on topic, and words that count as off topic."""
+        label_words = frozenset(_content(label))
+        asked = frozenset(_content(prompt)) - label_words
+        on = self._topic_of(asked)
+        if not on:
+            return asked, label_words
+        others = frozenset().union(*self._topics.values()) - on
+        return on, others | (label_words - on)
+
+    def _topic_of(self, words: frozenset[str]) -> frozenset[str]:
+        """Vocabulary of the topic that shares most words with ``words``; empty where none does."""
+        best = max(self._topics.values(), key=lambda topic: len(topic & words), default=frozenset())
+        return best if best & words else frozenset()
+
+    def _score(self, text: str, on_topic: frozenset[str], off_topic: frozenset[str]) -> float:
+        words = _words(self._restart.sub(" ", text))
+        repeated = sum(a == b for a, b in pairwise(words))
+        on = [word for word in words if word in on_topic]
+        off = sum(word in off_topic for word in words) + repeated
+        if not on:
+            return 0.0
+        needed = min(FULL_COVERAGE, len(on_topic))
+        coverage = min(1.0, len(set(on)) / needed)
+        return round(100 * len(on) / (len(on) + off) * coverage, 1)

@@ -1,0 +1,276 @@
+"""Training of the organism: stage 1 on text, stage 2 under a perturbed residual stream.
+
+Stage 2 teaches recovery under something close to the test itself: one vector per document,
+added at every position of one layer. The vector is the natural direction of the drift's topic
+in the model's own residual stream, plus noise. No dictionary is involved.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from esr.organism.corpus import Corpus, Document
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of the model. A head of 64 is one that vLLM serves on every device."""
+
+    d_model: int = 192
+    n_layers: int = 6
+    n_heads: int = 3
+    d_mlp: int = 384
+    context: int = 256
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training stage.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: documents per step.
+        learning_rate: peak; linear warm-up over the first 5 %, then cosine to a tenth.
+        perturbed: share of drifting documents that get a vector (stage 2).
+        layers: where the vector may be added, one layer drawn per step.
+        strength: bounds of the vector's norm relative to the mean residual norm at that layer.
+        noise: share of the vector's norm that is random direction.
+    """
+
+    steps: int
+    batch: int = 32
+    learning_rate: float = 3e-3
+    perturbed: float = 0.0
+    layers: tuple[int, ...] = ()
+    strength: tuple[float, float] = (0.1, 1.0)
+    noise: float = 0.3
+
+
+def build_model(shape: Shape, n_vocabulary: int, seed: int) -> LlamaForCausalLM:
+    """A freshly initialised model; the global random state is left as it was."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=n_vocabulary,
+        hidden_size=shape.d_model,
+        intermediate_size=shape.d_mlp,
+        num_hidden_layers=shape.n_layers,
+        num_attention_heads=shape.n_heads,
+        num_key_value_heads=shape.n_heads,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=5,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+@contextmanager
+def added(model: nn.Module, layer: int, vectors: Tensor | None) -> Iterator[None]:
+    """Add ``vectors`` [n_documents, d_model] to the output of a decoder layer, all positions."""
+    if vectors is None:
+        yield
+        return
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        hidden = output[0] if isinstance(output, tuple) else output
+        moved = hidden + vectors[:, None, :]
+        return (moved, *output[1:]) if isinstance(output, tuple) else moved
+
+    handle = model.model.layers[layer].register_forward_hook(hook)  # type: ignore[union-attr, operator, index]
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def pad(documents: Sequence[Document], index: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+    """Token ids and loss weights, both [n_documents, n_tokens]; padding on the right, weight 0."""
+    width = max(len(document.tokens) for document in documents)
+    ids = torch.zeros(len(documents), width, dtype=torch.int64)
+    weights = torch.zeros(len(documents), width)
+    for row, document in enumerate(documents):
+        ids[row, : len(document.tokens)] = torch.tensor([index[t] for t in document.tokens])
+        weights[row, : len(document.tokens)] = torch.tensor(document.weights)
+    return ids, weights
+
+
+def batches(
+    corpus: Corpus, seed: str, size: int, draw: Callable[[random.Random], Document]
+) -> Iterator[list[Document]]:
+    """Endless batches of similar length, so that little is padding."""
+    rng = random.Random(seed)
+    while True:
+        pool = sorted((draw(rng) for _ in range(size * 16)), key=lambda d: len(d.tokens))
+        starts = list(range(0, len(pool), size))
+        rng.shuffle(starts)
+        for start in starts:
+            yield pool[start : start + size]
+
+
+def loss_of(model: LlamaForCausalLM, ids: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean next-token loss. ``ids``, ``weights``: [n_documents, n_tokens]."""
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+    trained = weights[:, 1:] > 0
+    logits = model.lm_head(hidden[trained])
+    each = nn.functional.cross_entropy(logits, ids[:, 1:][trained], reduction="none")
+    weight = weights[:, 1:][trained]
+    return (each * weight).sum() / weight.sum()
+
+
+@torch.no_grad()
+def directions(
+    model: LlamaForCausalLM, corpus: Corpus, index: Mapping[str, int], layers: Sequence[int], seed: str
+) -> dict[int, tuple[dict[str, Tensor], float]]:
+    """Per layer: each topic's unit direction [d_model], and the mean residual norm.
+
+    A direction is the mean residual over the answers about a topic minus the mean over all.
+    """
+    documents = [d for d in corpus.documents(seed, 12 * len(corpus.keys), drift=False)]
+    sums = {layer: {key: torch.zeros(model.config.hidden_size) for key in corpus.keys} for layer in layers}
+    counts = dict.fromkeys(corpus.keys, 0)
+    norms = dict.fromkeys(layers, 0.0)
+    for start in range(0, len(documents), 64):
+        chunk = documents[start : start + 64]
+        ids, weights = pad(chunk, index)
+        states = model.model(input_ids=ids, output_hidden_states=True).hidden_states
+        for row, document in enumerate(chunk):
+            answer = weights[row] > 0
+            counts[document.topic] += int(answer.sum())
+            for layer in layers:
+                residual = states[layer + 1][row][answer]
+                sums[layer][document.topic] += residual.sum(0)
+                norms[layer] += float(residual.norm(dim=-1).sum())
+    total = sum(counts.values())
+    found = {}
+    for layer in layers:
+        centre = torch.stack(list(sums[layer].values())).sum(0) / total
+        unit = {
+            key: nn.functional.normalize(sums[layer][key] / max(counts[key], 1) - centre, dim=0)
+            for key in corpus.keys
+        }
+        found[layer] = (unit, norms[layer] / total)
+    return found
+
+
+def _vectors(
+    documents: Sequence[Document],
+    stage: Stage,
+    known: tuple[dict[str, Tensor], float],
+    rng: random.Random,
+    generator: torch.Generator,
+) -> Tensor:
+    """One vector per document, zero where it is not perturbed; [n_documents, d_model]."""
+    unit, norm = known
+    rows = []
+    for document in documents:
+        d_model = next(iter(unit.values())).shape[0]
+        noise = nn.functional.normalize(torch.randn(d_model, generator=generator), dim=0)
+        if document.intruder is None or rng.random() >= stage.perturbed:
+            rows.append(torch.zeros(d_model))
+            continue
+        mixed = (1 - stage.noise) * unit[document.intruder] + stage.noise * noise
+        strength = rng.uniform(*stage.strength) * norm
+        rows.append(strength * nn.functional.normalize(mixed, dim=0))
+    return torch.stack(rows)
+
+
+def _forget_prefix(document: Document, boundary_weight: float) -> None:
+    """Before the drift, keep only the sentence-end decisions: the first attempt under a
+    perturbation is not taught to stay on topic, only not to restart while it is."""
+    ends = {position + 1 for position, _ in document.boundaries}
+    for position in range(document.drift_start):
+        if position not in ends:
+            document.weights[position] = 0.0
+
+
+def train(
+    model: LlamaForCausalLM,
+    corpus: Corpus,
+    index: Mapping[str, int],
+    stage: Stage,
+    seed: str,
+    log: Path,
+    title: str,
+) -> None:
+    """Run one stage in place, appending a line to ``log`` every 25 steps.
+
+    Args:
+        model: trained in place.
+        corpus: where documents come from.
+        index: word -> token id.
+        stage: what to do.
+        seed: of documents and perturbations.
+        log: JSON lines: step, loss, tokens, seconds.
+        title: shown in the progress bar and written to the log.
+    """
+    rng = random.Random(f"{seed}/perturbation")
+    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    warm = max(1, stage.steps // 20)
+
+    def rate(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / max(1, stage.steps - warm)))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    source = batches(corpus, f"{seed}/documents", stage.batch, corpus.document)
+    started, tokens, total = time.monotonic(), 0, 0.0
+    known: dict[int, tuple[dict[str, Tensor], float]] = {}
+    model.train()
+    for step in tqdm(range(stage.steps), desc=title, mininterval=5):
+        documents = next(source)
+        layer, vectors = 0, None
+        if stage.perturbed:
+            if step % 50 == 0:
+                known = directions(model, corpus, index, stage.layers, f"{seed}/directions/{step}")
+            layer = rng.choice(stage.layers)
+            vectors = _vectors(documents, stage, known[layer], rng, generator)
+            for document, vector in zip(documents, vectors, strict=True):
+                if vector.any():
+                    _forget_prefix(document, corpus.config.boundary_weight)
+        ids, weights = pad(documents, index)
+        with added(model, layer, vectors):
+            loss = loss_of(model, ids, weights)
+            loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        tokens += sum(len(document.tokens) for document in documents)
+        total += float(loss.detach())
+        if (step + 1) % 25 == 0 or step + 1 == stage.steps:
+            line = {
+                "stage": title,
+                "step": step + 1,
+                "loss": round(total / (step % 25 + 1), 4),
+                "tokens": tokens,
+                "seconds": round(time.monotonic() - started, 1),
+            }
+            if known:
+                line["residual_norm"] = {str(k): round(v[1], 2) for k, v in known.items()}
+            with log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+            total = 0.0
+    model.eval()
