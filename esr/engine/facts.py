@@ -11,6 +11,7 @@ from esr import interventions
 from esr.engine.base import GenerationRequest, ReadRequest, Sampling
 from esr.errors import UserError
 from esr.models import ModelSpec
+from esr.sae import Dictionary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -78,6 +79,20 @@ def cannot_load(spec: ModelSpec, reason: object) -> UserError:
         "a local folder, or a Hugging Face id you have access to",
         "check the name; for gated models: huggingface-cli login",
     )
+
+
+def check_width(model: ModelFacts, dictionary: Dictionary) -> None:
+    """Refuse a dictionary that was trained on another width.
+
+    Raises:
+        UserError: the widths differ.
+    """
+    if int(model.config.hidden_size) != dictionary.d_model:
+        raise UserError(
+            f"the SAE has width {dictionary.d_model}, the model {model.config.hidden_size}",
+            "an SAE trained on this model",
+            "correct the SAE of the model's entry",
+        )
 
 
 def _stop_token_ids(

@@ -18,11 +18,10 @@ from esr.engine.base import (
     ReadRequest,
     Scope,
 )
-from esr.engine.facts import ModelFacts, cannot_load, check_generation, check_read, facts
+from esr.engine.facts import cannot_load, check_generation, check_read, check_width, facts
 from esr.engine.layers import check_layer, decoder_layers, residual_of, with_residual
 from esr.engine.pooling import Pool, add_rows
 from esr.engine.sampling import draw
-from esr.errors import UserError
 from esr.interventions import Intervention, apply, latents_of, plan_rows
 from esr.models import ModelSpec
 from esr.sae import Dictionary
@@ -170,20 +169,6 @@ class TransformersEngine:
             yield
         finally:
             handle.remove()
-
-
-def check_width(model: ModelFacts, dictionary: Dictionary) -> None:
-    """Refuse a dictionary that was trained on another width.
-
-    Raises:
-        UserError: the widths differ.
-    """
-    if int(model.config.hidden_size) != dictionary.d_model:
-        raise UserError(
-            f"the SAE has width {dictionary.d_model}, the model {model.config.hidden_size}",
-            "an SAE trained on this model",
-            "correct the SAE of the model's entry",
-        )
 
 
 def _load(spec: ModelSpec, device: torch.device) -> Any:

@@ -50,7 +50,9 @@ def build_model(folder: Path, family: str) -> ModelSpec:
         model = LlamaForCausalLM(LlamaConfig(**COMMON))
     else:
         # The window is shorter than the texts, so that sliding-window layers differ.
-        config = Gemma2Config(**COMMON, sliding_window=48, query_pre_attn_scalar=32)
+        # vLLM ties Gemma's embeddings whatever the configuration says.
+        options = {**COMMON, "tie_word_embeddings": True}
+        config = Gemma2Config(**options, sliding_window=48, query_pre_attn_scalar=32)
         model = Gemma2ForCausalLM(config)
     for name, weight in model.named_parameters():
         # Wide weights make sharp distributions: greedy tokens vary and ties are rare.

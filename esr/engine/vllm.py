@@ -1,0 +1,212 @@
+"""Steered generation and reads on stock vLLM: the client side.
+
+Requests are checked here, before they are sent: an error inside a worker would end the engine
+for every request. What a request asks of the worker travels in its sampling parameters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from esr import interventions
+from esr.engine.base import (
+    Generation,
+    GenerationRequest,
+    PooledReading,
+    Reading,
+    ReadRequest,
+    Sampling,
+)
+from esr.engine.facts import check_generation, check_read, check_width
+from esr.engine.facts import facts as read_facts
+from esr.engine.layers import check_layer
+from esr.engine.steering import CONFIG_KEY, ReadTask, Task
+from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, prefix_caching, start
+from esr.interventions import Boost, Intervention
+from esr.models import ModelSpec
+from esr.sae import Dictionary
+
+if TYPE_CHECKING:
+    from vllm import CompletionOutput
+
+
+class VllmEngine:
+    """Continuous batching with interventions per request.
+
+    Raises:
+        UserError: the model does not load or fit, or a layer does not exist.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        dictionary: Dictionary,
+        options: VllmOptions | None = None,
+        *,
+        steering_layer: int | None = None,
+        feature_layer: int | None = None,
+    ) -> None:
+        self.spec = spec
+        self.dictionary = dictionary
+        self.options = options or VllmOptions()
+        self.steering_layer = spec.steering_layer if steering_layer is None else steering_layer
+        self.feature_layer = spec.feature_layer if feature_layer is None else feature_layer
+        self.facts = read_facts(spec, dictionary.d_sae)
+        check_layer("steering layer", self.steering_layer, self.facts.n_layers)
+        check_layer("feature layer", self.feature_layer, self.facts.n_layers)
+        check_width(self.facts, dictionary)
+        self._numbers = itertools.count()
+        self._runner = ""
+        self._tested = False
+        self._testing = asyncio.Lock()
+        layers = {"steering_layer": self.steering_layer, "feature_layer": self.feature_layer}
+        self._driver = start(spec, self.facts, dictionary, self.options, layers)
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """See :meth:`esr.engine.base.Engine.generate`."""
+        check_generation(request, self.facts)
+        await self._self_test()
+        prompt_length = len(request.prompt_token_ids)
+        task = Task(
+            self._key(request.request_id),
+            request.interventions,
+            prompt_length if request.scope == "generated" else 0,
+        )
+        salt = _salt(request.interventions, request.scope) if request.interventions else None
+        output = await self._run(request.prompt_token_ids, task, salt, request.sampling)
+        token_ids = tuple(output.token_ids)
+        if output.finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"request {request.request_id} ended as {output.finish_reason!r}")
+        return Generation(
+            request.request_id, token_ids, self.facts.text(token_ids), output.finish_reason
+        )
+
+    async def read(self, request: ReadRequest) -> Reading:
+        """See :meth:`esr.engine.base.Engine.read`."""
+        check_read(request, self.facts)
+        await self._self_test()
+        key = self._key(request.request_id)
+        read = ReadTask(request.latents, request.first_token, len(request.token_ids))
+        task = Task(key, request.interventions, 0, read)
+        sampling = Sampling(temperature=0.0, max_tokens=1, repetition_penalty=1.0)
+        try:
+            # Its own salt: cached positions would not be computed, so they could not be read.
+            await self._run(request.token_ids, task, f"read {key}", sampling)
+        finally:
+            # Also after a failure or a cancellation: the worker must not keep the reading.
+            answers = await self._driver.call("esr_take", key)
+        answer = next((item for item in answers if item is not None), None)
+        if answer is None or answer["problem"]:
+            problem = answer["problem"] if answer else "missing"
+            raise RuntimeError(f"the reading of request {request.request_id} is {problem}")
+        tensors = [_tensor(item) for item in answer["tensors"]]
+        if request.latents is not None:
+            return Reading(request.request_id, values=tensors[0])
+        n_tokens = len(request.token_ids) - request.first_token
+        maximum, mean, frequency = tensors
+        pooled = PooledReading(maximum, mean, frequency, n_tokens)
+        return Reading(request.request_id, pooled=pooled)
+
+    def describe(self) -> dict[str, object]:
+        """Facts for ``run.json``."""
+        import vllm
+
+        return {
+            "engine": "vllm",
+            "version": vllm.__version__,
+            "torch": torch.__version__,
+            "runner": self._runner,
+            "dtype": self.spec.dtype,
+            "quantization": self.spec.quantization,
+            "device": "cpu" if on_cpu() else torch.cuda.get_device_name(),
+            "tensor_parallel": self.options.tensor_parallel,
+            "pairing": self.options.pairing,
+            "compiled": compiles(self.options),
+            "prefix_caching": prefix_caching(self.options),
+            "max_in_flight": self.options.max_in_flight,
+            "steering_layer": self.steering_layer,
+            "feature_layer": self.feature_layer,
+            "context": self.facts.context,
+            "dictionary": self.dictionary.digest,
+        }
+
+    async def counters(self) -> dict[str, int]:
+        """Rows steered and plans built since the start, on the first rank."""
+        counts: dict[str, int] = (await self._driver.call("esr_counters"))[0]
+        return counts
+
+    async def close(self) -> None:
+        """Stop vLLM and free its memory."""
+        self._driver.shutdown()
+
+    async def _run(
+        self, token_ids: tuple[int, ...], task: Task, salt: str | None, sampling: Sampling
+    ) -> CompletionOutput:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        prompt: dict[str, Any] = {"prompt_token_ids": list(token_ids)}
+        if salt is not None:
+            prompt["cache_salt"] = salt
+        needs_worker = bool(task.interventions or task.read)
+        params = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            repetition_penalty=sampling.repetition_penalty,
+            seed=sampling.seed,
+            stop_token_ids=list(self.facts.stop_token_ids),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            extra_args={CONFIG_KEY: task.to_wire()} if needs_worker else None,
+        )
+        output = await self._driver.run(prompt, params, task.key)
+        return output.outputs[0]
+
+    def _key(self, request_id: str) -> str:
+        return f"{request_id}#{next(self._numbers)}"
+
+    async def _self_test(self) -> None:
+        """Before the first request: steered rows must equal the steered tokens, on every rank."""
+        async with self._testing:
+            if self._tested:
+                return
+            self._runner = (await self._driver.call("esr_runner"))[0]
+            prompt = (0,) * min(8, self.facts.context - 4)
+            sampling = Sampling(temperature=0.0, max_tokens=4)
+            for steered in ((), (Boost(0, 0.0),)):
+                salt = _salt(steered, "self-test")
+                before = await self._driver.call("esr_counters")
+                output = await self._run(prompt, Task(self._key("test"), steered), salt, sampling)
+                after = await self._driver.call("esr_counters")
+                expected = len(prompt) + len(output.token_ids) - 1 if steered else 0
+                rows = [
+                    b["steered_rows"] - a["steered_rows"]
+                    for a, b in zip(before, after, strict=True)
+                ]
+                if any(n != expected for n in rows):
+                    raise RuntimeError(
+                        f"self-test failed: {rows} rows steered, {expected} expected; "
+                        "vLLM does not run the steering hook"
+                    )
+            self._tested = True
+
+
+def _salt(steered: Sequence[Intervention], scope: str) -> str:
+    """Requests share cached tokens only where this agrees: same interventions, same scope."""
+    text = json.dumps([interventions.to_json(steered), scope])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _tensor(item: Mapping[str, Any]) -> Tensor:
+    values = np.frombuffer(item["data"], dtype=np.float32).reshape(item["shape"])
+    return torch.from_numpy(values.copy())

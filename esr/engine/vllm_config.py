@@ -1,0 +1,209 @@
+"""How vLLM is started for us: its arguments, its environment, and what a failed start says."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from esr.engine.base import Pairing
+from esr.engine.drivers import Driver, InProcess, OwnProcess
+from esr.engine.facts import ModelFacts, cannot_load
+from esr.engine.steering import CONFIG_KEY, REPORT
+from esr.errors import UserError
+from esr.models import ModelSpec
+from esr.sae import Dictionary
+
+if TYPE_CHECKING:
+    from vllm import AsyncEngineArgs
+
+CPU_BLOCK = 32
+"""Tokens per cache block on CPUs: what a common prefix is shared in."""
+
+
+@dataclass(frozen=True)
+class VllmOptions:
+    """How vLLM runs. Nothing here changes what is computed, except a faulty ``pairing``.
+
+    Attributes:
+        max_in_flight: most requests in one batch.
+        pairing: "scheduler-order" reproduces the fault of PAPER.md section 3, defect 1.
+        tensor_parallel: ranks the model is split over.
+        compiled: torch.compile and, on GPUs, piecewise CUDA graphs; None: on GPUs only.
+        prefix_caching: reuse the cache of a common prefix among requests with the same
+            interventions; steered and unsteered requests never share.
+        max_batched_tokens: most tokens of one step; longer prompts are fed in chunks. None:
+            8192 on GPUs; on CPUs enough for two full contexts.
+        kv_cache_bytes: size of the key-value cache. None: on GPUs what ``gpu_memory`` leaves,
+            on CPUs what ``max_in_flight`` full contexts need, at most half the free memory.
+        gpu_memory: share of each GPU's memory vLLM may take.
+        in_process: no process of its own, see :class:`esr.engine.drivers.InProcess`.
+    """
+
+    max_in_flight: int = 64
+    pairing: Pairing = "request-id"
+    tensor_parallel: int = 1
+    compiled: bool | None = None
+    prefix_caching: bool = True
+    max_batched_tokens: int | None = None
+    kv_cache_bytes: int | None = None
+    gpu_memory: float = 0.9
+    in_process: bool = False
+
+
+def start(
+    spec: ModelSpec,
+    facts: ModelFacts,
+    dictionary: Dictionary,
+    options: VllmOptions,
+    layers: Mapping[str, int],
+) -> Driver:
+    """Start vLLM with our worker.
+
+    Raises:
+        UserError: the model does not load, or the memory does not suffice.
+    """
+    _environment(options)
+    driver = InProcess if options.in_process else OwnProcess
+    with _reason_of_failure() as reason:
+        try:
+            return driver(engine_args(spec, facts, dictionary, options, layers))
+        except UserError:
+            raise
+        except Exception as error:
+            raise _start_failed(spec, reason() or f"{type(error).__name__}: {error}") from error
+
+
+def engine_args(
+    spec: ModelSpec,
+    facts: ModelFacts,
+    dictionary: Dictionary,
+    options: VllmOptions,
+    layers: Mapping[str, int],
+) -> AsyncEngineArgs:
+    """vLLM's arguments. ``layers``: ``steering_layer`` and ``feature_layer``."""
+    from vllm import AsyncEngineArgs
+
+    context = facts.context + 1  # A read of a full context still asks for one token.
+    return AsyncEngineArgs(
+        model=spec.hf_id,
+        revision=spec.revision,
+        dtype=spec.dtype,
+        quantization=spec.quantization or None,
+        max_model_len=context,
+        max_num_seqs=options.max_in_flight,
+        max_num_batched_tokens=options.max_batched_tokens or max(8192, context),
+        enable_chunked_prefill=True,
+        enable_prefix_caching=prefix_caching(options),
+        tensor_parallel_size=options.tensor_parallel,
+        gpu_memory_utilization=options.gpu_memory,
+        kv_cache_memory_bytes=_kv_cache_bytes(spec, facts, options),
+        block_size=CPU_BLOCK if on_cpu() else None,
+        enforce_eager=not compiles(options),
+        compilation_config=_compilation(options),
+        worker_cls="esr.engine.vllm_worker.SteeringWorker",
+        # Part of the key of vLLM's compile cache: a graph without our hook is never loaded.
+        additional_config={
+            CONFIG_KEY: {
+                "rows": str(dictionary.path.resolve()),
+                "pairing": options.pairing,
+                **layers,
+            }
+        },
+        generation_config="vllm",
+        skip_tokenizer_init=True,
+        disable_log_stats=True,
+    )
+
+
+def on_cpu() -> bool:
+    """Whether the installed vLLM runs on the CPU."""
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def compiles(options: VllmOptions) -> bool:
+    """Whether the model is compiled."""
+    return not on_cpu() if options.compiled is None else options.compiled
+
+
+def prefix_caching(options: VllmOptions) -> bool:
+    """Off under the faulty pairing: which interventions a cached token got is then unknown."""
+    return options.prefix_caching and options.pairing == "request-id"
+
+
+def _compilation(options: VllmOptions) -> dict[str, Any]:
+    if on_cpu() or not compiles(options):
+        return {}
+    from vllm.config import CompilationConfig
+
+    # The hook is Python and differs from step to step, so it must stay outside of CUDA graphs:
+    # graphs are cut at it as they are at attention, and no graph spans the whole model.
+    cuts = [*CompilationConfig._attention_ops, "esr::touch"]
+    return {"cudagraph_mode": "PIECEWISE", "splitting_ops": cuts}
+
+
+def _kv_cache_bytes(spec: ModelSpec, facts: ModelFacts, options: VllmOptions) -> int | None:
+    if options.kv_cache_bytes is not None or not on_cpu():
+        return options.kv_cache_bytes
+    import psutil
+
+    config = facts.config
+    heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    width = int(getattr(config, "head_dim", None) or 0)
+    width = width or int(config.hidden_size) // int(config.num_attention_heads)
+    element = torch.empty(0, dtype=getattr(torch, spec.dtype)).element_size()
+    blocks = (math.ceil((facts.context + 1) / CPU_BLOCK) + 1) * options.max_in_flight
+    needed = 2 * facts.n_layers * heads * width * element * CPU_BLOCK * blocks
+    per_rank = math.ceil(needed / options.tensor_parallel)
+    free = psutil.virtual_memory().available // (2 * options.tensor_parallel)
+    return int(min(max(per_rank, 2**24), free))
+
+
+def _environment(options: VllmOptions) -> None:
+    """Set before vLLM is imported; what the user has set stays."""
+    defaults = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if options.pairing == "scheduler-order":
+        # The V2 runner sorts its rows by scheduling order; the fault needs V1's refilled rows.
+        os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
+    if options.tensor_parallel > 1 and hasattr(os, "sched_getaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        share = max(1, len(cores) // options.tensor_parallel)
+        groups = [cores[i * share : (i + 1) * share] for i in range(options.tensor_parallel)]
+        binding = "|".join(",".join(map(str, group or cores)) for group in groups)
+        defaults["VLLM_CPU_OMP_THREADS_BIND"] = binding
+    elif options.in_process:
+        # Else the calling process, its other threads included, is bound to some of its cores.
+        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+@contextlib.contextmanager
+def _reason_of_failure() -> Iterator[Any]:
+    """A file in which a worker leaves why it failed, since its exception stays in its process."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "reason"
+        os.environ[REPORT] = str(file)
+        try:
+            yield lambda: file.read_text() if file.exists() else ""
+        finally:
+            os.environ.pop(REPORT, None)
+
+
+def _start_failed(spec: ModelSpec, reason: str) -> UserError:
+    if "memory" not in reason.lower():
+        return cannot_load(spec, reason)
+    return UserError(
+        f"not enough memory for {spec.key}: {' '.join(reason.split())[:400]}",
+        "weights, key-value cache and SAE rows must fit",
+        "use more GPUs (tensor parallelism), fewer requests in flight, or a smaller model",
+    )

@@ -1,0 +1,215 @@
+"""Inside vLLM's worker: hooks on the decoder layers, and the link between steps and requests.
+
+Named by ``worker_cls``; runs in vLLM's process, on stock vLLM. The attributes of vLLM used here
+are private, so the version is pinned, a missing attribute stops the start with one message, and
+a step whose hook did not run stops the engine (:meth:`Steering.end_step`).
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import vllm
+from vllm.platforms import current_platform
+from vllm.utils.torch_utils import direct_register_custom_op
+
+from esr.engine.layers import decoder_layers
+from esr.engine.steering import CONFIG_KEY, REPORT, Layout, Steering, Task
+from esr.sae import Dictionary
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as BaseWorker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as BaseWorker
+
+TOUCH = "esr::touch"
+"""The custom operator the hooks call: opaque to the compiler, run as Python in every step."""
+
+_current: Steering | None = None
+"""The worker whose model is running; None during warm-up and profiling runs."""
+
+
+def _touch(hidden: torch.Tensor, residual: torch.Tensor | None, steer: bool, read: bool) -> None:
+    if _current is None:
+        return
+    if steer:
+        _current.steer(hidden, residual)
+    if read:
+        _current.read(hidden, residual)
+
+
+def _touch_fake(
+    hidden: torch.Tensor, residual: torch.Tensor | None, steer: bool, read: bool
+) -> None:
+    del hidden, residual, steer, read
+
+
+_LIBRARY = torch.library.Library("esr", "FRAGMENT")
+direct_register_custom_op(
+    "touch",
+    _touch,
+    mutates_args=["hidden", "residual"],
+    fake_impl=_touch_fake,
+    target_lib=_LIBRARY,
+)
+
+
+class SteeringWorker(BaseWorker):
+    """vLLM's worker with steering; every rank of a tensor-parallel group acts identically,
+    because the residual stream is replicated."""
+
+    def init_device(self) -> None:
+        with reported():
+            super().init_device()
+
+    def load_model(self, **options: Any) -> None:
+        """Load, then hook: before the first forward pass, which is the one that compiles."""
+        with reported():
+            super().load_model(**options)
+            self._attach()
+
+    def determine_available_memory(self) -> int:
+        with reported():
+            return int(super().determine_available_memory())
+
+    def initialize_from_config(self, *args: Any, **options: Any) -> None:
+        with reported():
+            super().initialize_from_config(*args, **options)
+
+    def esr_take(self, key: str) -> dict[str, Any] | None:
+        """A finished reading, on the rank that keeps it."""
+        return self.steering.take(key)
+
+    def esr_counters(self) -> dict[str, int]:
+        """Rows steered and plans built since the start."""
+        return {
+            "steered_rows": self.steering.steered_rows,
+            "plans_built": self.steering.plans_built,
+        }
+
+    def esr_runner(self) -> str:
+        """Which of vLLM's model runners is at work."""
+        return "v2" if self.use_v2_model_runner else "v1"
+
+    def _attach(self) -> None:
+        options = self.vllm_config.additional_config[CONFIG_KEY]
+        runner = self.model_runner
+        self.steering = Steering(
+            Dictionary.open(Path(options["rows"])),
+            torch.device(runner.device),
+            scheduler_order=options["pairing"] == "scheduler-order",
+            reads=self.rank == 0,
+        )
+        n_layers = self.vllm_config.model_config.hf_text_config.num_hidden_layers
+        layers = decoder_layers(runner.get_model(), n_layers)
+        steering_layer, feature_layer = options["steering_layer"], options["feature_layer"]
+        for layer in {steering_layer, feature_layer}:
+            hook(layers[layer], steer=layer == steering_layer, read=layer == feature_layer)
+        link(runner, self.steering, v2=bool(self.use_v2_model_runner))
+        if current_platform.is_cpu() and not self.use_v2_model_runner:
+            keep_generators_of_discarded_rows(runner)
+
+
+def hook(layer: torch.nn.Module, *, steer: bool, read: bool) -> None:
+    """Call :data:`TOUCH` on the layer's output: ``(hidden, residual)``, or the stream itself."""
+
+    def touch(_module: Any, _args: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            torch.ops.esr.touch(output, None, steer, read)
+        else:
+            torch.ops.esr.touch(output[0], output[1], steer, read)
+
+    layer.register_forward_hook(touch)
+
+
+def link(runner: Any, steering: Steering, *, v2: bool) -> None:
+    """Tell ``steering`` of requests that come and go, and of the rows of each step."""
+    prepare = "prepare_inputs" if v2 else "_prepare_inputs"
+    run, lay_out = needed(runner, "execute_model"), needed(runner, prepare)
+
+    @functools.wraps(run)
+    def execute_model(scheduler_output: Any, *args: Any, **options: Any) -> Any:
+        global _current
+        if options.get("dummy_run"):
+            return run(scheduler_output, *args, **options)
+        for request_id in scheduler_output.finished_req_ids:
+            steering.forget(request_id)
+        for new in scheduler_output.scheduled_new_reqs:
+            extra = (new.sampling_params and new.sampling_params.extra_args) or {}
+            if CONFIG_KEY in extra:
+                steering.admit(new.req_id, Task.from_wire(extra[CONFIG_KEY]))
+        _current = steering
+        try:
+            result = run(scheduler_output, *args, **options)
+            steering.end_step()
+            return result
+        finally:
+            _current = None
+
+    @functools.wraps(lay_out)
+    def prepare_inputs(scheduler_output: Any, *args: Any, **options: Any) -> Any:
+        result = lay_out(scheduler_output, *args, **options)
+        batch = result if v2 else runner.input_batch
+        computed = batch.num_computed_tokens_np if v2 else batch.num_computed_tokens_cpu
+        ids = list(batch.req_ids)
+        scheduled = scheduler_output.num_scheduled_tokens
+        steering.begin_step(
+            Layout(ids, [scheduled[i] for i in ids], computed[: len(ids)].tolist(), list(scheduled))
+        )
+        return result
+
+    runner.execute_model = execute_model
+    setattr(runner, prepare, prepare_inputs)
+
+
+def keep_generators_of_discarded_rows(runner: Any) -> None:
+    """Let an unfinished prefill chunk draw from no request's generator.
+
+    vLLM samples every row, also that of a chunk whose prompt goes on, and then rewinds the
+    generator of the discarded sample. CPU generators cannot be rewound: stock vLLM dies there.
+    Without a generator such a row draws from the default one, and nothing is to be rewound.
+    """
+    sample = needed(runner, "sample_tokens")
+    needed(runner, "discard_request_mask")
+
+    @functools.wraps(sample)
+    def sample_tokens(*args: Any, **options: Any) -> Any:
+        batch = runner.input_batch
+        discarded = runner.discard_request_mask.np[: batch.num_reqs].nonzero()[0].tolist()
+        held = {i: batch.generators.pop(i) for i in discarded if i in batch.generators}
+        try:
+            return sample(*args, **options)
+        finally:
+            batch.generators.update(held)
+
+    runner.sample_tokens = sample_tokens
+
+
+def needed(owner: Any, name: str) -> Callable[..., Any]:
+    """A private attribute of vLLM.
+
+    Raises:
+        RuntimeError: this version of vLLM does not have it.
+    """
+    if not hasattr(owner, name):
+        raise RuntimeError(
+            f"vLLM {vllm.__version__} has no {type(owner).__name__}.{name}: "
+            "install the version pinned in the requirements file"
+        )
+    found: Callable[..., Any] = getattr(owner, name)
+    return found
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Leave the reason of a failed start where the client finds it."""
+    try:
+        yield
+    except Exception as error:
+        if os.environ.get(REPORT):
+            Path(os.environ[REPORT]).write_text(f"{type(error).__name__}: {error}")
+        raise
