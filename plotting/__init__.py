@@ -1,0 +1,1 @@
+"""Figures. Reads run folders and results files; never imports an engine."""

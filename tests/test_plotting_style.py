@@ -1,0 +1,304 @@
+"""Figures: what is drawn and written equals the metrics; nothing is clipped or made up.
+
+The scores are made up for these tests and written to temporary folders only.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.colors
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from esr import metrics
+from esr.errors import UserError
+from esr.intervals import Interval
+from esr.judge.base import Status
+from esr.outcomes import Outcome
+from esr.paths import REPOSITORY
+from plotting import plot_exp1, style
+from plotting.sources import Source, differing_settings, find_sources
+
+
+def made_up(seed: int, latents: int = 40, share: float = 0.2) -> list[Outcome]:
+    rng = np.random.default_rng(seed)
+    made = []
+    for latent in range(latents):
+        restarts = rng.beta(0.5, 0.5 / share - 0.5)
+        for trial in range(5):
+            n = 1 + int(rng.random() < restarts)
+            scores = tuple(float(5 * s) for s in rng.integers(0, 21, n))
+            repeats = bool(rng.random() < 0.1)
+            made.append(Outcome(latent, f"{latent}/{trial}", scores, Status.GRADED, repeats))
+    return made
+
+
+def source(model: str, outcomes: Sequence[Outcome], **changes: Any) -> Source:
+    settings = {"judge_id": "scripted", "seed": 3}
+    fields = {"title": model, "path": Path(model), "organism": False, "settings": settings}
+    return Source(model=model, outcomes=outcomes, **{**fields, **changes})
+
+
+UNGRADED = [
+    Outcome(0, "lost", None, Status.FAILED),
+    Outcome(0, "none", None, Status.NO_ATTEMPTS),
+]
+
+FOUR = [
+    source("70b", made_up(1) + UNGRADED),
+    source("gemma-2b", [Outcome(1, "a", (20.0,), Status.GRADED)] * 9),
+    source("8b", UNGRADED),
+    source("tiny", made_up(2), organism=True, settings={"judge_id": "lexical", "seed": 4}),
+]
+
+
+def texts(figure: Figure) -> str:
+    return " ".join(" ".join(t.get_text().split()) for t in figure.findobj(Text))
+
+
+class TestStyle:
+    def test_families_share_a_colour_and_differ_from_each_other(self) -> None:
+        assert style.colour("70b") == style.colour("8b")
+        distinct = {style.colour(key) for key in ("70b", "gemma-2b", "tiny", "unknown")}
+        assert len(distinct) == 4
+
+    def test_families_differ_in_lightness_too(self) -> None:
+        """So that they can be told apart in grey and by colour-blind readers."""
+        grey = [
+            float(np.dot(matplotlib.colors.to_rgb(c), (0.2126, 0.7152, 0.0722)))
+            for c in (style.LLAMA, style.GEMMA, style.ORGANISM)
+        ]
+        assert len({round(g, 2) for g in grey}) == 3
+
+    def test_saves_three_files_side_by_side(self, tmp_path: Path) -> None:
+        with style.look():
+            figure = style.new_figure(1.0)
+            figure.subplots().plot([1, 2])
+        table = pd.DataFrame({"x": [0, 1], "y": [1.0, 1 / 3]})
+        paths = style.save(figure, table, tmp_path / "new", "name")
+        assert [p.name for p in paths] == ["name.png", "name.pdf", "name.csv"]
+        assert paths[0].read_bytes().startswith(b"\x89PNG")
+        assert paths[1].read_bytes().startswith(b"%PDF")
+        pd.testing.assert_frame_equal(pd.read_csv(paths[2]), table)
+        width = int.from_bytes(paths[0].read_bytes()[16:20], "big")
+        assert width == round(300 * style.COLUMN_WIDTH)
+
+    def test_unwritable_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UserError, match="cannot write"):
+            style.save(style.new_figure(1.0), pd.DataFrame(), tmp_path / "file" / "x", "name")
+
+    def test_clipped_text_is_found(self) -> None:
+        figure = style.new_figure(1.0)
+        figure.text(0.9, 0.5, "much too long to fit into the figure")
+        figure.text(0.1, 0.5, "fits")
+        assert style.clipped_text(figure) == ["much too long to fit into the figure"]
+
+    def test_an_undefined_bar_draws_nothing_and_says_so(self) -> None:
+        figure = style.new_figure(1.0)
+        axes = figure.subplots()
+        bars = [
+            style.Bar("a", float("nan"), 0, 0, "red"),
+            style.Bar("b", 0.25, 1, 4, "red", Interval(-0.1, 0.6), Interval(0.1, 0.5)),
+        ]
+        style.horizontal_bars(axes, bars, 1.0)
+        assert [p.get_width() for p in axes.patches if isinstance(p, Rectangle)] == [25.0]
+        assert "a: none graded" in texts(figure)
+        assert "b: 25.0 % (1/4)" in texts(figure)
+        assert min(float(np.min(np.asarray(line.get_xdata()))) for line in axes.lines) == 0
+        assert bars[1].top == 0.6
+
+    def test_drawing_leaves_no_global_settings(self) -> None:
+        before = dict(matplotlib.rcParams)
+        plot_exp1.draw(FOUR[:1])
+        assert dict(matplotlib.rcParams) == before
+
+
+class TestFigureOfExperiment1:
+    def test_csv_equals_the_metrics(self) -> None:
+        table = plot_exp1.table(FOUR)
+        for made in FOUR:
+            rows: Any = table[table.model == made.model].set_index("quantity")
+            for name, rate in (
+                ("multi_attempt_rate", metrics.multi_attempt_rate(made.outcomes)),
+                ("esr_rate", metrics.esr_rate(made.outcomes)),
+                (
+                    "conditional_improvement_rate",
+                    metrics.conditional_improvement_rate(made.outcomes),
+                ),
+            ):
+                row = rows.loc[name]
+                assert (row["count"], row["n"]) == (rate.count, rate.n)
+                np.testing.assert_equal(float(row["value"]), rate.rate)
+                np.testing.assert_equal(float(row["paper_low"]), rate.paper_interval().low)
+                np.testing.assert_equal(float(row["wilson_high"]), rate.wilson().high)
+            null = metrics.redraw_null(made.outcomes)
+            np.testing.assert_equal(float(rows.loc["redraw_null", "value"]), null.rate)
+            np.testing.assert_equal(float(rows.loc["improved_minus_null", "value"]), null.excess)
+            interval = metrics.cluster_interval(made.outcomes, metrics.ESR, made.seed)
+            expected = [interval.low, interval.high] if interval else [np.nan, np.nan]
+            ends = rows.loc["esr_rate", ["cluster_low", "cluster_high"]].astype(float)
+            np.testing.assert_array_equal(ends, expected)
+            assert rows.loc["failed", "value"] == metrics.tally(made.outcomes).failed
+            bins = rows.loc[["trials_with_score_change"]]
+            assert bins["count"].sum() == len(metrics.score_changes(made.outcomes))
+            for _, row in bins.iterrows():
+                within = [
+                    row["bin_low"] <= change < row["bin_high"]
+                    for change in metrics.score_changes(made.outcomes)
+                ]
+                assert row["count"] == sum(within)
+
+    def test_drawn_bars_equal_the_csv(self) -> None:
+        figure, table = plot_exp1.draw(FOUR), plot_exp1.table(FOUR)
+        for row, model in ((0, "70b"), (3, "tiny")):
+            rows: Any = table[table.model == model].set_index("quantity")
+            left, right = figure.axes[2 * row : 2 * row + 2]
+            widths = {round(p.get_width(), 9) for p in right.patches if isinstance(p, Rectangle)}
+            rates = rows.loc[["multi_attempt_rate", "esr_rate"], "value"].astype(float)
+            assert widths == {round(100 * rate, 9) for rate in rates}
+            heights = [p.get_height() for p in left.patches if isinstance(p, Rectangle)]
+            assert heights == list(rows.loc["trials_with_score_change", "count"])
+
+    def test_says_what_must_be_said(self) -> None:
+        shown = texts(plot_exp1.draw(FOUR))
+        assert f"tiny: {style.ORGANISM_NOTE}" in shown
+        assert "70b: not graded and left out: 1 no attempts, 1 failed" in shown
+        assert "Runs differ in judge (scripted, lexical); seed (3, 4)" in shown
+        assert "no multi-attempt trials" in shown
+        assert "none of 2 trials graded" in shown
+        assert "redraw null" in shown
+
+    def test_no_organism_no_banner(self) -> None:
+        shown = texts(plot_exp1.draw(FOUR[:1]))
+        assert style.ORGANISM_NOTE not in shown
+        assert "Judge: scripted" in shown
+
+    @pytest.mark.parametrize("chosen", [[], [0], [1], [2], [3], [0, 1, 2, 3]])
+    def test_no_text_is_clipped(self, chosen: list[int]) -> None:
+        assert style.clipped_text(plot_exp1.draw([FOUR[i] for i in chosen])) == []
+
+    def test_nothing_to_draw_is_an_empty_panel(self) -> None:
+        figure = plot_exp1.draw([])
+        assert "no complete run of experiment_01_esr" in texts(figure)
+        assert not any(axes.patches for axes in figure.axes)
+        assert plot_exp1.table([]).empty
+
+    def test_degraded_responses_are_left_out_on_request(self) -> None:
+        kept = [o for o in FOUR[0].outcomes if not o.degraded]
+        table = plot_exp1.table(FOUR[:1], exclude_degraded=True).set_index("quantity")
+        assert table.loc["esr_rate", "n"] == metrics.esr_rate(kept).n
+        left_out = len(FOUR[0].outcomes) - len(kept)
+        assert table.loc["left_out", "value"] == left_out > 0
+        shown = texts(plot_exp1.draw(FOUR[:1], exclude_degraded=True))
+        assert f"Degraded responses left out: 70b {left_out}" in shown
+
+
+def write_results(file: Path, config: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
+    """A results file in the authors' schema."""
+    features: dict[int, list[dict[str, Any]]] = {}
+    for i, outcome in enumerate(outcomes):
+        attempts = [{"attempt_text": "t", "score": score} for score in outcome.scores or ()]
+        trial = {"prompt": "p", "seed": i, "response": "r", "error": None}
+        failed = outcome.status == Status.FAILED
+        trial["score"] = None if failed else {"raw_response": "", "attempts": attempts}
+        features.setdefault(outcome.latent, []).append(trial)
+    entries = [
+        {"feature_index_in_sae": k, "feature_label": "", "threshold": 1.0, "trials": trials}
+        for k, trials in features.items()
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"experiment_config": config, "results_by_feature": entries}))
+
+
+def write_run(root: Path, model: str, name: str, started: str, status: str = "complete") -> Path:
+    folder = root / "experiment_01_esr" / model / name
+    config = {"model": model, "model_title": "The model", "organism": True, "judge_id": "lexical"}
+    write_results(folder / "results.json", {**config, "seed": 7}, made_up(5, latents=12))
+    facts = {"schema_version": 1, "model": model, "status": status, "started": started}
+    (folder / "run.json").write_text(json.dumps(facts))
+    return folder
+
+
+class TestSources:
+    def test_newest_complete_run_of_each_model(self, tmp_path: Path) -> None:
+        write_run(tmp_path, "tiny", "a", "2026-01-01")
+        newest = write_run(tmp_path, "tiny", "b", "2026-01-03")
+        write_run(tmp_path, "tiny", "c", "2026-01-05", status="interrupted")
+        other = write_run(tmp_path, "8b", "d", "2026-01-02")
+        found = find_sources("experiment_01_esr", [tmp_path])
+        assert [s.path for s in found] == [other, newest]
+        assert found[1].title == "The model"
+        assert found[1].organism
+        assert found[1].seed == 7
+
+    def test_a_named_run_that_is_not_complete_says_so(self, tmp_path: Path) -> None:
+        run = write_run(tmp_path, "tiny", "a", "2026-01-01", status="interrupted")
+        found = find_sources("experiment_01_esr", [run])
+        assert "The model (interrupted)" in texts(plot_exp1.draw(found))
+
+    def test_a_file_of_the_authors(self, tmp_path: Path) -> None:
+        config = {
+            "model_name": "meta-llama/Llama-3.3-70B-Instruct",
+            "judge_model_name": "claude-haiku-4-5-20251001",
+        }
+        write_results(tmp_path / "theirs.json", config, FOUR[0].outcomes)
+        (found,) = find_sources("experiment_01_esr", [tmp_path / "theirs.json"])
+        assert (found.title, found.model, found.organism) == ("Llama-3.3-70B", "70b", False)
+        assert found.settings["judge_id"] == "claude-haiku-4-5-20251001"
+        assert metrics.tally(found.outcomes).failed == 1
+        assert metrics.esr_rate(found.outcomes) == metrics.esr_rate(FOUR[0].outcomes)
+
+    def test_equal_settings_need_no_note(self) -> None:
+        assert differing_settings([FOUR[0], FOUR[1]]) == ""
+
+    def test_no_such_path(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="no such results"):
+            find_sources("experiment_01_esr", [tmp_path / "nothing"])
+
+
+class TestCommand:
+    def test_writes_the_figure(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        write_run(tmp_path / "results", "tiny", "a", "2026-01-01")
+        arguments = ["--results", str(tmp_path / "results"), "--output", str(tmp_path / "figures")]
+        assert plot_exp1.main(arguments) == 0
+        made = sorted(p.name for p in (tmp_path / "figures").iterdir())
+        assert made == ["exp1_esr.csv", "exp1_esr.pdf", "exp1_esr.png"]
+        assert "ESR rate" in capsys.readouterr().out
+        first = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
+        assert plot_exp1.main(arguments) == 0
+        assert first == {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
+
+    def test_no_data(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "results").mkdir()
+        arguments = ["--results", str(tmp_path / "results"), "--output", str(tmp_path)]
+        assert plot_exp1.main(arguments) == 1
+        assert "python -m experiment_01_esr tiny" in capsys.readouterr().err
+
+    def test_not_a_results_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "x.json").write_text('{"a": 1}')
+        assert plot_exp1.main(["--results", str(tmp_path / "x.json")]) == 2
+        error = capsys.readouterr().err
+        assert "not a results file" in error
+        assert len(error.splitlines()) == 1
+
+    def test_imports_no_engine_and_no_torch(self) -> None:
+        code = (
+            "import sys, plotting.plot_exp1; "
+            "heavy = {'torch', 'vllm', 'transformers', 'esr.engine'}; "
+            "print(sorted(heavy & set(sys.modules)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
+        )
+        assert done.stdout.strip() == "[]"
