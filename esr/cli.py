@@ -95,6 +95,15 @@ class CommonConfig:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig(CommonConfig):
+    """Options of an experiment that replays the trials of experiment 1."""
+
+    from_results: str = incidental("", metavar="PATH")
+    """Run folder or results file to replay, ours or the authors'; default: the newest complete
+    run of experiment 1 of this model."""
+
+
 class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line in place of the whole usage."""

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic
 
-from esr import chat, judge, models, prompts
-from esr.cli import ConfigT, parse, run_command
+from esr import chat, judge, models, parent, prompts
+from esr.cli import ConfigT, ReplayConfig, parse, run_command
 from esr.engine.base import Engine
 from esr.errors import SpendLimitError
 from esr.lab import Lab
@@ -96,22 +96,24 @@ async def conduct(experiment: Experiment[ConfigT], config: ConfigT, lab: Lab) ->
 
 
 @asynccontextmanager
-async def open_lab(
-    name: str, config: ConfigT, spec: ModelSpec, parent: Mapping[str, Any] | None = None
-) -> AsyncIterator[Lab]:
+async def open_lab(name: str, config: ConfigT, spec: ModelSpec) -> AsyncIterator[Lab]:
     """The lab of one run: judge checked, folder locked, engine not yet started.
 
     Args:
         name: of the experiment.
         config: its options.
         spec: the model.
-        parent: identity of the run whose trials are replayed, where there is one.
+
+    A config with ``from_results`` gives the lab its parent run.
 
     Raises:
-        UserError: a missing key, an unknown judge or prompt set, an unwritable folder, or a
-            run that another process has open.
+        UserError: no parent run, a missing key, an unknown judge or prompt set, an unwritable
+            folder, or a run that another process has open.
     """
     prompt_set = prompts.load(config.prompts, spec.prompt_set)
+    replayed = None
+    if isinstance(config, ReplayConfig):
+        replayed = parent.find(config.from_results, Path(config.output), spec.key)
     judge_name = config.judge or spec.judge
     grader = judge.create(judge_name, concurrency=config.judge_concurrency, rubric=config.rubric)
     context = {
@@ -121,12 +123,15 @@ async def open_lab(
         "judge": asdict(grader.info),
         "engine": config.engine,
         "pairing": config.pairing,
-        "parent": dict(parent) if parent else None,
     }
     identity = {**config.identity(), "context": context}
+    if replayed is not None:
+        identity["parent"] = replayed.identity()
     folder = RunFolder.locate(Path(config.output), name, spec.key, identity, new=config.new)
     with folder as opened:
         opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
+        if replayed is not None:
+            opened.update(parent={"path": str(replayed.path), **replayed.identity()})
         lab = Lab(
             spec=spec,
             profile=spec.profile(config.profile),
@@ -138,6 +143,7 @@ async def open_lab(
             start_chat=lambda: chat.load(spec, spec.profile(config.profile).chat_variant),
             rate_labels=lambda labels: _rate(judge_name, labels),
             context=context,
+            parent=replayed,
             in_flight=config.in_flight,
             max_spend=config.max_spend,
         )

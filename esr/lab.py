@@ -21,6 +21,7 @@ from esr.runs import RunFolder
 
 if TYPE_CHECKING:
     from esr.judge.base import Judge, JudgeRequest, Verdict
+    from esr.parent import Parent
 
 
 class Chat(Protocol):
@@ -56,6 +57,7 @@ class Lab:
         start_chat: makes the chat format, called at most once.
         rate_labels: concreteness of latent labels, 0 to 100; None where rating failed.
         context: everything that can change what a trial yields, beyond its spec.
+        parent: the run whose trials are replayed, where there is one.
     """
 
     spec: ModelSpec
@@ -68,6 +70,7 @@ class Lab:
     start_chat: Callable[[], Chat]
     rate_labels: Callable[[Sequence[str]], Awaitable[list[float | None]]]
     context: Mapping[str, Any]
+    parent: Parent | None = None
     in_flight: int = 64
     max_spend: float = 0.0
     quiet: bool = False
@@ -80,6 +83,13 @@ class Lab:
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.in_flight)
         self.spent = sum(v["cost"] for _, v in self.run.journal.values("verdict"))
+
+    @property
+    def replayed(self) -> Parent:
+        """The parent of an experiment that has one."""
+        if self.parent is None:
+            raise RuntimeError("this experiment was opened without a parent run")
+        return self.parent
 
     @property
     def chat(self) -> Chat:

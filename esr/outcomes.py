@@ -105,9 +105,14 @@ def _trials(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"feature_index_in_sae": latent, **trial}
 
 
+def trial_name(trial: Mapping[str, Any], latent: int) -> str:
+    """What pairs a trial over arms: ours by its id, the authors' by latent, seed and prompt."""
+    return trial.get("trial_id") or f"{latent}/{trial.get('seed')}/{trial.get('prompt')}"
+
+
 def _outcome(trial: Mapping[str, Any]) -> Outcome:
     latent = int(trial["feature_index_in_sae"])
-    name = trial.get("trial_id") or f"{latent}/{trial.get('seed')}/{trial.get('prompt')}"
+    name = trial_name(trial, latent)
     scores = _scores(trial)
     named = (trial.get("score") or {}).get("status")
     status = Status.GRADED if scores else Status.NO_ATTEMPTS

@@ -15,11 +15,6 @@ from esr.models import SaeSource
 D_MODEL, D_SAE = 16, 40
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ESR_CACHE", str(tmp_path / "cache"))
-
-
 def make_sae(folder: Path, architecture: str, apply_b_dec: bool = True):  # type: ignore[no-untyped-def]
     """A random SAE saved by SAELens."""
     from sae_lens import SAE
