@@ -141,6 +141,7 @@ class Client(ABC):
         provider: name of the provider in records.
         model: dated id that is asked for.
         base_url: where it is asked.
+        faults: exceptions of the SDK that are the provider's fault.
     """
 
     provider = ""
@@ -159,11 +160,15 @@ class Client(ABC):
         self._key = key
         self._verify_model = verify_model
         self._slots = asyncio.Semaphore(concurrency)
-        self._faults: tuple[type[Exception], ...] = ()
+        self.faults: tuple[type[Exception], ...] = ()
 
     @abstractmethod
     async def _send(self, request: Request) -> Completion:
         """Ask once through the SDK, which retries by itself."""
+
+    def parameters(self, request: Request) -> dict[str, Any]:
+        """Body of a request, for batch endpoints; providers without one have none."""
+        raise NotImplementedError(f"{self.provider} has no batch endpoint here")
 
     @abstractmethod
     async def close(self) -> None:
@@ -174,7 +179,7 @@ class Client(ABC):
         async with self._slots:
             try:
                 completion = await self._send(request)
-            except self._faults as error:
+            except self.faults as error:
                 text = f"{type(error).__name__}: {error}"
                 return failed(fault_of(error), self.scrub(text))
         return self.checked(completion)

@@ -43,7 +43,7 @@ class GoogleClient(Client):
 
     def __init__(self, model: str, **options: Any) -> None:
         super().__init__(model, **options)
-        self._faults = (errors.APIError, httpx2.HTTPError, ValueError)
+        self.faults = (errors.APIError, httpx2.HTTPError, ValueError)
         self._http = httpx2.AsyncClient(timeout=TIMEOUT)
         http_options = types.HttpOptions(
             base_url=self.base_url,

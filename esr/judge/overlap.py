@@ -37,7 +37,7 @@ MIN_KINDS = 2
 CUES: Mapping[str, str] = {
     "interruption": r"wait|hold on|sorry|oops|apologi\w+|hmm+|actually|stop|no(?=\s*[,.;!])",
     "fault": r"wrong|mistake\w*|error\w*|incorrect|confus\w+|distracted|off[- ](?:topic|track)"
-    r"|not (?:right|correct|what)|isn\s?['’]?\s?t (?:right|correct|what)|nonsense",
+    r"|not (?:right|correct|what)|isn\s?['\u2019]?\s?t (?:right|correct|what)|nonsense",
     "new start": r"again|start over|starting over|restart\w*|begin anew|from the (?:top|beginning)"
     r"|let (?:me|us)|back to|scratch that|redo",
 }

@@ -111,6 +111,8 @@ def verbatim(attempts: tuple[Attempt, ...], response: str) -> tuple[Attempt, ...
     An attempt reaches from where its quote begins to where the next one's begins. Left as quoted
     where a quote is not found in order.
     """
+    if not attempts:
+        return attempts
     starts, at = [], 0
     for attempt in attempts:
         opening = attempt.text.split(" ... ")[0].strip()[:60]

@@ -59,7 +59,8 @@ _SPECS = {
     spec.name: spec
     for spec in (
         JudgeSpec("haiku", "anthropic", "claude-haiku-4-5-20251001"),
-        JudgeSpec("sonnet", "anthropic", "claude-sonnet-4-5-20250929"),
+        # https://platform.claude.com/docs/en/about-claude/model-deprecations
+        JudgeSpec("sonnet", "anthropic", "claude-sonnet-4-5-20250929", retires=date(2026, 11, 30)),
         # https://developers.openai.com/api/docs/deprecations
         JudgeSpec(
             "gpt-5-mini", "openai", "gpt-5-mini-2025-08-07", "schema", retires=date(2026, 12, 11)
@@ -144,6 +145,7 @@ def create(
     concurrency: int = CONCURRENCY,
     rubric: str = "own",
     cache: Path | None = None,
+    batch: Path | None = None,
 ) -> Judge:
     """A judge, ready to be asked. Checks the key, sends nothing.
 
@@ -154,9 +156,10 @@ def create(
         concurrency: calls in flight at once.
         rubric: ``own`` or ``upstream``; offline judges have rules of their own.
         cache: file that keeps verdicts; the one shared by all runs when left out.
+        batch: journal of batches, beside the run, to ask through the batch endpoint at half price.
 
     Raises:
-        UserError: no such judge or rubric, or its key is missing.
+        UserError: no such judge or rubric, its key is missing, or it has no batch endpoint.
     """
     found = spec(name)
     if found.provider == "offline":
@@ -168,7 +171,12 @@ def create(
     settings = {"base_url": found.base_url} if found.base_url else {}
     rules = get(rubric)
     client = create_client(name, concurrency=concurrency)
-    return CachedJudge(LlmJudge(client, rules, found.output, settings), cache)
+    judge: Judge = (asking := LlmJudge(client, rules, found.output, settings))
+    if batch is not None:
+        from esr.judge.batch import BatchJudge
+
+        judge = BatchJudge(asking, batch)
+    return CachedJudge(judge, cache)
 
 
 def create_client(name: str, *, concurrency: int = CONCURRENCY) -> Client:
@@ -198,6 +206,7 @@ def create_client(name: str, *, concurrency: int = CONCURRENCY) -> Client:
     url = found.base_url or (_OPENROUTER if found.provider == "openrouter" else openai.BASE_URL)
     return openai.OpenAIClient(
         found.model,
+        provider=found.provider,
         key=key,
         base_url=url,
         concurrency=concurrency,

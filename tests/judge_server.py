@@ -1,0 +1,362 @@
+"""A local server that speaks the wire formats of the three providers, faults included."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+ANSWER = '<json>{"attempts": [{"attempt_text": "all of it", "score": 50}]}</json>'
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request as the server saw it.
+
+    Attributes:
+        provider: by path.
+        body: JSON of the request.
+        headers: lower-case names.
+        user: the user message.
+        number: how often this user message has been asked before, from 0.
+    """
+
+    provider: str
+    body: dict[str, Any]
+    headers: dict[str, str]
+    user: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server does with a request.
+
+    Attributes:
+        text: of the answer.
+        status: HTTP status; anything but 200 gives the provider's error body.
+        stop: the provider's own word for why the answer ended.
+        headers: of the response.
+        delay: seconds before the answer.
+        cut: close the connection in the middle of the body.
+        raw: body instead of the provider's format.
+        refusal: OpenAI's refusal field.
+        blocked: Google's block reason for the prompt; no candidate is given then.
+        model: who answers; the model asked for when empty.
+        usage: input, output and cached tokens.
+        cost: OpenRouter's charge.
+    """
+
+    text: str = ANSWER
+    status: int = 200
+    stop: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    cut: bool = False
+    raw: str | None = None
+    refusal: str | None = None
+    blocked: str = ""
+    model: str = ""
+    usage: tuple[int, int, int] = (1000, 100, 0)
+    cost: float | None = None
+
+
+Behaviour = Callable[[Call], Reply]
+
+
+class JudgeServer:
+    """Answers by a behaviour, and remembers what it was asked."""
+
+    def __init__(self, behaviour: Behaviour | None = None) -> None:
+        self.behaviour = behaviour or (lambda _: Reply())
+        self.calls: list[Call] = []
+        self.batches: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, str] = {}
+        self.batches_end = True
+        self.lose_next_batch_answer = False
+        self.url = ""
+        self._asked: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[JudgeServer]:
+        """Serve on a free port of the loopback."""
+        app = web.Application(client_max_size=1 << 28)
+        app.add_routes(
+            [
+                web.post("/v1/messages", self._anthropic),
+                web.post("/v1/chat/completions", self._openai),
+                web.post("/{version}/models/{model}:generateContent", self._google),
+                web.post("/v1/messages/batches", self._anthropic_submit),
+                web.get("/v1/messages/batches", self._anthropic_list),
+                web.get("/v1/messages/batches/{id}", self._anthropic_batch),
+                web.get("/v1/messages/batches/{id}/results", self._anthropic_results),
+                web.post("/v1/files", self._openai_upload),
+                web.get("/v1/files/{id}/content", self._openai_file),
+                web.post("/v1/batches", self._openai_submit),
+                web.get("/v1/batches", self._openai_list),
+                web.get("/v1/batches/{id}", self._openai_batch),
+            ]
+        )
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = "http://{}:{}".format(*runner.addresses[0][:2])
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _respond(
+        self,
+        request: web.Request,
+        provider: str,
+        body: dict[str, Any],
+        user: str,
+        form: Callable[[Reply], Any],
+        error: Callable[[Reply], Any],
+    ) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        call = Call(provider, body, headers, user, self._asked[user])
+        self._asked[user] += 1
+        self.calls.append(call)
+        reply = self.behaviour(call)
+        if reply.delay:
+            await asyncio.sleep(reply.delay)
+        content = reply.raw
+        if content is None:
+            content = json.dumps(form(reply) if reply.status == 200 else error(reply))
+        if not reply.cut:
+            return web.Response(
+                text=content,
+                status=reply.status,
+                headers=reply.headers,
+                content_type="application/json",
+            )
+        response = web.StreamResponse(headers={"Content-Length": str(len(content) + 100)})
+        await response.prepare(request)
+        await response.write(content[:20].encode())
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async def _anthropic(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        return await self._respond(
+            request,
+            "anthropic",
+            body,
+            anthropic_user(body),
+            lambda reply: anthropic_message(body, reply),
+            lambda reply: {"type": "error", "error": {"type": "fault", "message": reply.text}},
+        )
+
+    async def _openai(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        return await self._respond(
+            request,
+            "openai",
+            body,
+            body["messages"][-1]["content"],
+            lambda reply: openai_completion(body, reply),
+            lambda reply: {"error": {"message": reply.text, "type": "fault", "code": None}},
+        )
+
+    async def _google(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        model = request.match_info["model"]
+        return await self._respond(
+            request,
+            "google",
+            body,
+            body["contents"][0]["parts"][0]["text"],
+            lambda reply: google_response(model, reply),
+            lambda reply: {
+                "error": {"code": reply.status, "message": reply.text, "status": "FAULT"}
+            },
+        )
+
+    async def _anthropic_submit(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        items = {item["custom_id"]: item["params"] for item in body["requests"]}
+        return self._submitted(self._new_batch(items), self._anthropic_form)
+
+    async def _anthropic_list(self, _: web.Request) -> web.Response:
+        data = [self._anthropic_form(batch) for batch in reversed(self.batches)]
+        return web.json_response({"data": data, "has_more": False})
+
+    async def _anthropic_batch(self, request: web.Request) -> web.Response:
+        return web.json_response(self._anthropic_form(request.match_info["id"]))
+
+    async def _anthropic_results(self, request: web.Request) -> web.Response:
+        lines = []
+        for key, params in self.batches[request.match_info["id"]]["items"].items():
+            reply = self._batch_reply("anthropic", params, anthropic_user(params))
+            result: dict[str, Any] = {
+                "type": "succeeded",
+                "message": anthropic_message(params, reply),
+            }
+            if reply.status != 200:
+                fault = {"type": "api_error", "message": reply.text}
+                result = {"type": "errored", "error": {"type": "error", "error": fault}}
+            lines.append(json.dumps({"custom_id": key, "result": result}))
+        return web.Response(text="\n".join(lines))
+
+    def _anthropic_form(self, batch: str) -> dict[str, Any]:
+        n = len(self.batches[batch]["items"])
+        counts = dict.fromkeys(("processing", "errored", "canceled", "expired"), 0)
+        return {
+            "id": batch,
+            "type": "message_batch",
+            "processing_status": "ended" if self.batches_end else "in_progress",
+            "created_at": "2099-01-01T00:00:00Z",
+            "expires_at": "2099-01-02T00:00:00Z",
+            "request_counts": {**counts, "succeeded": n},
+            "results_url": f"{self.url}/v1/messages/batches/{batch}/results",
+        }
+
+    async def _openai_upload(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        upload: Any = form["file"]
+        name = f"file-{len(self.files)}"
+        self.files[name] = upload.file.read().decode()
+        return web.json_response(
+            {
+                "id": name,
+                "object": "file",
+                "bytes": 1,
+                "created_at": 0,
+                "filename": "requests.jsonl",
+                "purpose": "batch",
+                "status": "processed",
+            }
+        )
+
+    async def _openai_file(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.files[request.match_info["id"]])
+
+    async def _openai_submit(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        lines = map(json.loads, self.files[body["input_file_id"]].splitlines())
+        items = {line["custom_id"]: line["body"] for line in lines}
+        batch = self._new_batch(items, metadata=body["metadata"])
+        self.files[f"out-{batch}"] = "\n".join(map(json.dumps, self._openai_lines(items)))
+        return self._submitted(batch, self._openai_form)
+
+    def _openai_lines(self, items: dict[str, Any]) -> list[dict[str, Any]]:
+        lines = []
+        for key, body in items.items():
+            reply = self._batch_reply("openai", body, body["messages"][-1]["content"])
+            good = reply.status == 200
+            answer = openai_completion(body, reply) if good else {"error": reply.text}
+            response = {"status_code": reply.status, "body": answer}
+            lines.append({"custom_id": key, "response": response, "error": None})
+        return lines
+
+    async def _openai_list(self, _: web.Request) -> web.Response:
+        data = [self._openai_form(batch) for batch in self.batches]
+        return web.json_response({"object": "list", "data": data, "has_more": False})
+
+    async def _openai_batch(self, request: web.Request) -> web.Response:
+        return web.json_response(self._openai_form(request.match_info["id"]))
+
+    def _openai_form(self, batch: str) -> dict[str, Any]:
+        return {
+            "id": batch,
+            "object": "batch",
+            "completion_window": "24h",
+            "created_at": 0,
+            "endpoint": "/v1/chat/completions",
+            "input_file_id": "file-0",
+            "status": "completed" if self.batches_end else "in_progress",
+            "output_file_id": f"out-{batch}",
+            "metadata": self.batches[batch]["metadata"],
+        }
+
+    def _new_batch(self, items: dict[str, Any], metadata: Any = None) -> str:
+        name = f"batch-{len(self.batches)}"
+        self.batches[name] = {"items": items, "metadata": metadata}
+        return name
+
+    def _submitted(self, batch: str, form: Callable[[str], Any]) -> web.Response:
+        if self.lose_next_batch_answer:
+            self.lose_next_batch_answer = False
+            return web.json_response({"error": {"message": "lost"}}, status=400)
+        return web.json_response(form(batch))
+
+    def _batch_reply(self, provider: str, body: dict[str, Any], user: str) -> Reply:
+        call = Call(provider, body, {}, user, self._asked[user])
+        self._asked[user] += 1
+        return self.behaviour(call)
+
+
+def anthropic_user(body: dict[str, Any]) -> str:
+    """The user message of a request."""
+    return "".join(block["text"] for block in body["messages"][0]["content"])
+
+
+def anthropic_message(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
+    """Anthropic's form of an answer."""
+    fresh, out, cached = reply.usage
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": reply.model or body["model"],
+        "content": [{"type": "text", "text": reply.text}] if reply.text else [],
+        "stop_reason": reply.stop or "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": fresh - cached,
+            "output_tokens": out,
+            "cache_read_input_tokens": cached,
+            "cache_creation_input_tokens": 0,
+        },
+    }
+
+
+def openai_completion(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
+    """OpenAI's form of an answer."""
+    total, out, cached = reply.usage
+    message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
+    usage: dict[str, Any] = {
+        "prompt_tokens": total,
+        "completion_tokens": out,
+        "total_tokens": total + out,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+    if reply.cost is not None:
+        usage["cost"] = reply.cost
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": reply.model or body["model"],
+        "choices": [{"index": 0, "message": message, "finish_reason": reply.stop or "stop"}],
+        "usage": usage,
+    }
+
+
+def google_response(model: str, reply: Reply) -> dict[str, Any]:
+    """Google's form of an answer."""
+    total, out, cached = reply.usage
+    usage = {
+        "promptTokenCount": total,
+        "candidatesTokenCount": out - 10,
+        "thoughtsTokenCount": 10,
+        "cachedContentTokenCount": cached,
+    }
+    answer: dict[str, Any] = {"usageMetadata": usage, "modelVersion": reply.model or model}
+    if reply.blocked:
+        answer["promptFeedback"] = {"blockReason": reply.blocked}
+    else:
+        parts = [{"text": reply.text}] if reply.text else []
+        content = {"role": "model", "parts": parts}
+        answer["candidates"] = [{"content": content, "finishReason": reply.stop or "STOP"}]
+    return answer
