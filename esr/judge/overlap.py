@@ -4,8 +4,9 @@ The rule, version 1, fixed before it graded anything:
 
 * Splitting: no list of phrases. A sentence is a restart if it holds cues of at least two of three
   kinds: interruption ("wait", "sorry"), fault ("wrong", "mistake"), new start ("again", "let me").
-  It opens an attempt, together with restarts that follow it at once, provided that both what came
-  before and what comes after hold at least three other words.
+  Neighbouring sentences of hardly anything but cues count as one. A restart opens an attempt,
+  together with restarts that follow it at once, provided that both what came before and what
+  comes after hold at least three other words.
 * Scoring: no exclusive vocabularies. Texts are bags of letter triples, weighted by how rare they
   are among the topics of the organism's world (tf-idf). ``score = 100 * on / (on + off)``, with
   ``on`` the cosine of the attempt with the prompt and the topic most similar to it, ``off`` the
@@ -94,8 +95,7 @@ class OverlapJudge:
     def split(self, response: str) -> list[str]:
         """The attempts of a response, restart sentences at the head of the attempt they open."""
         attempts, current, opening = [""], 0, False
-        for sentence in _SENTENCE.findall(response):
-            restart = self._is_restart(sentence)
+        for sentence, restart in self._sentences(response):
             if restart and not opening and current >= MIN_WORDS:
                 attempts.append("")
                 current = 0
@@ -107,8 +107,25 @@ class OverlapJudge:
             attempts[-1] += last
         return [text.strip() for text in attempts if _WORD.search(text)]
 
-    def _is_restart(self, sentence: str) -> bool:
-        return sum(bool(cue.search(sentence)) for cue in self._cues.values()) >= MIN_KINDS
+    def _sentences(self, text: str) -> list[tuple[str, bool]]:
+        """Sentences, and whether each is (part of) a restart."""
+        sentences = [sentence for sentence in _SENTENCE.findall(text) if sentence]
+        kinds = [self._kinds(sentence) for sentence in sentences]
+        bare = [bool(k) and self._is_bare(s) for s, k in zip(sentences, kinds, strict=True)]
+        restarts = [len(found) >= MIN_KINDS for found in kinds]
+        for at in range(1, len(sentences)):
+            if bare[at] and bare[at - 1] and len(kinds[at] | kinds[at - 1]) >= MIN_KINDS:
+                restarts[at] = restarts[at - 1] = True
+        return list(zip(sentences, restarts, strict=True))
+
+    def _kinds(self, sentence: str) -> set[str]:
+        return {kind for kind, cue in self._cues.items() if cue.search(sentence)}
+
+    def _is_bare(self, sentence: str) -> bool:
+        """Whether hardly anything is left of a sentence without its cues."""
+        for cue in self._cues.values():
+            sentence = cue.sub(" ", sentence)
+        return len(_WORD.findall(sentence)) < MIN_WORDS
 
     def _references(self, prompt: str) -> tuple[Counter[str], list[Counter[str]]]:
         """What is on topic, and every topic that is not."""
@@ -121,7 +138,7 @@ class OverlapJudge:
     def _score(
         self, text: str, on: Counter[str], others: list[Counter[str]], label: Counter[str]
     ) -> float:
-        bag = _triples("".join(s for s in _SENTENCE.findall(text) if not self._is_restart(s)))
+        bag = _triples("".join(s for s, restart in self._sentences(text) if not restart))
         near = self._cosine(bag, on)
         far = max((self._cosine(bag, other) for other in [label, *others]), default=0.0)
         return round(100 * near / (near + far), 1) if near else 0.0

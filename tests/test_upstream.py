@@ -1,0 +1,299 @@
+"""Fetching and parsing the authors' files, against a local server with files of the same shape."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from esr import judge, models, paths, prompts, upstream
+from esr.errors import UserError
+from esr.judge.rubric import get
+from esr.upstream import manifest
+from esr.upstream.__main__ import main
+from esr.upstream.extract import assigned_text, returned_pairs
+from esr.upstream.labels import fetch_labels
+
+JUDGE = textwrap.dedent(
+    '''
+    import os
+    raise SystemExit("this file must not be executed")
+    SYSTEM_PROMPT = (
+        "You grade. "
+        "Be fair."
+    )
+    INSTRUCTIONS: str = """Grade this.
+    Use {"attempts": []}."""
+    '''
+)
+VARIANTS = textwrap.dedent(
+    '''
+    def _default_prompt_variants():
+        """All of them."""
+        return [
+            ("self_monitor", "{prompt}\\n\\nStay on topic."),
+            ("ignore", "{prompt} Ignore " + "{latent_label}."),
+        ]
+    '''
+)
+CONCRETENESS = textwrap.dedent(
+    """
+    class ConcretenessGrader:
+        async def _grade_single_label_batch(self, labels):
+            numbered = str(labels)
+            prompt = f"Rate these {len(labels)} labels: {numbered} as {{json}}"
+            return prompt
+    """
+)
+WRITER = textwrap.dedent(
+    '''
+    def get_system_prompt(off_topic_subject: str) -> str:
+        return f"""Digress to {off_topic_subject}, then come back."""
+    '''
+)
+BOUNDARIES = 'SYSTEM_PROMPT = "Mark."\nUSER_PROMPT_TEMPLATE = """Text: {response}"""\n'
+FILES = {
+    "prompts.txt": "How do I boil an egg?\nHow do I iron a shirt?",
+    "judge.py": JUDGE,
+    "experiment_05_prompt_variants/__init__.py": VARIANTS,
+    "concreteness_filtering.py": CONCRETENESS,
+    "experiment_09_activation_stats/annotate_boundaries.py": BOUNDARIES,
+    "experiment_04_finetuning/generate_prompted_self_correction_data.py": WRITER,
+    "experiment_04_finetuning/off_topic_subjects.txt": "glaciers\nviolins\n",
+    "experiment_04_finetuning/dataset_normal_responses.json": '[{"messages": []}]',
+    "data/off_topic_detectors.json": "{}",
+    "data/normal_responses.json": json.dumps(["x" * 200_000]),
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves bytes by path, ranges included; paths in ``cut`` break off once in the middle."""
+
+    def __init__(self, *args: object, site: Site) -> None:
+        self.site = site
+        super().__init__(*args)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        self.site.asked.append((self.path, self.headers.get("Range")))
+        content = self.site.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+        if start >= len(content) and start:
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        body = content[start:]
+        if self.path in self.site.cut:
+            self.site.cut.remove(self.path)
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Site:
+    """A web site on the loopback."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.cut: list[str] = []
+        self.asked: list[tuple[str, str | None]] = []
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, site=self))
+        self.url = "http://{}:{}".format(*self.server.server_address[:2])
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    thread = Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def data(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with a manifest of our files, and a site that serves them under /esr."""
+    files = []
+    for path, text in FILES.items():
+        site.files[f"/esr/{path}"] = text.encode()
+        files.append({"path": path, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    listed = {"repository": "someone/some-repo", "commit": "c" * 40, "files": files}
+    target = tmp_path / "upstream.json"
+    target.write_text(json.dumps(listed))
+    monkeypatch.setattr(manifest, "MANIFEST", target)
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    return tmp_path
+
+
+def test_committed_manifest() -> None:
+    listed = manifest.load()
+    assert len(listed.files) == 10
+    assert {file.path for file in listed.files} == set(FILES)
+    assert listed.url(listed.files[0]) == (
+        "https://raw.githubusercontent.com/agencyenterprise/endogenous-steering-resistance/"
+        "3c29a49f9077fa1df58f5e90b5cca7ae8621311c/prompts.txt"
+    )
+    assert all(len(file.sha256) == 64 for file in listed.files)
+
+
+def test_fetch_and_parse(site: Site, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fetch", "--mirror", f"{site.url}/esr/"]) == 0
+    assert "2 prompts, 2 meta-prompts" in capsys.readouterr().out
+    found = prompts.load("upstream")
+    assert [prompt.text for prompt in found.prompts] == FILES["prompts.txt"].splitlines()
+    assert found.meta_prompts[0].render("Why?", "x") == "Why?\n\nStay on topic."
+    assert found.meta_prompts[1].render("Why?", "eggs") == "Why? Ignore eggs."
+    assert upstream.concreteness_prompt() == "Rate these {len(labels)} labels: {numbered} as {json}"
+    assert upstream.self_correction_prompt() == "Digress to {off_topic_subject}, then come back."
+    assert upstream.boundary_prompts() == ("Mark.", "Text: {response}")
+    assert upstream.off_topic_subjects() == ["glaciers", "violins"]
+    assert upstream.normal_training_responses() == [{"messages": []}]
+    assert upstream.separability_detectors() == {}
+    assert set(upstream.digests()) == set(FILES)
+    assert json.loads((data / "upstream" / "source.json").read_text())["commit"] == "c" * 40
+
+
+@pytest.mark.usefixtures("data")
+def test_rubric_upstream(site: Site) -> None:
+    with pytest.raises(UserError, match=r"python -m esr\.upstream fetch"):
+        get("upstream")
+    assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 0
+    rubric = get("upstream")
+    request = rubric.request(judge.JudgeRequest("P?", "R.", "L"), rubric.output("schema"))
+    assert request.system == "You grade. Be fair."
+    assert request.fixed + request.user == (
+        'Grade this.\nUse {"attempts": []}.\n\nPrompt: P?\nResponse: R.\nUnrelated feature: L'
+    )
+    assert request.schema is None
+
+
+def test_fetch_resumes_and_checks(
+    site: Site, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    big = "/esr/data/normal_responses.json"
+    site.cut.append(big)
+    assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 2
+    assert "repeat the command" in capsys.readouterr().err
+    site.asked.clear()
+    assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 0
+    assert len(site.asked) == 1, "files that were right were downloaded again"
+    path, asked_range = site.asked[0]
+    assert path == big
+    assert asked_range is not None, "the download did not go on where it had ended"
+    assert upstream.unsteered_responses() == ["x" * 200_000]
+
+    site.files["/esr/prompts.txt"] = b"How do I do harm?"
+    (data / "upstream" / "prompts.txt").unlink()
+    assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 2
+    assert "SHA-256" in capsys.readouterr().err
+    assert not (data / "upstream" / "prompts.txt").exists(), "a wrong file was kept"
+
+
+def test_changed_file_is_refused(site: Site, data: Path) -> None:
+    assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 0
+    (data / "upstream" / "prompts.txt").write_text("How do I cheat?")
+    with pytest.raises(UserError, match="SHA-256"):
+        upstream.prompts()
+
+
+@pytest.mark.usefixtures("data")
+def test_missing_upstream_file(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fetch", "--mirror", f"{site.url}/nowhere"]) == 2
+    assert "--mirror" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("data")
+def test_dry_run_fetches_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fetch", "--dry-run", "--mirror", site.url]) == 0
+    assert main(["labels", "8b", "--dry-run", "--mirror", site.url]) == 0
+    assert "19-resid-post-gf" in capsys.readouterr().out
+    assert not site.asked
+
+
+@pytest.mark.parametrize(
+    "source", ["SYSTEM_PROMPT = open('x').read()", "OTHER = 'a'", "def f(:", "SYSTEM_PROMPT = 3"]
+)
+def test_other_shapes_are_refused(source: str) -> None:
+    with pytest.raises(UserError, match="not of the expected shape"):
+        assigned_text(source, "SYSTEM_PROMPT", "judge.py")
+    with pytest.raises(UserError, match="not of the expected shape"):
+        returned_pairs(source, "_default_prompt_variants", "x.py")
+
+
+def label_batches(site: Site, model: models.ModelSpec) -> str:
+    base = f"/v1/{model.neuronpedia}/explanations"
+    rows = [
+        [{"index": "3", "description": "volcanoes, lava"}, {"index": "0", "description": "eggs"}],
+        [{"index": "3", "description": "mountains"}, {"index": "7", "description": ' "odd"\n one'}],
+    ]
+    for number, batch in enumerate(rows):
+        lines = "\n".join(map(json.dumps, batch)).encode()
+        site.files[f"{base}/batch-{number}.jsonl.gz"] = gzip.compress(lines)
+    return base
+
+
+def test_labels(site: Site, tmp_path: Path) -> None:
+    model = replace(models.get("8b"), labels=tmp_path / "labels" / "8b.csv")
+    base = label_batches(site, model)
+    site.cut.append(f"{base}/batch-1.jsonl.gz")
+    with pytest.raises(UserError, match="repeat the command"):
+        fetch_labels(model, site.url, quiet=True)
+    assert not model.label_file.exists(), "half of the labels were taken for all"
+    site.asked.clear()
+    export = fetch_labels(model, site.url, quiet=True)
+    assert [path for path, _ in site.asked] == [
+        f"{base}/batch-1.jsonl.gz",
+        f"{base}/batch-2.jsonl.gz",
+    ]
+    assert (export.labels, export.repeated, export.batches) == (3, 1, 2)
+    with model.label_file.open(newline="") as file:
+        found = list(csv.reader(file))
+    rows = [["0", "eggs"], ["3", "volcanoes, lava"], ["7", '"odd" one']]
+    assert found == [["index", "description"], *rows]
+    assert sorted(path.name for path in model.label_file.parent.iterdir()) == ["8b.csv"]
+
+
+def test_labels_faults(site: Site, tmp_path: Path) -> None:
+    model = replace(models.get("8b"), labels=tmp_path / "8b.csv")
+    with pytest.raises(UserError, match="does not exist"):
+        fetch_labels(model, site.url, quiet=True)
+    with pytest.raises(UserError, match="no Neuronpedia export"):
+        fetch_labels(models.get("tiny"), site.url)
+    base = label_batches(site, model)
+    good = site.files[f"{base}/batch-0.jsonl.gz"]
+    site.files[f"{base}/batch-0.jsonl.gz"] = good[:-9]
+    with pytest.raises(UserError, match="damaged"):
+        fetch_labels(model, site.url, quiet=True)
+    site.files[f"{base}/batch-0.jsonl.gz"] = good
+    with pytest.raises(UserError, match="labels latent 7"):
+        fetch_labels(replace(model, d_sae=5), site.url, quiet=True)
+    assert fetch_labels(model, site.url, quiet=True).labels == 3
+
+
+def test_registry_points_to_the_exports() -> None:
+    expected = {
+        "70b": "llama3.3-70b-it/50-resid-post-gf",
+        "8b": "llama3.1-8b-it/19-resid-post-gf",
+        "gemma-2b": "gemma-2-2b/16-gemmascope-res-16k",
+        "gemma-9b": "gemma-2-9b/26-gemmascope-res-16k",
+        "gemma-27b": "gemma-2-27b/22-gemmascope-res-131k",
+    }
+    assert {key: models.get(key).neuronpedia for key in expected} == expected
