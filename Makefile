@@ -1,0 +1,53 @@
+# make demo: from nothing to a measured ESR rate and its figure.   make test: all tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+REQUIREMENTS := $(shell nvidia-smi >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
+
+.PHONY: help setup demo test lint bench organism clean
+
+help:
+	@echo "setup     virtual environment with everything (vLLM for CUDA where nvidia-smi answers)"
+	@echo "demo      experiment 1 on the embedded organism: run folder, table, figure"
+	@echo "test      all tests"
+	@echo "lint      ruff and mypy"
+	@echo "bench     overhead of steering in vLLM"
+	@echo "organism  train the embedded organism again, from its seed"
+
+setup: $(READY)
+
+$(READY): requirements.txt requirements-cpu.txt requirements-common.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or later is needed; next: make setup PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+ifeq ($(REQUIREMENTS),requirements-cpu.txt)
+	$(BIN)/pip install -q -r requirements-cpu.txt || \
+	    $(BIN)/pip install -q --extra-index-url $(CPU_INDEX) -r requirements-cpu.txt
+	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
+else
+	$(BIN)/pip install -q -r requirements.txt
+endif
+	$(BIN)/pip install -q --no-deps -e .
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m experiment_01_esr tiny
+	$(BIN)/python plotting/plot_exp1.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benchmarks/steering_overhead.py
+
+organism: setup
+	$(BIN)/python -m esr.organism build
+
+clean:
+	rm -rf $(VENV) figures data/cache
