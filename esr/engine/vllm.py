@@ -141,6 +141,7 @@ class VllmEngine:
 
     async def counters(self) -> dict[str, int]:
         """Rows steered and plans built since the start, on the first rank."""
+        await self._self_test()
         counts: dict[str, int] = (await self._driver.call("esr_counters"))[0]
         return counts
 

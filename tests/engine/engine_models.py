@@ -54,12 +54,15 @@ def build_model(folder: Path, family: str) -> ModelSpec:
         options = {**COMMON, "tie_word_embeddings": True}
         config = Gemma2Config(**options, sliding_window=48, query_pre_attn_scalar=32)
         model = Gemma2ForCausalLM(config)
+    # Wide weights make sharp distributions: greedy tokens vary and ties are rare. Gemma's tied
+    # embedding stays small, or every token would predict itself.
+    embedding = 1.0 if family == "llama" else 0.15
     for name, weight in model.named_parameters():
-        # Wide weights make sharp distributions: greedy tokens vary and ties are rare.
         if weight.dim() == 2:
-            torch.nn.init.normal_(weight, std=1.0 if "embed" in name else weight.shape[1] ** -0.5)
+            std = embedding if "embed" in name else weight.shape[1] ** -0.5
+            torch.nn.init.normal_(weight, std=std)
         else:
-            torch.nn.init.normal_(weight, mean=1.0 if family == "llama" else 0.0, std=0.1)
+            torch.nn.init.normal_(weight, mean=1.0, std=0.1)
     model.generation_config.eos_token_id = 2
     model.save_pretrained(folder)
     _tokenizer().save_pretrained(folder)
