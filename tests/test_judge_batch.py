@@ -34,11 +34,8 @@ async def server() -> AsyncIterator[JudgeServer]:
 
 
 def create(server: JudgeServer, name: tuple[str, str], folder: Path) -> BatchJudge:
-    made = judge.create(
-        f"{name[0]}@{server.url}{name[1]}",
-        cache=folder / "unused.sqlite",
-        batch=folder / "batches.jsonl",
-    )
+    plain = judge.create(f"{name[0]}@{server.url}{name[1]}", cache=folder / "unused.sqlite")
+    made = judge.batched(plain, folder / "batches.jsonl")
     assert isinstance(made, CachedJudge)
     made.store.close()
     assert isinstance(made.judge, BatchJudge)
@@ -118,7 +115,9 @@ async def test_failures_are_asked_again(
     assert sizes == [5, 1], "only the failure was sent again"
 
 
-def test_no_batch_endpoint(tmp_path: Path) -> None:
-    for name in ("gemini-2.5-flash", "qwen3-32b"):
+async def test_no_batch_endpoint(tmp_path: Path) -> None:
+    for name in ("gemini-2.5-flash", "qwen3-32b", "lexical"):
+        plain = judge.create(name, cache=tmp_path / "c.sqlite")
         with pytest.raises(UserError, match="no batch endpoint"):
-            judge.create(name, batch=tmp_path / "b.jsonl", cache=tmp_path / "c.sqlite")
+            judge.batched(plain, tmp_path / "b.jsonl")
+        await plain.close()

@@ -78,6 +78,28 @@ async def test_same_question_at_once_is_asked_once(tmp_path: Path) -> None:
     await judge.close()
 
 
+class Slow(Scripted):
+    """A judge that takes its time."""
+
+    async def grade(self, request: JudgeRequest) -> Verdict:
+        await asyncio.sleep(0.2)
+        return await super().grade(request)
+
+
+async def test_cancelled_run_keeps_what_is_on_its_way(tmp_path: Path) -> None:
+    inner = Slow(GOOD)
+    judge = CachedJudge(inner, tmp_path / "c.sqlite", concurrency=3)
+    requests = [JudgeRequest("p", f"r{i}", "l") for i in range(10)]
+    tasks = [asyncio.create_task(judge.grade(request)) for request in requests]
+    await asyncio.sleep(0.1)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await judge.close()
+    assert inner.calls == 3, "calls that waited for their turn were sent"
+    assert stored(tmp_path / "c.sqlite") == 3, "answers that were paid for were thrown away"
+
+
 def test_key_covers_all_that_can_change_a_verdict() -> None:
     info = JudgeInfo("judge", "hash", {"temperature": None})
     keys = {

@@ -3,6 +3,7 @@
 from esr.judge.base import Attempt, Judge, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.judge.registry import (
     CONCURRENCY,
+    batched,
     create,
     create_client,
     estimate,
@@ -21,6 +22,7 @@ __all__ = [
     "JudgeRequest",
     "Status",
     "Verdict",
+    "batched",
     "create",
     "create_client",
     "estimate",

@@ -210,7 +210,7 @@ def _api(judge: LlmJudge) -> BatchApi:
 
         return OpenAIBatches(cast(OpenAIClient, client))
     raise UserError(
-        f"judge {client.model} has no batch endpoint here",
+        f"judge {client.model} has no batch endpoint",
         "haiku, sonnet, gpt-5-mini",
         "leave out --judge-batch",
     )

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,22 +76,31 @@ class Store:
         self._db.close()
 
 
+GRACE = 30.0
+"""Seconds that closing waits for answers on their way, which are paid for and worth keeping."""
+
+
 class CachedJudge:
     """A judge that looks into a store first.
 
     A verdict from the store has no tokens and no cost: nothing was spent on it now. Two calls
-    for the same verdict at the same time ask once.
+    for the same verdict at the same time ask once. A call that has been sent is seen through and
+    its answer kept even if whoever asked is cancelled; one that waits for its turn is not sent.
 
     Args:
         judge: who is asked otherwise.
         path: of the store; the shared one when left out.
+        concurrency: calls sent at once; 0 for no limit, and for answers that may take a day and
+            are not waited for on closing.
     """
 
-    def __init__(self, judge: Judge, path: Path | None = None) -> None:
+    def __init__(self, judge: Judge, path: Path | None = None, concurrency: int = 16) -> None:
         self.judge = judge
         self.store = Store(path or default_path())
         self.hits = 0
-        self._pending: dict[str, asyncio.Future[Verdict]] = {}
+        self._slots = asyncio.Semaphore(concurrency) if concurrency else nullcontext()
+        self._grace = GRACE if concurrency else 0.0
+        self._pending: dict[str, asyncio.Task[Verdict]] = {}
 
     @property
     def info(self) -> JudgeInfo:
@@ -101,30 +110,39 @@ class CachedJudge:
     async def grade(self, request: JudgeRequest) -> Verdict:
         """The stored verdict, or a new one."""
         key = verdict_key(self.info, request)
+        if (stored := self._stored(key)) is not None:
+            return stored
+        async with self._slots:
+            # Whoever had the slot before may have asked for the same.
+            if (stored := self._stored(key)) is not None:
+                return stored
+            if (task := self._pending.get(key)) is not None:
+                return _free(await asyncio.shield(task))
+            task = self._pending[key] = asyncio.create_task(self._ask(key, request))
+            task.add_done_callback(lambda _: self._pending.pop(key, None))
+            return await asyncio.shield(task)
+
+    async def _ask(self, key: str, request: JudgeRequest) -> Verdict:
+        verdict = await self.judge.grade(request)
+        if verdict.answered:
+            self.store.put(key, verdict.to_json())
+        return verdict
+
+    def _stored(self, key: str) -> Verdict | None:
         stored = self.store.get(key)
-        if stored is not None:
-            self.hits += 1
-            return _free(Verdict.from_json(stored))
-        if key in self._pending:
-            return _free(await asyncio.shield(self._pending[key]))
-        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._pending[key] = future
-        try:
-            verdict = await self.judge.grade(request)
-            if verdict.answered:
-                self.store.put(key, verdict.to_json())
-            future.set_result(verdict)
-            return verdict
-        except BaseException as error:
-            # Whoever waits for the same verdict learns it too; nobody waiting is no fault.
-            future.set_exception(error)
-            future.exception()
-            raise
-        finally:
-            del self._pending[key]
+        if stored is None:
+            return None
+        self.hits += 1
+        return _free(Verdict.from_json(stored))
 
     async def close(self) -> None:
-        """Close the judge and the store."""
+        """Wait a little for what is on its way, then close the judge and the store."""
+        pending = list(self._pending.values())
+        if pending:
+            await asyncio.wait(pending, timeout=self._grace)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
         await self.judge.close()
         self.store.close()
 

@@ -168,7 +168,7 @@ class Client(ABC):
 
     def parameters(self, request: Request) -> dict[str, Any]:
         """Body of a request, for batch endpoints; providers without one have none."""
-        raise NotImplementedError(f"{self.provider} has no batch endpoint here")
+        raise NotImplementedError(f"{self.provider} has no batch endpoint")
 
     @abstractmethod
     async def close(self) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from esr.errors import UserError
-from esr.judge import prices
+from esr.judge import keys, prices
 from esr.judge.base import Judge
-from esr.paths import REPOSITORY
 
 if TYPE_CHECKING:
     from esr.judge.client import Client
@@ -124,7 +122,7 @@ def key_variable(name: str) -> str:
 def has_key(name: str) -> bool:
     """Whether a judge can be made here."""
     variable = key_variable(name)
-    return not variable or bool(_key(variable))
+    return not variable or bool(keys.find(variable))
 
 
 def notice(name: str, today: date | None = None) -> str:
@@ -145,7 +143,6 @@ def create(
     concurrency: int = CONCURRENCY,
     rubric: str = "own",
     cache: Path | None = None,
-    batch: Path | None = None,
 ) -> Judge:
     """A judge, ready to be asked. Checks the key, sends nothing.
 
@@ -156,10 +153,9 @@ def create(
         concurrency: calls in flight at once.
         rubric: ``own`` or ``upstream``; offline judges have rules of their own.
         cache: file that keeps verdicts; the one shared by all runs when left out.
-        batch: journal of batches, beside the run, to ask through the batch endpoint at half price.
 
     Raises:
-        UserError: no such judge or rubric, its key is missing, or it has no batch endpoint.
+        UserError: no such judge or rubric, or its key is missing.
     """
     found = spec(name)
     if found.provider == "offline":
@@ -171,12 +167,31 @@ def create(
     settings = {"base_url": found.base_url} if found.base_url else {}
     rules = get(rubric)
     client = create_client(name, concurrency=concurrency)
-    judge: Judge = (asking := LlmJudge(client, rules, found.output, settings))
-    if batch is not None:
-        from esr.judge.batch import BatchJudge
+    return CachedJudge(LlmJudge(client, rules, found.output, settings), cache, concurrency)
 
-        judge = BatchJudge(asking, batch)
-    return CachedJudge(judge, cache)
+
+def batched(grader: Judge, state: Path) -> Judge:
+    """The same judge through its provider's batch endpoint, at half price, within a day.
+
+    Args:
+        grader: made by :func:`create`; the new judge takes it over and closes it.
+        state: journal of the batches, beside the run.
+
+    Raises:
+        UserError: the judge has no batch endpoint.
+    """
+    from esr.judge.batch import BatchJudge
+    from esr.judge.cache import CachedJudge
+    from esr.judge.llm import LlmJudge
+
+    if not isinstance(grader, CachedJudge) or not isinstance(grader.judge, LlmJudge):
+        raise UserError(
+            f"judge {grader.info.id} has no batch endpoint",
+            "haiku, sonnet, gpt-5-mini",
+            "leave out --judge-batch",
+        )
+    grader.store.close()
+    return CachedJudge(BatchJudge(grader.judge, state), grader.store.path, concurrency=0)
 
 
 def create_client(name: str, *, concurrency: int = CONCURRENCY) -> Client:
@@ -227,33 +242,17 @@ def _offline(model: str) -> Judge:
 
 def _required_key(found: JudgeSpec) -> str:
     if found.provider == "local":
-        return _key(_OPTIONAL_LOCAL_KEY)
+        return keys.find(_OPTIONAL_LOCAL_KEY)
     variable = _KEYS[found.provider]
-    key = _key(variable)
+    key = keys.find(variable)
     if not key:
         raise UserError(
             f"judge {found.name} needs {variable}, which is neither in the environment nor in "
-            f"{env_file()}",
+            f"{keys.env_file()}",
             "",
-            f"add a line {variable}=... to {env_file()} (see .env.example), or --judge lexical",
+            f"add a line {variable}=... to that file (see .env.example), or --judge lexical",
         )
     return key
-
-
-def env_file() -> Path:
-    """Where keys are looked for after the environment; ``ESR_ENV_FILE`` names another file."""
-    return Path(os.environ.get("ESR_ENV_FILE", REPOSITORY / ".env"))
-
-
-def _key(variable: str) -> str:
-    """A key from the environment, else from ``.env``, which stays out of the environment."""
-    from dotenv import dotenv_values
-
-    path = env_file()
-    value = os.environ.get(variable) or (
-        dotenv_values(path).get(variable) if path.is_file() else ""
-    )
-    return (value or "").strip()
 
 
 def estimate(
