@@ -69,6 +69,9 @@ class CommonConfig:
     judge_concurrency: int = incidental(32, metavar="N")
     """Judge calls at once."""
 
+    judge_batch: bool = incidental(False, action="store_true")
+    """Judge through the provider's batch endpoint: half price, hours later, resumable."""
+
     max_spend: float = incidental(0.0, metavar="DOLLARS")
     """Stop cleanly once judging has cost this much; 0 for no limit."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from esr import chat, judge, models, parent, prompts
-from esr.cli import ConfigT, ReplayConfig, parse, run_command
+from esr.cli import CommonConfig, ConfigT, ReplayConfig, parse, run_command
 from esr.engine.base import Engine
 from esr.errors import SpendLimitError
 from esr.lab import Lab
@@ -136,7 +136,9 @@ async def open_lab(name: str, config: ConfigT, spec: ModelSpec) -> AsyncIterator
             spec=spec,
             profile=spec.profile(config.profile),
             prompts=prompt_set,
-            judge=grader,
+            judge=judge.batched(grader, opened.path / "batches.jsonl")
+            if config.judge_batch
+            else grader,
             run=opened,
             seed=config.seed,
             start_engine=lambda: _start_engine(config, spec),

@@ -53,18 +53,26 @@ def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Sta
             f"  {stage.name:24}{stage.responses:>11,}{stage.responses * stage.max_tokens:>14,}"
             f"{stage.reads:>8,}{calls:>13,}"
         )
-    print(f"\n  judge, at most: {_estimate(judge_name, config.rubric, stages)}")
+    print(f"\n  judge, at most: {_estimate(judge_name, config, stages)}")
     for line in _memory(spec):
         print(f"  {line}")
     first = prompt_set.prompts[0]
     print(f"\n  one prompt as rendered ({first.id}):\n    user: {first.text}\n    assistant:")
 
 
-def _estimate(judge_name: str, rubric: str, stages: list[Stage]) -> str:
+def _estimate(judge_name: str, config: CommonConfig, stages: list[Stage]) -> str:
     calls = sum(stage.responses for stage in stages if stage.judged)
     tokens = sum(stage.responses * stage.max_tokens for stage in stages if stage.judged)
     characters = 4.0 * tokens / calls if calls else 0.0
-    return str(judge.estimate(judge_name, calls, response_characters=characters, rubric=rubric))
+    return str(
+        judge.estimate(
+            judge_name,
+            calls,
+            response_characters=characters,
+            rubric=config.rubric,
+            batch=config.judge_batch,
+        )
+    )
 
 
 def _memory(spec: ModelSpec) -> list[str]:

@@ -170,10 +170,9 @@ def lab(
         seed=0,
         start_engine=start,
         start_chat=ScriptedChat,
-        rate_labels=rate,
         context={"model": "scripted"},
         quiet=True,
-        **{"in_flight": 8, **options},
+        **{"in_flight": 8, "rate_labels": rate, **options},
     )
 
 
