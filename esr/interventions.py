@@ -1,4 +1,4 @@
-"""Boost and clamp of SAE latents: the one pure function both engines call.
+"""Boost, clamp and scale of SAE latents: the one pure function both engines call.
 
 With ``h`` the full residual stream at the steering layer and ``f_k`` the activation of
 latent ``k`` encoded from that *unsteered* ``h`` (paper section 2.2 and the authors' release):
@@ -6,8 +6,11 @@ latent ``k`` encoded from that *unsteered* ``h`` (paper section 2.2 and the auth
 * ``Boost(k, b)``: ``h <- h + b * W_dec[k]``; neither ``b`` nor the row is normalised.
 * ``Clamp(k, t)``: ``h <- h + (t - f_k) * W_dec[k]``; ``t = 0`` ablates. The reconstruction
   error ``h - dec(f)`` is kept, because only the difference is added.
+* ``Scale(k, c)``: ``h <- h + (c - 1) * f_k * W_dec[k]``; the doses of experiment 3, ours. The
+  target moves with the activation, so 0 is the clamp to 0, 1 changes nothing, and 2 doubles
+  what is there and adds nothing where the latent is silent.
 
-A boost and a clamp of one latent add up. Every position of prompt and response is steered.
+A boost adds to a clamp or a scale of the same latent. Every position of prompt and response is steered.
 """
 
 from __future__ import annotations
@@ -39,7 +42,17 @@ class Clamp:
     value: float = 0.0
 
 
-Intervention = Boost | Clamp
+@dataclass(frozen=True, order=True)
+class Scale:
+    """Multiply the activation of ``latent`` by ``value``; 0 ablates, 1 does nothing."""
+
+    latent: int
+    value: float
+
+
+Intervention = Boost | Clamp | Scale
+
+_KINDS: Mapping[str, type[Intervention]] = {"boost": Boost, "clamp": Clamp, "scale": Scale}
 
 
 @dataclass(frozen=True)
@@ -96,21 +109,23 @@ def activate(pre: Tensor, threshold: Tensor) -> Tensor:
 class RowPlan:
     """What each residual row receives, latent by latent, in ascending order of latent id.
 
-    Rows with fewer than ``n_slots`` latents are padded with boost 0 and no clamp.
+    A slot adds ``boost + target + gain * f`` times the decoder row, ``f`` being the unsteered
+    activation: a clamp has its target and gain -1, a scale gain ``c - 1``. Rows with fewer than
+    ``n_slots`` latents are padded with zeros.
 
     Attributes:
         index: [n_rows, n_slots] int64, position of the latent in the :class:`LatentBank`.
         boost: [n_rows, n_slots] float32.
         target: [n_rows, n_slots] float32, clamp target.
-        clamped: [n_rows, n_slots] bool.
-        any_clamp: whether ``clamped`` holds a True; kept on the host, so that asking costs no
+        gain: [n_rows, n_slots] float32, 0 where the activation is not asked for.
+        any_clamp: whether any ``gain`` is not 0; kept on the host, so that asking costs no
             device synchronisation.
     """
 
     index: Tensor
     boost: Tensor
     target: Tensor
-    clamped: Tensor
+    gain: Tensor
     any_clamp: bool
 
     @property
@@ -123,7 +138,7 @@ class RowPlan:
             self.index.to(device),
             self.boost.to(device),
             self.target.to(device),
-            self.clamped.to(device),
+            self.gain.to(device),
             self.any_clamp,
         )
 
@@ -133,7 +148,7 @@ class RowPlan:
             self.index.repeat_interleave(counts, 0),
             self.boost.repeat_interleave(counts, 0),
             self.target.repeat_interleave(counts, 0),
-            self.clamped.repeat_interleave(counts, 0),
+            self.gain.repeat_interleave(counts, 0),
             self.any_clamp,
         )
 
@@ -154,27 +169,27 @@ def plan_rows(
     index = torch.zeros(shape, dtype=torch.int64)
     boost = torch.zeros(shape)
     target = torch.zeros(shape)
-    clamped = torch.zeros(shape, dtype=torch.bool)
+    gain = torch.zeros(shape)
     for i, row in enumerate(merged):
-        for j, (latent, added, clamp) in enumerate(row):
+        for j, (latent, *terms) in enumerate(row):
             index[i, j] = positions[latent]
-            boost[i, j] = added
-            if clamp is not None:
-                target[i, j] = clamp
-                clamped[i, j] = True
-    return RowPlan(index, boost, target, clamped, bool(clamped.any()))
+            boost[i, j], target[i, j], gain[i, j] = terms
+    return RowPlan(index, boost, target, gain, bool(gain.any()))
 
 
-def _merge(interventions: Iterable[Intervention]) -> list[tuple[int, float, float | None]]:
-    """One entry per latent, ascending: (latent, sum of boosts, clamp target or None)."""
-    boosts: dict[int, float] = {}
-    targets: dict[int, float] = {}
+def _merge(interventions: Iterable[Intervention]) -> list[tuple[int, float, float, float]]:
+    """One entry per latent, ascending: (latent, sum of boosts, clamp target, gain)."""
+    merged: dict[int, tuple[float, float, float]] = {}
     for item in interventions:
+        boost, target, gain = merged.get(item.latent, (0.0, 0.0, 0.0))
         if isinstance(item, Boost):
-            boosts[item.latent] = boosts.get(item.latent, 0.0) + item.value
+            boost += item.value
+        elif isinstance(item, Clamp):
+            target, gain = item.value, -1.0
         else:
-            targets[item.latent] = item.value
-    return [(k, boosts.get(k, 0.0), targets.get(k)) for k in sorted(boosts.keys() | targets.keys())]
+            target, gain = 0.0, item.value - 1.0
+        merged[item.latent] = boost, target, gain
+    return [(latent, *merged[latent]) for latent in sorted(merged)]
 
 
 def apply(residual: Tensor, plan: RowPlan, bank: LatentBank) -> Tensor:
@@ -199,8 +214,8 @@ def apply(residual: Tensor, plan: RowPlan, bank: LatentBank) -> Tensor:
         coefficient = plan.boost[:, slot]
         if plan.any_clamp:
             pre = (centred * bank.encoder[index]).sum(-1) + bank.encoder_bias[index]
-            moved = plan.target[:, slot] - activate(pre, bank.threshold[index])
-            coefficient = coefficient + torch.where(plan.clamped[:, slot], moved, 0.0)
+            moved = plan.gain[:, slot] * activate(pre, bank.threshold[index])
+            coefficient = coefficient + (plan.target[:, slot] + moved)
         delta = delta + coefficient[:, None] * bank.decoder[index]
     return (stream + delta).to(residual.dtype)
 
@@ -214,7 +229,7 @@ def check(interventions: Sequence[Intervention], d_sae: int) -> None:
     """Refuse what would break a worker in the middle of a batch.
 
     Raises:
-        UserError: latent out of range, value not finite, or two clamps of one latent.
+        UserError: latent out of range, value not finite, or two clamps or scales of one latent.
     """
     clamps: set[int] = set()
     for item in interventions:
@@ -230,11 +245,11 @@ def check(interventions: Sequence[Intervention], d_sae: int) -> None:
                 "a finite number",
                 "correct the value",
             )
-        if isinstance(item, Clamp):
+        if not isinstance(item, Boost):
             if item.latent in clamps:
                 raise UserError(
                     f"latent {item.latent} is clamped twice",
-                    "one clamp per latent",
+                    "one clamp or scale per latent",
                     "drop one of the two",
                 )
             clamps.add(item.latent)
@@ -249,9 +264,8 @@ def to_json(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
 
 def from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Intervention, ...]:
     """Inverse of :func:`to_json`."""
-    return tuple(
-        Boost(int(item["boost"]), float(item["value"]))
-        if "boost" in item
-        else Clamp(int(item["clamp"]), float(item["value"]))
-        for item in data
-    )
+    found: list[Intervention] = []
+    for item in data:
+        name = next(name for name in _KINDS if name in item)
+        found.append(_KINDS[name](int(item[name]), float(item["value"])))
+    return tuple(found)

@@ -86,7 +86,7 @@ class PlanTable:
             torch.zeros(0, 1, dtype=torch.int64, device=device),
             torch.zeros(0, 1, device=device),
             torch.zeros(0, 1, device=device),
-            torch.zeros(0, 1, dtype=torch.bool, device=device),
+            torch.zeros(0, 1, device=device),
             any_clamp=False,
         )
 
@@ -96,7 +96,7 @@ class PlanTable:
         if not self._free or row.n_slots > table.n_slots:
             self._grow(0 if self._free else max(64, table.index.shape[0]), row.n_slots)
         place = self._free.pop()
-        for name in ("index", "boost", "target", "clamped"):
+        for name in ("index", "boost", "target", "gain"):
             stored = getattr(self._table, name)
             stored[place].zero_()
             stored[place, : row.n_slots] = getattr(row, name)[0].to(stored.device)
@@ -113,7 +113,7 @@ class PlanTable:
             table.index[owners, :n_slots],
             table.boost[owners, :n_slots],
             table.target[owners, :n_slots],
-            table.clamped[owners, :n_slots],
+            table.gain[owners, :n_slots],
             any_clamp,
         )
 
@@ -129,7 +129,7 @@ class PlanTable:
             larger(old.index),
             larger(old.boost),
             larger(old.target),
-            larger(old.clamped),
+            larger(old.gain),
             any_clamp=False,
         )
         self._free.extend(range(size, size + n_places))
