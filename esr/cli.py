@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
 from simple_parsing import ArgumentParser, DashVariant, field
 
@@ -101,6 +101,9 @@ class CommonConfig:
 @dataclass(frozen=True, kw_only=True)
 class ReplayConfig(CommonConfig):
     """Options of an experiment that replays the trials of experiment 1."""
+
+    parent_required: ClassVar[bool] = True
+    """False for an experiment that also knows what to do where there is no such run."""
 
     from_results: str = incidental("", metavar="PATH")
     """Run folder or results file to replay, ours or the authors'; default: the newest complete

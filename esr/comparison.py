@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from esr import intervals
 from esr.intervals import LEVEL, RESAMPLES, Interval, TestResult
-from esr.metrics import COLUMNS, Ratio, Table, ratio_draws
+from esr.metrics import (
+    COLUMNS,
+    CONDITIONAL_IMPROVEMENT,
+    ESR,
+    FIRST_SCORE,
+    MULTI_ATTEMPT,
+    Ratio,
+    Table,
+    esr_rate,
+    multi_attempt_rate,
+    ratio_draws,
+)
 from esr.outcomes import Outcome
 from esr.seeds import generator
 
@@ -127,3 +139,49 @@ def _by_id(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
     if len(known) < len(outcomes):
         raise ValueError("a trial id occurs twice in one arm")
     return known
+
+
+QUANTITIES = {
+    "multi_attempt_rate": MULTI_ATTEMPT,
+    "conditional_improvement_rate": CONDITIONAL_IMPROVEMENT,
+    "esr_rate": ESR,
+    "mean_first_score": FIRST_SCORE,
+}
+"""What an arm is compared by, under the names of :func:`esr.metrics.summary`."""
+
+
+def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> dict[str, Any]:
+    """An arm against its baseline, as plain JSON; None for what is not finite.
+
+    Intervals are pairs, clustered by latent; an end that is None is unbounded. McNemar's tests
+    pair the trials by ``trial_id``; the z tests are the paper's, which take trials as independent.
+    """
+    found: dict[str, Any] = {
+        name: _plain(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()
+    }
+    events: list[tuple[str, Event]] = [("multi_attempt_rate", "multi"), ("esr_rate", "improved")]
+    for name, event in events:
+        rate = multi_attempt_rate if event == "multi" else esr_rate
+        a, b = rate(arm), rate(baseline)
+        found[name]["paired"] = _finite(asdict(paired_test(arm, baseline, event)))
+        found[name]["unpaired"] = (
+            _finite(asdict(intervals.two_proportion_z(a, b))) if a.n and b.n else None
+        )
+    return found
+
+
+def _plain(found: Comparison) -> dict[str, Any]:
+    values = asdict(found)
+    for name in ("difference_interval", "risk_ratio_interval"):
+        ends = values[name]
+        values[name] = ends and [ends["low"], ends["high"]]
+    return dict(_finite(values))
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with None for every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

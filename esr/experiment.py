@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
@@ -23,6 +23,12 @@ from esr.models import ModelSpec
 from esr.plan import Stage, show_plan
 from esr.runs import RunFolder
 from esr.trials import TrialRecord, TrialSpec, finished, run_trials
+
+StartEngine = Callable[[], Awaitable[Engine]]
+
+
+def _one_run(config: ConfigT, spec: ModelSpec) -> list[ConfigT]:  # noqa: ARG001
+    return [config]
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Experiment(Generic[ConfigT]):
         results: what goes into ``results.json``; also called on the records there are when a
             run is interrupted.
         report: lines for the terminal, from the results.
+        runs: the configs of the runs that one command makes, each in a folder of its own, on one
+            engine; the config itself where left out.
     """
 
     name: str
@@ -45,6 +53,7 @@ class Experiment(Generic[ConfigT]):
     specs: Callable[[ConfigT, Lab], Awaitable[list[TrialSpec]]]
     results: Callable[[ConfigT, Lab, list[TrialRecord]], dict[str, Any]]
     report: Callable[[Mapping[str, Any]], str]
+    runs: Callable[[ConfigT, ModelSpec], list[ConfigT]] = field(default=_one_run)
 
 
 def main(experiment: Experiment[ConfigT], argv: Sequence[str] | None = None) -> int:
@@ -74,10 +83,25 @@ def resolve(config: ConfigT) -> ModelSpec:
 
 async def run(experiment: Experiment[ConfigT], config: ConfigT, spec: ModelSpec) -> None:
     """Run an experiment in its folder, or show the results of a run that is complete."""
-    async with open_lab(experiment.name, config, spec) as lab:
-        results = await conduct(experiment, config, lab)
-        print(experiment.report(results))
-        print(f"run folder: {lab.run.path}")
+    spent = 0.0
+    async with one_engine(config, spec) as start:
+        for part in experiment.runs(config, spec):
+            limited = replace(part, max_spend=_left(config.max_spend, spent))
+            async with open_lab(experiment.name, limited, spec, start) as lab:
+                results = await conduct(experiment, limited, lab)
+                print(experiment.report(results))
+                print(f"run folder: {lab.run.path}")
+                spent += lab.spent
+
+
+def _left(limit: float, spent: float) -> float:
+    """What is left of ``--max-spend`` for the next run of the command; 0 means no limit."""
+    if limit and spent >= limit:
+        raise SpendLimitError(
+            f"judging has cost ${spent:.2f}, the limit of --max-spend; "
+            "repeat the command with a higher limit to go on"
+        )
+    return limit and limit - spent
 
 
 async def conduct(experiment: Experiment[ConfigT], config: ConfigT, lab: Lab) -> dict[str, Any]:
@@ -96,13 +120,16 @@ async def conduct(experiment: Experiment[ConfigT], config: ConfigT, lab: Lab) ->
 
 
 @asynccontextmanager
-async def open_lab(name: str, config: ConfigT, spec: ModelSpec) -> AsyncIterator[Lab]:
+async def open_lab(
+    name: str, config: ConfigT, spec: ModelSpec, start: StartEngine | None = None
+) -> AsyncIterator[Lab]:
     """The lab of one run: judge checked, folder locked, engine not yet started.
 
     Args:
         name: of the experiment.
         config: its options.
         spec: the model.
+        start: gives an engine that outlives the lab; where left out, the lab has its own.
 
     A config with ``from_results`` gives the lab its parent run.
 
@@ -113,7 +140,8 @@ async def open_lab(name: str, config: ConfigT, spec: ModelSpec) -> AsyncIterator
     prompt_set = prompts.load(config.prompts, spec.prompt_set)
     replayed = None
     if isinstance(config, ReplayConfig):
-        replayed = parent.find(config.from_results, Path(config.output), spec.key)
+        find = parent.find if config.parent_required else parent.find_or_none
+        replayed = find(config.from_results, Path(config.output), spec.key)
     judge_name = config.judge or spec.judge
     grader = judge.create(judge_name, concurrency=config.judge_concurrency, rubric=config.rubric)
     context = {
@@ -128,7 +156,10 @@ async def open_lab(name: str, config: ConfigT, spec: ModelSpec) -> AsyncIterator
     if replayed is not None:
         identity["parent"] = replayed.identity()
     folder = RunFolder.locate(Path(config.output), name, spec.key, identity, new=config.new)
-    with folder as opened:
+    async with AsyncExitStack() as stack:
+        opened = stack.enter_context(folder)
+        if start is None:
+            start = await stack.enter_async_context(one_engine(config, spec))
         opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
         if replayed is not None:
             opened.update(parent={"path": str(replayed.path), **replayed.identity()})
@@ -141,7 +172,7 @@ async def open_lab(name: str, config: ConfigT, spec: ModelSpec) -> AsyncIterator
             else grader,
             run=opened,
             seed=config.seed,
-            start_engine=lambda: _start_engine(config, spec),
+            start_engine=start,
             start_chat=lambda: chat.load(spec, spec.profile(config.profile).chat_variant),
             rate_labels=lambda labels: _rate(judge_name, labels),
             context=context,
@@ -156,13 +187,30 @@ async def open_lab(name: str, config: ConfigT, spec: ModelSpec) -> AsyncIterator
             await lab.close()
 
 
+@asynccontextmanager
+async def one_engine(config: CommonConfig, spec: ModelSpec) -> AsyncIterator[StartEngine]:
+    """A function that starts the engine once, on first use; the engine is closed at the end."""
+    started: list[Engine] = []
+
+    async def start() -> Engine:
+        if not started:
+            started.append(await _start_engine(config, spec))
+        return started[0]
+
+    try:
+        yield start
+    finally:
+        for engine in started:
+            await engine.close()
+
+
 async def _rate(judge_name: str, labels: Sequence[str]) -> list[float | None]:
     from esr.judge import concreteness
 
     return await concreteness.rate(judge_name, labels)
 
 
-async def _start_engine(config: ConfigT, spec: ModelSpec) -> Engine:
+async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
     from esr import engine, sae
     from esr.provenance import gpus
 

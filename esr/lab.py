@@ -39,6 +39,10 @@ class Chat(Protocol):
         """Token ids of the whole chat."""
         ...
 
+    def response_ids(self, response: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        """Token ids of a response that follows :meth:`prompt_ids`, and their characters."""
+        ...
+
 
 @dataclass
 class Lab:
@@ -144,9 +148,7 @@ class Lab:
         return verdict
 
     async def close(self) -> None:
-        """Stop what was started."""
-        if self._engine is not None:
-            await self._engine.close()
+        """Close the judge. The engine is closed by whoever gave :attr:`start_engine`."""
         await self.judge.close()
 
     @contextmanager

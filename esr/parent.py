@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,14 @@ class Parent:
         data: the results.
         digest: SHA-256 of the results file, first 16 hex digits.
         run_id: of our run; empty for a file of the authors.
+        context: what :attr:`esr.lab.Lab.context` was in our run; empty for a file of the authors.
     """
 
     path: Path
     data: dict[str, Any]
     digest: str
     run_id: str
+    context: Mapping[str, Any] = field(default_factory=dict)
 
     def identity(self) -> dict[str, str]:
         """What names this parent in the identity of a child run."""
@@ -58,12 +61,38 @@ class Parent:
                 )
         return found
 
-    def outcomes(self) -> list[Outcome]:
-        """What the judge said of every trial, for paired comparisons by trial id."""
-        return outcomes_from_results(self.data)
+    def outcomes(self, trial_ids: Collection[str] | None = None) -> list[Outcome]:
+        """What the judge said of every trial, for paired comparisons by trial id.
+
+        Args:
+            trial_ids: the trials wanted, where not all were replayed.
+        """
+        found = outcomes_from_results(self.data)
+        return [o for o in found if trial_ids is None or o.trial_id in trial_ids]
+
+    def differences(self, context: Mapping[str, Any]) -> list[str]:
+        """Names of the settings in which a child run differs: each confounds a comparison.
+
+        Args:
+            context: of the child, :attr:`esr.lab.Lab.context`.
+        """
+        if not self.context:
+            return ["settings of the parent are not recorded"]
+        ours, theirs = _flat(json.loads(json.dumps(context, default=str))), _flat(self.context)
+        return sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+
+    def replayable(self, n_latents: int | None = None, n_trials: int | None = None) -> int:
+        """How many trials :meth:`replay` gives for the same limits."""
+        counts = [len(trials) for _, trials in self._responses(n_latents, n_trials)]
+        return sum(counts)
 
     def replay(
-        self, lab: Lab, arm: str, change: Callable[[TrialSpec], TrialSpec] = lambda spec: spec
+        self,
+        lab: Lab,
+        arm: str,
+        change: Callable[[TrialSpec], TrialSpec] = lambda spec: spec,
+        n_latents: int | None = None,
+        n_trials: int | None = None,
     ) -> list[TrialSpec]:
         """The parent's trials once more, as another arm: same latent, boost, prompt and seed.
 
@@ -71,23 +100,46 @@ class Parent:
             lab: gives the sampling where the parent is a file of the authors.
             arm: name of the new arm.
             change: what this arm does differently, e.g. adds clamps.
+            n_latents: only the first so many latents that have trials; all where left out.
+            n_trials: only the first so many trials of each; all where left out.
         """
-        return [change(replace(spec, arm=arm)) for spec in self.specs(lab)]
+        return [change(replace(spec, arm=arm)) for spec in self.specs(lab, n_latents, n_trials)]
 
-    def specs(self, lab: Lab) -> Iterator[TrialSpec]:
-        """The specs of all trials of the parent that have a response."""
+    def specs(
+        self, lab: Lab, n_latents: int | None = None, n_trials: int | None = None
+    ) -> Iterator[TrialSpec]:
+        """The specs of the trials of the parent that have a response."""
         by_text = {prompt.text: prompt.id for prompt in lab.prompts.prompts}
-        for entry in self._features():
-            for trial in entry["trials"]:
-                if trial.get("response") is None:
-                    continue
+        for entry, trials in self._responses(n_latents, n_trials):
+            for trial in trials:
                 if "spec" in trial:
                     yield TrialSpec.from_json(trial["spec"])
                 else:
                     yield _foreign(lab, entry, trial, by_text)
 
+    def _responses(
+        self, n_latents: int | None, n_trials: int | None
+    ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Latents with their trials that have a response, within limits."""
+        answered = (
+            (e, [t for t in e["trials"] if t.get("response") is not None][:n_trials])
+            for e in self._features()
+        )
+        return [(entry, trials) for entry, trials in answered if trials][:n_latents]
+
     def _features(self) -> list[dict[str, Any]]:
         return list(self.data["results_by_feature"])
+
+
+def _flat(context: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in context.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def _foreign(
@@ -118,10 +170,11 @@ def find(from_results: str, output: Path, model: str, experiment: str = EXPERIME
     """
     path = Path(from_results) if from_results else newest_complete(output, experiment, model)
     data = results.load(path)
-    run_id = ""
+    run_id, context = "", {}
     if path.is_dir():
         facts = read_run(path)
         run_id = str(facts["run_id"])
+        context = facts.get("identity", {}).get("context", {})
         if facts["model"] != model:
             raise UserError(
                 f"{path} is a run of model {facts['model']}",
@@ -129,4 +182,18 @@ def find(from_results: str, output: Path, model: str, experiment: str = EXPERIME
                 f"name the model {facts['model']}, or another run with --from-results",
             )
     content = results.results_file(path).read_bytes()
-    return Parent(path, data, hashlib.sha256(content).hexdigest()[:16], run_id)
+    return Parent(path, data, hashlib.sha256(content).hexdigest()[:16], run_id, context)
+
+
+def find_or_none(from_results: str, output: Path, model: str) -> Parent | None:
+    """:func:`find`, and None where no run is named and there is none yet.
+
+    Raises:
+        UserError: the run named is not usable.
+    """
+    if not from_results:
+        try:
+            newest_complete(output, EXPERIMENT_1, model)
+        except UserError:
+            return None
+    return find(from_results, output, model)

@@ -22,6 +22,7 @@ class Stage:
         max_tokens: cap of each response.
         judged: whether each response is judged.
         reads: texts fed to read latents.
+        template: of the user turn, where it is not the question alone.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Stage:
     max_tokens: int
     judged: bool = True
     reads: int = 0
+    template: str = "{prompt}"
 
 
 def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> None:
@@ -57,7 +59,9 @@ def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Sta
     for line in _memory(spec):
         print(f"  {line}")
     first = prompt_set.prompts[0]
-    print(f"\n  one prompt as rendered ({first.id}):\n    user: {first.text}\n    assistant:")
+    template = stages[-1].template if stages else "{prompt}"
+    turn = template.replace("{prompt}", first.text).replace("\n", "\n    ")
+    print(f"\n  one prompt as rendered ({first.id}):\n    user: {turn}\n    assistant:")
 
 
 def _estimate(judge_name: str, config: CommonConfig, stages: list[Stage]) -> str:

@@ -43,6 +43,70 @@ def summary_table(title: str, summary: Mapping[str, Any], organism: bool) -> str
     return "\n".join(lines)
 
 
+def comparison_table(
+    title: str,
+    arm: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    comparison: Mapping[str, Any],
+) -> str:
+    """An arm beside its baseline.
+
+    Args:
+        title: first line.
+        arm: its :func:`esr.metrics.summary`.
+        baseline: likewise, of the trials it replays.
+        comparison: the :func:`esr.comparison.summary` of both.
+    """
+    lines = [
+        title,
+        f"  {'':24}{'baseline':>16}{'here':>16}  {'difference, 95 %':>24}"
+        f"  {'ratio, 95 %':>22}  {'McNemar p':>9}",
+    ]
+    for label, key in (
+        ("multi-attempt rate", "multi_attempt_rate"),
+        ("improved, given multi", "conditional_improvement_rate"),
+        ("ESR rate", "esr_rate"),
+    ):
+        found = comparison[key]
+        paired = found.get("paired")
+        p_value = f"{paired['test']['p_value']:.3g}" if paired else "-"
+        shares = [f"{r['count']}/{r['n']} {percent(r['rate'])}" for r in (baseline[key], arm[key])]
+        lines.append(
+            f"  {label:24}{shares[0]:>16}{shares[1]:>16}  {difference(found, 100):>24}"
+            f"  {risk_ratio(found):>22}  {p_value:>9}"
+        )
+    found = comparison["mean_first_score"]
+    scores = [decimal(found["second"], 1), decimal(found["first"], 1)]
+    lines.append(
+        f"  {'mean first-attempt score':24}{scores[0]:>16}{scores[1]:>16}  "
+        f"{difference(found, 1):>24}  {risk_ratio(found):>22}  {'-':>9}"
+    )
+    return "\n".join(lines)
+
+
+def difference(found: Mapping[str, Any], scale: float) -> str:
+    """A difference with its clustered interval, times ``scale``."""
+    if found["difference"] is None:
+        return "-"
+    ends = found["difference_interval"]
+    told = "" if ends is None else f" [{scale * ends[0]:+.2f}, {scale * ends[1]:+.2f}]"
+    return f"{scale * found['difference']:+.2f}{told}"
+
+
+def risk_ratio(found: Mapping[str, Any]) -> str:
+    """A ratio with its clustered interval; an open end is written as inf."""
+    if found["risk_ratio"] is None:
+        return "-"
+    ends = found["risk_ratio_interval"]
+    told = "" if ends is None else f" [{decimal(ends[0], 2, 'inf')}, {decimal(ends[1], 2, 'inf')}]"
+    return f"{found['risk_ratio']:.2f}{told}"
+
+
+def decimal(value: float | None, digits: int, missing: str = "-") -> str:
+    """A number with so many digits."""
+    return missing if value is None else f"{value:.{digits}f}"
+
+
 def _null(null: Mapping[str, Any]) -> str:
     return (
         f"  {'redraw null, given multi':28}{'n ' + str(null['n']):>12}{percent(null['rate']):>10}  "
