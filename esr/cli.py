@@ -33,8 +33,9 @@ class CommonConfig:
     n_latents: int | None = field(default=None, metavar="N")
     """Latents to boost; default: the model's, 1,000 for the paper's five (A.1.2)."""
 
-    n_trials: int = field(default=5, metavar="N")
-    """Trials per latent: prompts drawn without replacement, one response each (A.1.4)."""
+    n_trials: int | None = field(default=None, metavar="N")
+    """Trials per latent, prompts drawn without replacement, one response each; default: the
+    model's, 5 for the paper's five (A.1.4)."""
 
     profile: Literal["paper", "release"] = "paper"
     """Generation profile: the paper's text, or what the authors' release runs (DEVIATIONS.md)."""
@@ -109,6 +110,10 @@ class ReplayConfig(CommonConfig):
     """Run folder or results file to replay, ours or the authors'; default: the newest complete
     run of experiment 1 of this model."""
 
+    def parent_model(self) -> str:
+        """Key of the model whose run is replayed."""
+        return self.model
+
 
 class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -116,8 +121,19 @@ class _Parser(ArgumentParser):
         raise UserError(message, "", f"{self.prog} --help")
 
 
-def parse(config: type[ConfigT], program: str, argv: Sequence[str] | None = None) -> ConfigT:
+def parse(
+    config: type[ConfigT],
+    program: str,
+    argv: Sequence[str] | None = None,
+    default: ConfigT | None = None,
+) -> ConfigT:
     """A config from the command line.
+
+    Args:
+        config: its options.
+        program: as ``--help`` names it.
+        argv: the arguments; those of the process where left out.
+        default: values of options that are not given, where they differ from the class's.
 
     Raises:
         UserError: an option or a value that is not allowed.
@@ -127,7 +143,7 @@ def parse(config: type[ConfigT], program: str, argv: Sequence[str] | None = None
         description=(config.__doc__ or "").splitlines()[0],
         add_option_string_dash_variants=DashVariant.DASH,
     )
-    parser.add_arguments(config, dest="config")
+    parser.add_arguments(config, dest="config", default=default)
     return parser.parse_args(argv).config  # type: ignore[no-any-return]
 
 

@@ -141,7 +141,7 @@ async def open_lab(
     replayed = None
     if isinstance(config, ReplayConfig):
         find = parent.find if config.parent_required else parent.find_or_none
-        replayed = find(config.from_results, Path(config.output), spec.key)
+        replayed = find(config.from_results, Path(config.output), config.parent_model())
     judge_name = config.judge or spec.judge
     grader = judge.create(judge_name, concurrency=config.judge_concurrency, rubric=config.rubric)
     context = {
