@@ -91,6 +91,7 @@ class ModelSpec:
         dtype: of the weights in the engine.
         quantization: vLLM's on-the-fly scheme; empty for none.
         n_latents: latents boosted by default; about 1,000 in the paper (A.1.2).
+        n_trials: trials per latent by default; 5 in the paper (A.1.4).
         parameters: billions of weights, for the memory estimate.
         organism: whether this is a trained demonstration model; its figures say so.
     """
@@ -118,6 +119,7 @@ class ModelSpec:
     dtype: str = "bfloat16"
     quantization: str = ""
     n_latents: int = 1000
+    n_trials: int = 5
     parameters: float = 0.0
     organism: bool = False
 
@@ -187,6 +189,9 @@ def _organism(key: str, title: str) -> ModelSpec:
         context=256,
         in_flight=64,
         dtype="float32",
+        n_latents=40,
+        # Trials cost nothing here, and more of them narrow the intervals.
+        n_trials=15,
         organism=True,
     )
 

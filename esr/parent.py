@@ -18,7 +18,9 @@ from esr.runs import newest_complete, read_run
 from esr.trials import TrialSpec
 
 if TYPE_CHECKING:
+    from esr.cli import ReplayConfig
     from esr.lab import Lab
+    from esr.models import ModelSpec
 
 EXPERIMENT_1 = "experiment_01_esr"
 
@@ -197,3 +199,11 @@ def find_or_none(from_results: str, output: Path, model: str) -> Parent | None:
         except UserError:
             return None
     return find(from_results, output, model)
+
+
+def planned(config: ReplayConfig, spec: ModelSpec) -> int:
+    """Trials a replay will have; where there is no parent yet, as many as it may get."""
+    found = find_or_none(config.from_results, Path(config.output), spec.key)
+    if found is None:
+        return (config.n_latents or spec.n_latents) * (config.n_trials or spec.n_trials)
+    return found.replayable(config.n_latents, config.n_trials)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from esr import latents, metrics, report, results
+from esr import latents, metrics, prompts, report, results
 from esr.calibration import calibrate, known_threshold
 from esr.experiment import Experiment
 from esr.lab import Lab
@@ -20,12 +20,13 @@ ARM = "steered"
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """Calibration and trials, as an upper bound."""
     n = config.n_latents or spec.n_latents
+    reads = len(prompts.load(config.prompts, spec.prompt_set).prompts)
     rounds = spec.calibration
     per_latent = rounds.rounds * rounds.prompts_per_round
     return [
-        Stage("choosing latents", 0, 0, judged=False, reads=38),
+        Stage("choosing latents", 0, 0, judged=False, reads=reads),
         Stage("calibration", n * per_latent, rounds.max_tokens),
-        Stage("trials", n * config.n_trials, spec.max_tokens),
+        Stage("trials", n * (config.n_trials or spec.n_trials), spec.max_tokens),
     ]
 
 
@@ -34,7 +35,7 @@ async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
     n = config.n_latents or lab.spec.n_latents
     selection = await latents.select(lab, n, config.latent_filter)
     thresholds = await calibrate(lab, selection.labels)
-    return at_threshold(lab, ARM, selection, thresholds, config.n_trials)
+    return at_threshold(lab, ARM, selection, thresholds, config.n_trials or lab.spec.n_trials)
 
 
 def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
