@@ -72,7 +72,7 @@ def facts(spec: ModelSpec, d_sae: int) -> ModelFacts:
 
 def cannot_load(spec: ModelSpec, reason: object) -> UserError:
     """One line for a model that does not load, whatever the library said about it."""
-    detail = " ".join(str(reason).split())[:300] or type(reason).__name__
+    detail = " ".join(str(reason).split()) or type(reason).__name__
     return UserError(
         f"model {spec.hf_id} cannot be loaded: {detail}",
         "a local folder, or a Hugging Face id you have access to",

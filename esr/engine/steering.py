@@ -24,9 +24,6 @@ from esr.sae import Dictionary
 CONFIG_KEY = "esr"
 """Where our settings lie in vLLM's ``additional_config`` and in a request's ``extra_args``."""
 
-REPORT = "ESR_ENGINE_REPORT"
-"""Environment variable naming the file that receives the reason of a failed start."""
-
 
 @dataclass(frozen=True)
 class ReadTask:

@@ -29,8 +29,10 @@ from esr.engine.base import (
 from esr.engine.facts import check_generation, check_read, check_width
 from esr.engine.facts import facts as read_facts
 from esr.engine.layers import check_layer
+from esr.engine.log import new_log, root_cause
 from esr.engine.steering import CONFIG_KEY, ReadTask, Task
 from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, prefix_caching, start
+from esr.errors import UserError
 from esr.interventions import Boost, Intervention
 from esr.models import ModelSpec
 from esr.sae import Dictionary
@@ -69,7 +71,8 @@ class VllmEngine:
         self._tested = False
         self._testing = asyncio.Lock()
         layers = {"steering_layer": self.steering_layer, "feature_layer": self.feature_layer}
-        self._driver = start(spec, self.facts, dictionary, self.options, layers)
+        self._log = new_log()
+        self._driver = start(spec, self.facts, dictionary, self.options, layers, self._log)
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """See :meth:`esr.engine.base.Engine.generate`."""
@@ -148,12 +151,14 @@ class VllmEngine:
     async def close(self) -> None:
         """Stop vLLM and free its memory."""
         self._driver.shutdown()
+        self._log.unlink(missing_ok=True)
 
     async def _run(
         self, token_ids: tuple[int, ...], task: Task, salt: str | None, sampling: Sampling
     ) -> CompletionOutput:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         prompt: dict[str, Any] = {"prompt_token_ids": list(token_ids)}
         if salt is not None:
@@ -170,7 +175,12 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args={CONFIG_KEY: task.to_wire()} if needs_worker else None,
         )
-        output = await self._driver.run(prompt, params, task.key)
+        try:
+            output = await self._driver.run(prompt, params, task.key)
+        except ValueError as error:
+            raise UserError(f"vLLM refuses request {task.key}: {error}") from error
+        except EngineDeadError as error:
+            raise RuntimeError(f"vLLM stopped: {root_cause(self._log)}; see {self._log}") from error
         return output.outputs[0]
 
     def _key(self, request_id: str) -> str:

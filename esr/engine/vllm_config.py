@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ import torch
 from esr.engine.base import Pairing
 from esr.engine.drivers import Driver, InProcess, OwnProcess
 from esr.engine.facts import ModelFacts, cannot_load
-from esr.engine.steering import CONFIG_KEY, REPORT
+from esr.engine.log import output_to, root_cause
+from esr.engine.steering import CONFIG_KEY
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.sae import Dictionary
@@ -64,21 +64,23 @@ def start(
     dictionary: Dictionary,
     options: VllmOptions,
     layers: Mapping[str, int],
+    log: Path,
 ) -> Driver:
-    """Start vLLM with our worker.
+    """Start vLLM with our worker. Its output goes to ``log``.
 
     Raises:
         UserError: the model does not load, or the memory does not suffice.
     """
+    # Somebody who asks for vLLM's messages gets them on the terminal.
+    quiet = "VLLM_LOGGING_LEVEL" not in os.environ
     _environment(options)
     driver = InProcess if options.in_process else OwnProcess
-    with _reason_of_failure() as reason:
+    with output_to(log) if quiet else contextlib.nullcontext():
         try:
             return driver(engine_args(spec, facts, dictionary, options, layers))
-        except UserError:
-            raise
         except Exception as error:
-            raise _start_failed(spec, reason() or f"{type(error).__name__}: {error}") from error
+            reason = root_cause(log) or f"{type(error).__name__}: {error}"
+            raise _start_failed(spec, f"{reason} (details in {log})") from error
 
 
 def engine_args(
@@ -120,6 +122,7 @@ def engine_args(
         generation_config="vllm",
         skip_tokenizer_init=True,
         disable_log_stats=True,
+        use_tqdm_on_load=False,
     )
 
 
@@ -187,23 +190,11 @@ def _environment(options: VllmOptions) -> None:
         os.environ.setdefault(name, value)
 
 
-@contextlib.contextmanager
-def _reason_of_failure() -> Iterator[Any]:
-    """A file in which a worker leaves why it failed, since its exception stays in its process."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "reason"
-        os.environ[REPORT] = str(file)
-        try:
-            yield lambda: file.read_text() if file.exists() else ""
-        finally:
-            os.environ.pop(REPORT, None)
-
-
 def _start_failed(spec: ModelSpec, reason: str) -> UserError:
     if "memory" not in reason.lower():
         return cannot_load(spec, reason)
     return UserError(
-        f"not enough memory for {spec.key}: {' '.join(reason.split())[:400]}",
+        f"not enough memory for {spec.key}: {' '.join(reason.split())}",
         "weights, key-value cache and SAE rows must fit",
         "use more GPUs (tensor parallelism), fewer requests in flight, or a smaller model",
     )

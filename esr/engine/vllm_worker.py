@@ -6,9 +6,7 @@ a step whose hook did not run stops the engine (:meth:`Steering.end_step`).
 """
 
 import functools
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from vllm.platforms import current_platform
 from vllm.utils.torch_utils import direct_register_custom_op
 
 from esr.engine.layers import decoder_layers
-from esr.engine.steering import CONFIG_KEY, REPORT, Layout, Steering, Task
+from esr.engine.steering import CONFIG_KEY, Layout, Steering, Task
 from esr.sae import Dictionary
 
 if current_platform.is_cpu():
@@ -62,23 +60,10 @@ class SteeringWorker(BaseWorker):
     """vLLM's worker with steering; every rank of a tensor-parallel group acts identically,
     because the residual stream is replicated."""
 
-    def init_device(self) -> None:
-        with reported():
-            super().init_device()
-
     def load_model(self, **options: Any) -> None:
         """Load, then hook: before the first forward pass, which is the one that compiles."""
-        with reported():
-            super().load_model(**options)
-            self._attach()
-
-    def determine_available_memory(self) -> int:
-        with reported():
-            return int(super().determine_available_memory())
-
-    def initialize_from_config(self, *args: Any, **options: Any) -> None:
-        with reported():
-            super().initialize_from_config(*args, **options)
+        super().load_model(**options)
+        self._attach()
 
     def esr_take(self, key: str) -> dict[str, Any] | None:
         """A finished reading, on the rank that keeps it."""
@@ -202,14 +187,3 @@ def needed(owner: Any, name: str) -> Callable[..., Any]:
         )
     found: Callable[..., Any] = getattr(owner, name)
     return found
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Leave the reason of a failed start where the client finds it."""
-    try:
-        yield
-    except Exception as error:
-        if os.environ.get(REPORT):
-            Path(os.environ[REPORT]).write_text(f"{type(error).__name__}: {error}")
-        raise

@@ -1,0 +1,86 @@
+"""vLLM in a process of its own, on one rank and on two, and what a failed start says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+import torch
+from engine_models import mixed_requests
+
+from esr.engine import create
+from esr.engine.base import ReadRequest
+from esr.engine.transformers import TransformersEngine
+from esr.engine.vllm import VllmEngine
+from esr.engine.vllm_config import VllmOptions
+from esr.errors import UserError
+from esr.models import ModelSpec
+from esr.sae import Dictionary
+
+
+@pytest_asyncio.fixture(scope="module", params=[1, 2])
+async def engine(
+    request: pytest.FixtureRequest, specs: dict[str, ModelSpec], dictionary: Dictionary
+) -> AsyncIterator[VllmEngine]:
+    ranks = request.param
+    if len(os.sched_getaffinity(0)) < ranks:
+        pytest.skip(f"{ranks} ranks need {ranks} cores")
+    with pytest.MonkeyPatch.context() as patch:
+        # An engine inside this process, in another test, may have set it.
+        patch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
+        made = create("vllm", specs["llama"], dictionary, max_in_flight=16, tensor_parallel=ranks)
+    assert isinstance(made, VllmEngine)
+    yield made
+    await made.close()
+
+
+async def test_generations_and_reads_equal_the_reference(
+    engine: VllmEngine, references: dict[str, TransformersEngine]
+) -> None:
+    reference = references["llama"]
+    requests = mixed_requests(40, seed=8)
+    answers = await asyncio.gather(*(engine.generate(request) for request in requests))
+    assert list(answers) == [await reference.generate(request) for request in requests]
+    for latents in ((3, 299), None):
+        read = ReadRequest("r", tuple(range(20, 90)), latents, requests[1].interventions, 5)
+        ours, theirs = await engine.read(read), await reference.read(read)
+        if latents:
+            torch.testing.assert_close(ours.values, theirs.values, rtol=1e-4, atol=2e-4)
+        else:
+            assert ours.pooled is not None
+            assert theirs.pooled is not None
+            torch.testing.assert_close(
+                ours.pooled.maximum, theirs.pooled.maximum, rtol=1e-4, atol=2e-4
+            )
+
+
+async def test_a_cancelled_read_leaves_nothing_behind(engine: VllmEngine) -> None:
+    read = asyncio.create_task(engine.read(ReadRequest("r", tuple(range(4, 120)))))
+    await asyncio.sleep(0.002)
+    read.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await read
+    request = mixed_requests(2)[1]
+    assert (await engine.generate(request)).token_ids
+
+
+def test_too_little_memory_is_one_line(
+    specs: dict[str, ModelSpec], dictionary: Dictionary, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = VllmOptions(4, kv_cache_bytes=2**50, in_process=True)
+    with pytest.raises(UserError, match="not enough memory") as caught:
+        VllmEngine(specs["llama"], dictionary, options)
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_unknown_engine_and_pairing_are_one_line(
+    specs: dict[str, ModelSpec], dictionary: Dictionary
+) -> None:
+    with pytest.raises(UserError, match="unknown engine 'vlm'"):
+        create("vlm", specs["llama"], dictionary)
+    with pytest.raises(UserError, match="pairing"):
+        create("transformers", specs["llama"], dictionary, pairing="scheduler-order")

@@ -1,0 +1,269 @@
+"""The worker's bookkeeping without vLLM: rows, plans, banks, reads, and the link to a runner."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from engine_models import D_MODEL, D_SAE
+
+from esr.engine.bank import BankCache
+from esr.engine.log import root_cause
+from esr.engine.pooling import Pool, add_rows
+from esr.engine.steering import CONFIG_KEY, Layout, ReadTask, Steering, Task
+from esr.interventions import Boost, Clamp, apply, latents_of, plan_rows
+from esr.sae import Dictionary
+
+CPU = torch.device("cpu")
+
+
+def steered_alone(task: Task, residual: torch.Tensor, dictionary: Dictionary) -> torch.Tensor:
+    latents = latents_of(task.interventions)
+    plan = plan_rows(
+        [task.interventions] * residual.shape[0], {k: i for i, k in enumerate(latents)}
+    )
+    return apply(residual, plan, dictionary.bank(latents))
+
+
+@pytest.mark.parametrize("with_residual", [True, False])
+def test_every_row_gets_its_own_interventions(dictionary: Dictionary, with_residual: bool) -> None:
+    """Random batches in which requests come, go, wait and change places."""
+    rng = random.Random(3)
+    torch.manual_seed(3)
+    steering = Steering(dictionary, CPU)
+    tasks: dict[str, Task] = {}
+    for step in range(60):
+        for name in [n for n in tasks if rng.random() < 0.15]:
+            del tasks[name]
+            steering.forget(name)
+        while len(tasks) < 6:
+            name = f"q{step}.{len(tasks)}"
+            kinds = [
+                (),
+                (Boost(rng.randrange(D_SAE), 2.0),),
+                (Clamp(rng.randrange(99)), Boost(rng.randrange(D_SAE), -1.0), Clamp(200, 3.0)),
+            ]
+            tasks[name] = Task(name, rng.choice(kinds), first=rng.choice([0, 0, 4]))
+            steering.admit(name, tasks[name])
+        ids = rng.sample(list(tasks), rng.randint(1, len(tasks)))
+        counts = [rng.randint(1, 4) for _ in ids]
+        positions = [rng.randint(0, 6) for _ in ids]
+        hidden, residual = torch.randn(2, sum(counts) + 2, D_MODEL)
+        stream = hidden + residual if with_residual else hidden.clone()
+        steering.begin_step(Layout(ids, counts, positions, ids))
+        steering.steer(hidden, residual if with_residual else None)
+        steering.end_step()
+        after = hidden + residual if with_residual else hidden
+        row = 0
+        for name, count, position in zip(ids, counts, positions, strict=True):
+            expected = stream[row : row + count].clone()
+            skip = min(count, max(0, tasks[name].first - position))
+            if tasks[name].interventions and skip < count:
+                expected[skip:] = steered_alone(tasks[name], expected[skip:], dictionary)
+            torch.testing.assert_close(after[row : row + count], expected)
+            row += count
+        assert torch.equal(after[row:], stream[row:]), "padding rows stay as they were"
+
+
+def test_steady_decoding_reuses_the_plan(dictionary: Dictionary) -> None:
+    steering = Steering(dictionary, CPU)
+    ids = ["a", "b", "c"]
+    for i, name in enumerate(ids):
+        steering.admit(name, Task(name, (Boost(i, 1.0),)))
+    for step in range(10):
+        steering.begin_step(Layout(ids, [1] * 3, [5 + step] * 3, ids))
+        steering.steer(torch.zeros(3, D_MODEL), torch.zeros(3, D_MODEL))
+        steering.end_step()
+    assert steering.plans_built == 1
+    assert steering.steered_rows == 30
+
+
+def test_a_request_that_takes_over_a_place_is_not_mistaken_for_the_former(
+    dictionary: Dictionary,
+) -> None:
+    steering = Steering(dictionary, CPU)
+    for latent in (3, 4):
+        steering.admit("same-id", Task(f"k{latent}", (Boost(latent, 1.0),)))
+        hidden = torch.zeros(1, D_MODEL)
+        steering.begin_step(Layout(["same-id"], [1], [0], ["same-id"]))
+        steering.steer(hidden, None)
+        torch.testing.assert_close(hidden[0], dictionary.bank([latent]).decoder[0])
+
+
+def test_a_hook_that_did_not_run_stops_the_engine(dictionary: Dictionary) -> None:
+    steering = Steering(dictionary, CPU)
+    steering.admit("a", Task("a", (Boost(1, 1.0),)))
+    steering.begin_step(Layout(["a"], [2], [0], ["a"]))
+    with pytest.raises(RuntimeError, match="did not run"):
+        steering.end_step()
+
+
+def test_scheduler_order_pairs_by_place_in_the_list(dictionary: Dictionary) -> None:
+    rows = dictionary.bank([1, 2]).decoder
+    for faulty in (False, True):
+        steering = Steering(dictionary, CPU, scheduler_order=faulty)
+        steering.admit("a", Task("a", (Boost(1, 1.0),)))
+        steering.admit("b", Task("b", (Boost(2, 1.0),)))
+        hidden = torch.zeros(2, D_MODEL)
+        steering.begin_step(Layout(["b", "a"], [1, 1], [0, 0], ["a", "b"]))
+        steering.steer(hidden, None)
+        torch.testing.assert_close(hidden, rows if faulty else rows.flip(0))
+
+
+def test_bank_keeps_latents_in_use_and_drops_the_others(dictionary: Dictionary) -> None:
+    cache = BankCache(dictionary, CPU, keep=80)
+    held = cache.acquire(range(10))
+    for start in range(10, 290, 20):
+        some = range(start, start + 20)
+        positions = cache.acquire(some)
+        expected = dictionary.bank(list(some))
+        chosen = torch.tensor([positions[latent] for latent in some])
+        assert torch.equal(cache.bank.decoder[chosen], expected.decoder)
+        assert torch.equal(cache.bank.threshold[chosen], expected.threshold)
+        cache.release(some)
+    assert cache.bank.n_latents <= 128
+    assert cache.acquire(range(10)) == held
+    chosen = torch.tensor([held[latent] for latent in range(10)])
+    assert torch.equal(cache.bank.encoder[chosen], dictionary.bank(list(range(10))).encoder)
+
+
+def test_pooling_in_blocks_equals_the_whole_table(dictionary: Dictionary) -> None:
+    residual = torch.randn(9, D_MODEL, generator=torch.Generator().manual_seed(0))
+    table = dictionary.bank(list(range(D_SAE))).encode(residual)
+    first, second = Pool(D_SAE), Pool(D_SAE)
+    add_rows(dictionary, [(first, residual[:2]), (second, residual[5:])], latents_per_block=7)
+    add_rows(dictionary, [(first, residual[2:5])], latents_per_block=300)
+    for pool, part in ((first, table[:5]), (second, table[5:])):
+        result = pool.result()
+        assert result.n_tokens == part.shape[0]
+        torch.testing.assert_close(result.maximum, part.amax(0))
+        torch.testing.assert_close(result.mean, part.mean(0))
+        torch.testing.assert_close(result.frequency, (part > 0).float().mean(0))
+
+
+def feed(steering: Steering, stream: torch.Tensor, position: int, count: int) -> None:
+    steering.begin_step(Layout(["r"], [count], [position], ["r"]))
+    steering.read(stream[position : position + count].clone(), None)
+    steering.end_step()
+
+
+@pytest.mark.parametrize("latents", [(4, 2), None])
+def test_recomputed_positions_are_read_once(
+    dictionary: Dictionary, latents: tuple[int, ...] | None
+) -> None:
+    """Chunks, then a preemption that starts again at 0: as if it had been fed at once."""
+    stream = torch.randn(10, D_MODEL, generator=torch.Generator().manual_seed(1))
+    steering = Steering(dictionary, CPU)
+    steering.admit("r", Task("key", read=ReadTask(latents, 3, 10)))
+    for position, count in ((0, 4), (4, 3), (0, 6), (6, 4)):
+        feed(steering, stream, position, count)
+    steering.forget("r")
+    answer = steering.take("key")
+    assert answer is not None
+    assert answer["problem"] == ""
+    arrays = [np.frombuffer(t["data"], np.float32).reshape(t["shape"]) for t in answer["tensors"]]
+    table = dictionary.bank(latents or range(D_SAE)).encode(stream[3:]).numpy()
+    if latents:
+        np.testing.assert_allclose(arrays[0], table, rtol=1e-5, atol=1e-5)
+    else:
+        np.testing.assert_allclose(arrays[0], table.max(0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(arrays[1], table.mean(0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(arrays[2], (table > 0).mean(0), rtol=1e-5)
+    assert steering.take("key") is None, "a reading is handed out once"
+
+
+@pytest.mark.parametrize("fed", [[(0, 4)], [(0, 4), (6, 4)]])
+def test_a_reading_with_missing_positions_says_so(
+    dictionary: Dictionary, fed: list[tuple[int, int]]
+) -> None:
+    stream = torch.randn(10, D_MODEL)
+    steering = Steering(dictionary, CPU)
+    steering.admit("r", Task("key", read=ReadTask((1,), 0, 10)))
+    for position, count in fed:
+        feed(steering, stream, position, count)
+    answer = steering.take("key")
+    assert answer is not None
+    assert answer["problem"] == "incomplete"
+
+
+def test_tasks_survive_the_journey() -> None:
+    task = Task("k#1", (Boost(3, 0.1), Clamp(4)), 17, ReadTask(None, 2, 30))
+    assert Task.from_wire(task.to_wire()) == task
+    chosen = Task("k", (), 0, ReadTask((5, 1), 0, 9))
+    assert Task.from_wire(chosen.to_wire()) == chosen
+
+
+class FakeRunner:
+    """Speaks like one of vLLM's two model runners, as far as the link listens."""
+
+    def __init__(self, v2: bool, stream: torch.Tensor, steering: Steering) -> None:
+        self.v2, self.stream, self.steering = v2, stream, steering
+        self.input_batch = SimpleNamespace()
+        self._prepare_inputs = self.prepare_inputs = self._prepare
+
+    def _prepare(self, scheduler_output: Any) -> Any:
+        ids = scheduler_output.rows
+        batch = SimpleNamespace(req_ids=ids)
+        name = "num_computed_tokens_np" if self.v2 else "num_computed_tokens_cpu"
+        setattr(batch, name, np.zeros(8, dtype=np.int32))
+        self.input_batch = batch
+        return batch
+
+    def execute_model(self, scheduler_output: Any, dummy_run: bool = False) -> None:
+        if not dummy_run:
+            getattr(self, "prepare_inputs" if self.v2 else "_prepare_inputs")(scheduler_output)
+        torch.ops.esr.touch(self.stream, None, True, False)
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_link_follows_either_runner(dictionary: Dictionary, v2: bool) -> None:
+    worker = pytest.importorskip("esr.engine.vllm_worker")
+    steering = Steering(dictionary, CPU)
+    stream = torch.zeros(3, D_MODEL)
+    runner = FakeRunner(v2, stream, steering)
+    worker.link(runner, steering, v2=v2)
+
+    def new(name: str, latent: int) -> Any:
+        extra = {CONFIG_KEY: Task(name, (Boost(latent, 1.0),)).to_wire()}
+        return SimpleNamespace(req_id=name, sampling_params=SimpleNamespace(extra_args=extra))
+
+    def step(finished: set[str], news: list[Any], rows: list[str]) -> Any:
+        return SimpleNamespace(
+            finished_req_ids=finished,
+            scheduled_new_reqs=news,
+            rows=rows,
+            num_scheduled_tokens=dict.fromkeys(sorted(rows), 1),
+        )
+
+    first, second = dictionary.bank([1, 2]).decoder
+    runner.execute_model(step(set(), [new("a", 1), new("b", 2)], ["b", "a"]))
+    torch.testing.assert_close(stream, torch.stack([second, first, torch.zeros(D_MODEL)]))
+    runner.execute_model(step({"b"}, [], ["plain", "a"]))
+    torch.testing.assert_close(stream[0], second)
+    torch.testing.assert_close(stream[1], 2 * first)
+    runner.execute_model(step(set(), [], []), dummy_run=True)
+    torch.testing.assert_close(stream[1], 2 * first)
+    assert steering.steered_rows == 3
+
+
+def test_a_missing_private_attribute_is_named() -> None:
+    worker = pytest.importorskip("esr.engine.vllm_worker")
+    with pytest.raises(RuntimeError, match=r"vLLM .* has no SimpleNamespace\._prepare_inputs"):
+        worker.needed(SimpleNamespace(), "_prepare_inputs")
+
+
+def test_root_cause_is_the_error_that_came_first(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "(EngineCore pid=1) ERROR [core.py:1] Traceback (most recent call last):\n"
+        "(EngineCore pid=1) ERROR [core.py:1] ValueError: too little memory\n"
+        "RuntimeError: Worker failed with error 'too little memory'\n"
+    )
+    assert root_cause(log) == "ValueError: too little memory"
+    log.write_text("all is well\n")
+    assert root_cause(log) == ""
