@@ -224,10 +224,17 @@ async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
     )
 
 
+_TOLD_ELSEWHERE = (
+    *("title", "labels", "in_flight", "neuronpedia", "parameters"),
+    *("n_latents", "n_trials", "judge", "prompt_set", "profiles"),
+)
+"""Fields of a model that change nothing, or that the config and the context name resolved."""
+
+
 def model_facts(spec: ModelSpec) -> dict[str, Any]:
     """Everything about a model that can change a measurement, local files by content."""
     facts = asdict(spec)
-    for name in ("title", "labels", "in_flight"):
+    for name in _TOLD_ELSEWHERE:
         facts.pop(name)
     facts["sae"] = spec.sae.describe()
     folders = {"weights": Path(spec.hf_id), "dictionary": spec.sae.folder}
