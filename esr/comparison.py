@@ -157,7 +157,7 @@ def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> d
     pair the trials by ``trial_id``; the z tests are the paper's, which take trials as independent.
     """
     found: dict[str, Any] = {
-        name: _plain(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()
+        name: plain(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()
     }
     events: list[tuple[str, Event]] = [("multi_attempt_rate", "multi"), ("esr_rate", "improved")]
     for name, event in events:
@@ -170,7 +170,8 @@ def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> d
     return found
 
 
-def _plain(found: Comparison) -> dict[str, Any]:
+def plain(found: Comparison) -> dict[str, Any]:
+    """A comparison as plain JSON: intervals as pairs, None for what is not finite."""
     values = asdict(found)
     for name in ("difference_interval", "risk_ratio_interval"):
         ends = values[name]

@@ -71,7 +71,12 @@ def esr_rate(outcomes: Iterable[Outcome]) -> Proportion:
 
 def mean_first_score(outcomes: Iterable[Outcome]) -> Mean:
     """First-attempt score over graded trials."""
-    return Mean.of([o.first for o in outcomes if o.graded])
+    return Mean.of(first_scores(outcomes))
+
+
+def first_scores(outcomes: Iterable[Outcome]) -> list[float]:
+    """First-attempt score of each graded trial, in the order given."""
+    return [o.first for o in outcomes if o.graded]
 
 
 def score_changes(outcomes: Iterable[Outcome]) -> list[float]:

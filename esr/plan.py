@@ -23,6 +23,7 @@ class Stage:
         judged: whether each response is judged.
         reads: texts fed to read latents.
         template: of the user turn, where it is not the question alone.
+        note: printed below the table.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Stage:
     judged: bool = True
     reads: int = 0
     template: str = "{prompt}"
+    note: str = ""
 
 
 def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> None:
@@ -55,6 +57,9 @@ def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Sta
             f"  {stage.name:24}{stage.responses:>11,}{stage.responses * stage.max_tokens:>14,}"
             f"{stage.reads:>8,}{calls:>13,}"
         )
+    for stage in stages:
+        if stage.note:
+            print(f"  {stage.name}: {stage.note}")
     print(f"\n  judge, at most: {_estimate(judge_name, config, stages)}")
     for line in _memory(spec):
         print(f"  {line}")
@@ -80,10 +85,10 @@ def _estimate(judge_name: str, config: CommonConfig, stages: list[Stage]) -> str
 
 
 def _memory(spec: ModelSpec) -> list[str]:
-    if not spec.parameters:
+    if spec.shape is None:
         return []
-    width = 1 if spec.quantization == "fp8" else (4 if spec.dtype == "float32" else 2)
-    weights = spec.parameters * 1e9 * width / 2**30
+    width = 1 if spec.quantization.startswith("fp8") else (4 if spec.dtype == "float32" else 2)
+    weights = spec.shape.parameters(spec.d_model) * width / 2**30
     # Encoder and decoder in float32, streamed in blocks for a full-dictionary read.
     rows = 2 * spec.d_sae * spec.d_model * 4 / 2**30
     return [
