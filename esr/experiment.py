@@ -225,7 +225,7 @@ async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
 
 
 _TOLD_ELSEWHERE = (
-    *("title", "labels", "in_flight", "neuronpedia", "parameters"),
+    *("title", "labels", "in_flight", "neuronpedia", "shape"),
     *("n_latents", "n_trials", "judge", "prompt_set", "profiles"),
 )
 """Fields of a model that change nothing, or that the config and the context name resolved."""
