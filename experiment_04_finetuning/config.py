@@ -1,0 +1,99 @@
+"""Options of experiment 4."""
+
+# Annotations are kept as types: as text, the option parser could not resolve those of this module.
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from simple_parsing import field
+
+from esr import prompts
+from esr.cli import CommonConfig, ReplayConfig, parse
+from esr.experiment import resolve
+from esr.finetuning import settings
+from esr.finetuning.settings import DataSettings, LoraSettings
+from esr.finetuning.sweep import Sweep
+from esr.models import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(CommonConfig):
+    """Fine-tuning that induces self-correction: generate, train, evaluate (section 3.5)."""
+
+    model: str = field(default="tiny-base", positional=True, nargs="?", metavar="MODEL")
+    """Base model; the paper's is 8b, tiny-base is the organism that never saw a restart."""
+
+    n_latents: int | None = field(default=280, metavar="N")
+    """Latents per model: 280 x 5 trials are the paper's 1,400 (3.5); organism: its own number."""
+
+    data: DataSettings = dataclasses.field(default_factory=DataSettings)
+    """Examples and mixes."""
+
+    lora: LoraSettings = dataclasses.field(default_factory=LoraSettings)
+    """Hyperparameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig(CommonConfig):
+    """Options of the evaluation of the base model."""
+
+    base: str = ""
+    """Key of the base model."""
+
+    percent: int = 0
+    """Self-correction in the training data, in per cent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTunedConfig(BaseConfig, ReplayConfig):
+    """Options of the evaluation of a fine-tuned model; its parent is the base model's."""
+
+    def parent_model(self) -> str:
+        """The base model, whose latents and prompts are used again."""
+        return self.base
+
+
+ORGANISM = Config(n_latents=None, data=settings.ORGANISM_DATA, lora=settings.ORGANISM_LORA)
+"""Defaults for the organism."""
+
+
+def read(program: str, argv: Sequence[str]) -> Config:
+    """The options, with the model's own defaults where it has some.
+
+    Raises:
+        UserError: an option, a value or a model that is not known.
+    """
+    first = parse(Config, program, argv)
+    if not resolve(first).organism:
+        return first
+    return parse(Config, program, argv, ORGANISM)
+
+
+def sweep_of(config: Config, spec: ModelSpec) -> Sweep:
+    """What generate and train work on."""
+    return Sweep(
+        spec=spec,
+        prompts=prompts.load(config.prompts, spec.prompt_set),
+        data=config.data,
+        lora=config.lora,
+        seed=config.seed,
+        output=Path(config.output),
+    )
+
+
+def base_config(config: Config) -> BaseConfig:
+    """The shared options alone: how a model was trained cannot change the base model's run."""
+    return BaseConfig(**_common(config), base=config.model)
+
+
+def fine_tuned_config(config: Config, key: str, percent: int, base_run: Path) -> FineTunedConfig:
+    """The same options for a fine-tuned model, with the base model's run as parent."""
+    shared = _common(config) | {"model": key}
+    return FineTunedConfig(**shared, base=config.model, percent=percent, from_results=str(base_run))
+
+
+def _common(config: Config) -> dict[str, Any]:
+    return {f.name: getattr(config, f.name) for f in fields(CommonConfig)}

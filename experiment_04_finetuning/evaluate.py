@@ -1,0 +1,185 @@
+"""Evaluation: the base model and each fine-tuned one, steered and unsteered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from esr import comparison, latents, metrics, report, results
+from esr.calibration import calibrate, known_threshold
+from esr.experiment import Experiment, conduct, open_lab
+from esr.finetuning.sweep import Sweep
+from esr.lab import Lab
+from esr.latents import Selection
+from esr.models import ModelSpec
+from esr.outcomes import Outcome, outcomes_from_results
+from esr.plan import Stage
+from esr.trials import TrialRecord, TrialSpec, at_threshold
+from experiment_04_finetuning.config import (
+    BaseConfig,
+    Config,
+    FineTunedConfig,
+    base_config,
+    fine_tuned_config,
+)
+
+NAME = "experiment_04_finetuning"
+STEERED, UNSTEERED = "steered", "unsteered"
+
+
+def stages(config: BaseConfig, spec: ModelSpec, models: int = 1) -> list[Stage]:
+    """Calibration and both arms of so many models, as an upper bound."""
+    n = models * (config.n_latents or spec.n_latents)
+    trials = n * (config.n_trials or spec.n_trials)
+    rounds = spec.calibration
+    return [
+        Stage("choosing latents", 0, 0, judged=False, reads=38),
+        Stage("calibration", n * rounds.rounds * rounds.prompts_per_round, rounds.max_tokens),
+        Stage(STEERED, trials, spec.max_tokens),
+        Stage(UNSTEERED, trials, spec.max_tokens),
+    ]
+
+
+async def base_specs(config: BaseConfig, lab: Lab) -> list[TrialSpec]:
+    """Choose latents, calibrate them, and make both arms."""
+    n = config.n_latents or lab.spec.n_latents
+    return await _both_arms(config, lab, await latents.select(lab, n, config.latent_filter))
+
+
+async def fine_tuned_specs(config: FineTunedConfig, lab: Lab) -> list[TrialSpec]:
+    """The base model's latents and prompts, at thresholds of this model's own."""
+    return await _both_arms(config, lab, _selection(lab))
+
+
+def _selection(lab: Lab) -> Selection:
+    """The latents of the base model's run."""
+    return Selection(**{**lab.replayed.data["selection"], "labels": lab.replayed.labels()})
+
+
+async def _both_arms(config: BaseConfig, lab: Lab, selection: Selection) -> list[TrialSpec]:
+    n_trials = config.n_trials or lab.spec.n_trials
+    thresholds = await calibrate(lab, selection.labels)
+    steered = at_threshold(lab, STEERED, selection, thresholds, n_trials)
+    return steered + [unsteered(spec) for spec in steered]
+
+
+def unsteered(spec: TrialSpec) -> TrialSpec:
+    """The same trial without its boost."""
+    return replace(spec, arm=UNSTEERED, interventions=(), threshold=0.0)
+
+
+def base_results(config: BaseConfig, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+    """``results.json`` of the base model."""
+    return _results(config, lab, records, latents.selected(lab))
+
+
+def fine_tuned_results(
+    config: FineTunedConfig, lab: Lab, records: list[TrialRecord]
+) -> dict[str, Any]:
+    """``results.json`` of a fine-tuned model: the same, and both arms against the base model's."""
+    found = _results(config, lab, records, _selection(lab))
+    parent = lab.replayed
+    against: dict[str, Any] = {
+        **parent.identity(),
+        "differences": parent.differences(lab.context),
+    }
+    for arm in (STEERED, UNSTEERED):
+        before = outcomes_from_results(parent.data, arm)
+        against[arm] = comparison.summary(_outcomes(records, arm), before, lab.seed)
+    return {**found, "against_base": against}
+
+
+def _results(
+    config: BaseConfig, lab: Lab, records: list[TrialRecord], selection: Selection | None
+) -> dict[str, Any]:
+    labels = selection.labels if selection else {}
+    thresholds = {k: t for k in labels if (t := known_threshold(lab, k)) is not None}
+    steered, plain = (_outcomes(records, arm) for arm in (STEERED, UNSTEERED))
+    # Steered trials carry a latent's threshold; without trials it comes from the calibration.
+    return {
+        "experiment_config": {
+            **results.experiment_config(config.identity(), lab),
+            "base_model": config.base,
+            "self_correction_percent": config.percent,
+        },
+        "selection": {**latents.facts(selection), "barred": selection.barred if selection else {}},
+        "summary": metrics.summary(steered, lab.seed),
+        "unsteered": metrics.summary(plain, lab.seed),
+        "results_by_feature": results.by_feature(records, thresholds, labels),
+    }
+
+
+def _outcomes(records: Sequence[TrialRecord], arm: str) -> list[Outcome]:
+    return [record.outcome() for record in records if record.spec.arm == arm]
+
+
+def show(found: Mapping[str, Any]) -> str:
+    """The tables printed for one model."""
+    facts = found["experiment_config"]
+    lines = [
+        report.summary_table(f"{facts['model_title']}, {arm}", found[key], facts["organism"])
+        for arm, key in ((STEERED, "summary"), (UNSTEERED, "unsteered"))
+    ]
+    return "\n".join(lines)
+
+
+BASE = Experiment(
+    name=NAME,
+    config=BaseConfig,
+    stages=stages,
+    specs=base_specs,
+    results=base_results,
+    report=show,
+)
+FINE_TUNED = Experiment(
+    name=NAME,
+    config=FineTunedConfig,
+    stages=stages,
+    specs=fine_tuned_specs,
+    results=fine_tuned_results,
+    report=show,
+)
+
+
+async def evaluate(config: Config, sweep: Sweep) -> list[dict[str, Any]]:
+    """Evaluate the base model, then each fine-tuned one, each in a run folder of its own.
+
+    Returns:
+        Results of all models, the base model's first.
+
+    Raises:
+        UserError: a model has not been trained.
+        SpendLimitError: the limit is reached.
+    """
+    models = {percent: sweep.fine_tuned(percent) for percent in config.data.percents}
+    async with open_lab(NAME, base_config(config), sweep.spec) as lab:
+        found = [await conduct(BASE, base_config(config), lab)]
+        base_run, spent = lab.run.path, lab.spent
+    print(show(found[0]), flush=True)
+    for percent, spec in models.items():
+        own = fine_tuned_config(config, spec.key, percent, Path(base_run))
+        # Nothing is left of a limit that is reached: the next verdict stops the run.
+        left = config.max_spend and max(config.max_spend - spent, 1e-9)
+        async with open_lab(NAME, replace(own, max_spend=left), spec) as lab:
+            found.append(await conduct(FINE_TUNED, own, lab))
+            spent += lab.spent
+        print(show(found[-1]), flush=True)
+    return found
+
+
+def sweep_table(found: Sequence[Mapping[str, Any]]) -> str:
+    """All models below each other: rates with intervals by latent."""
+    lines = [f"{'% self-correction':>18}  {'arm':10}{'multi-attempt':>28}{'ESR':>28}"]
+    for entry in found:
+        for arm, key in ((STEERED, "summary"), (UNSTEERED, "unsteered")):
+            cells = [_cell(entry[key][rate]) for rate in ("multi_attempt_rate", "esr_rate")]
+            percent = entry["experiment_config"]["self_correction_percent"]
+            lines.append(f"{percent:>18}  {arm:10}{cells[0]:>28}{cells[1]:>28}")
+    return "\n".join(lines)
+
+
+def _cell(rate: Mapping[str, Any]) -> str:
+    ends = report.percent_range(rate["cluster_interval"] or rate["wilson"])
+    return f"{report.percent(rate['rate'])} ({ends})"

@@ -1,0 +1,73 @@
+"""The three commands: generate, train, evaluate; all of them where none is named."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+
+from esr.cli import run_command
+from esr.experiment import resolve
+from esr.finetuning import plan, sweep
+from esr.finetuning.sweep import Sweep
+from esr.plan import show_plan
+from experiment_04_finetuning.config import Config, base_config, read, sweep_of
+from experiment_04_finetuning.evaluate import NAME, evaluate, stages, sweep_table
+
+PROGRAM = f"python -m {NAME}"
+
+
+def generate(config: Config, made: Sweep) -> None:
+    """Write the examples and build the mixes."""
+    if config.dry_run:
+        plan.show_generate(made)
+        return
+    statistics = asyncio.run(sweep.generate(made, new=config.new, max_spend=config.max_spend))
+    print(f"{'%':>4}{'train':>8}{'validation':>12}{'tokens':>10}{'masked':>9}{'longest':>9}")
+    for percent, mix in statistics["mixes"].items():
+        print(
+            f"{percent:>4}{mix['train']:>8}{mix['validation']:>12}{mix['tokens']:>10,}"
+            f"{mix['masked_share']:>9.1%}{mix['length']['max']:>9}"
+        )
+    print(f"mixes and statistics.json: {made.data_run().path}")
+
+
+def train(config: Config, made: Sweep) -> None:
+    """Fine-tune on each mix and merge."""
+    if config.dry_run:
+        plan.show_train(made)
+        return
+    for percent in config.data.percents:
+        print(f"{percent} % self-correction: {sweep.train_mix(made, percent, new=config.new)}")
+
+
+def evaluate_all(config: Config, made: Sweep) -> None:
+    """Measure the base model and the fine-tuned ones."""
+    if config.dry_run:
+        common = base_config(config)
+        show_plan(NAME, common, made.spec, stages(common, made.spec, 1 + len(config.data.percents)))
+        return
+    found = asyncio.run(evaluate(config, made))
+    print(sweep_table(found))
+
+
+STAGES: dict[str, Callable[[Config, Sweep], None]] = {
+    "generate": generate,
+    "train": train,
+    "evaluate": evaluate_all,
+}
+
+
+def main(argv: Sequence[str] | None = None, stage: str = "") -> int:
+    """Run one stage, or all three in order; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not stage and arguments and arguments[0] in STAGES:
+        stage = arguments.pop(0)
+
+    def command() -> None:
+        config = read(f"{PROGRAM} {stage or '[' + '|'.join(STAGES) + ']'}", arguments)
+        made = sweep_of(config, resolve(config))
+        for name in [stage] if stage else STAGES:
+            STAGES[name](config, made)
+
+    return run_command(command)
