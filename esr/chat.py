@@ -35,6 +35,17 @@ class ChatFormat:
         turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         return self._template(turns, generation_prompt=False)
 
+    def response_ids(self, response: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        """Token ids of a response that follows :meth:`prompt_ids`, and where each token stands.
+
+        Returns:
+            ids, and for each token its characters in ``response``: (first, one past the last).
+            The pieces of a character that takes several tokens all name that character.
+        """
+        found = self.tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
+        spans = tuple((int(start), int(end)) for start, end in found["offset_mapping"])
+        return tuple(found["input_ids"]), spans
+
     def _template(self, turns: list[dict[str, str]], generation_prompt: bool) -> tuple[int, ...]:
         text = self.tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=generation_prompt

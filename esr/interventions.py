@@ -10,7 +10,8 @@ latent ``k`` encoded from that *unsteered* ``h`` (paper section 2.2 and the auth
   target moves with the activation, so 0 is the clamp to 0, 1 changes nothing, and 2 doubles
   what is there and adds nothing where the latent is silent.
 
-A boost adds to a clamp or a scale of the same latent. Every position of prompt and response is steered.
+A boost adds to a clamp or a scale of the same latent. Every position of prompt and response is
+steered.
 """
 
 from __future__ import annotations

@@ -63,6 +63,9 @@ class ScriptedChat:
     def conversation_ids(self, prompt: str, response: str) -> tuple[int, ...]:
         return self.prompt_ids(prompt + response)
 
+    def response_ids(self, response: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        return self.prompt_ids(response), tuple((i, i + 1) for i in range(len(response)))
+
 
 class ScriptedEngine:
     """Responses fixed by the request; every call is logged before it is answered."""

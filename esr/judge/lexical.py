@@ -24,7 +24,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -76,6 +76,23 @@ _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?")
 def _pattern(phrases: Iterable[str]) -> re.Pattern[str]:
     joined = "|".join(phrases).replace(" ", _GAP).replace("'", _APOSTROPHE)
     return re.compile(rf"(?<!\w)(?:{joined})(?!\w)", re.IGNORECASE)
+
+
+@cache
+def _openings() -> re.Pattern[str]:
+    """A row of restart phrases with the light punctuation between and behind them."""
+    return re.compile(rf"(?:{_pattern(RESTART_PHRASES).pattern}(?:{_GAP})?)+", re.IGNORECASE)
+
+
+def end_of_restart(text: str) -> int:
+    """Position behind the restart phrases that ``text`` opens with; 0 where it opens with none."""
+    found = _openings().match(text)
+    return found.end() if found else 0
+
+
+def restart_spans(text: str) -> list[tuple[int, int]]:
+    """Where known restart phrases stand: (first character, one past the last)."""
+    return [match.span() for match in _pattern(RESTART_PHRASES).finditer(text)]
 
 
 def _stem(word: str) -> str:

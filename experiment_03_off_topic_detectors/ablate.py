@@ -1,0 +1,121 @@
+"""Ablation: the trials of experiment 1 once more, with the detectors clamped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from esr import baseline as parents
+from esr import metrics, parent, report, results
+from esr.ablation import Arm, Baseline, arm_results
+from esr.experiment import Experiment
+from esr.lab import Lab
+from esr.latents import Selection
+from esr.models import ModelSpec
+from esr.plan import Stage
+from esr.trials import TrialRecord, TrialSpec, at_threshold
+from experiment_03_off_topic_detectors.config import AblateConfig
+
+BASELINE = "baseline"
+
+
+def arms(config: AblateConfig) -> list[Arm]:
+    """The conditions the options ask for."""
+    detectors = config.detector_set()
+    made = [
+        Arm("ablation" if dose == 0 else f"dose-{dose:g}", detectors.latents, dose)
+        for dose in config.doses
+    ]
+    if config.split == "sign":
+        parts = detectors.by_sign()
+        made += [Arm(f"ablation-{name}", latents) for name, latents in parts.items() if latents]
+    return made
+
+
+def stages(config: AblateConfig, spec: ModelSpec) -> list[Stage]:
+    """Trials per arm, as an upper bound."""
+    n = parent.planned(config, spec)
+    count = len(config.doses) + 2 * (config.split == "sign") + bool(config.prompts)
+    return [Stage(f"{count} arms", n * count, spec.max_tokens)]
+
+
+async def specs(config: AblateConfig, lab: Lab) -> list[TrialSpec]:
+    """The parent's trials per arm; with other prompts, a baseline arm of their own as well."""
+    config.detector_set().check(lab)
+    replayed = base_specs(config, lab)
+    made = list(replayed) if config.prompts else []
+    for arm in arms(config):
+        made += [arm.change(spec) for spec in replayed]
+    return made
+
+
+def base_specs(config: AblateConfig, lab: Lab) -> list[TrialSpec]:
+    """The trials without clamps: the parent's, or new ones at its thresholds for new prompts.
+
+    With ``--prompts`` the latents and thresholds are the parent's and the prompts those named,
+    such as the held-out ones (paper v2): the detectors were not found on them.
+    """
+    replayed = lab.replayed
+    if not config.prompts:
+        return replayed.replay(lab, BASELINE, n_latents=config.n_latents, n_trials=config.n_trials)
+    thresholds = replayed.thresholds()
+    known = {k: label for k, label in replayed.labels().items() if k in thresholds}
+    labels = dict(list(known.items())[: config.n_latents])
+    n_trials = config.n_trials or lab.spec.n_trials
+    return at_threshold(lab, BASELINE, Selection(labels), thresholds, n_trials)
+
+
+def outcome_results(config: AblateConfig, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+    """``results.json`` of the ablation."""
+    replayed = base_specs(config, lab)
+    own = [record for record in records if record.spec.arm == BASELINE]
+    baseline = (
+        Baseline.of_records(own) if config.prompts else Baseline.of_parent(lab.replayed, replayed)
+    )
+    detectors = config.detector_set()
+    return {
+        "experiment_config": results.experiment_config(config.identity(), lab),
+        "ablated_latents": list(detectors.latents),
+        "detectors": {"method": detectors.method, "model_name": detectors.model_name},
+        "parent": lab.replayed.identity(),
+        "differences": lab.replayed.differences(lab.context),
+        "baseline": metrics.summary(baseline.outcomes, lab.seed),
+        "arms": arm_results(arms(config), records, baseline, lab.seed),
+        "results_by_feature": parents.by_feature(lab, records),
+    }
+
+
+def show(found: Mapping[str, Any]) -> str:
+    """Each arm beside the baseline."""
+    facts, detectors = found["experiment_config"], found["detectors"]
+    lines = [
+        f"Detectors of {facts['model_title']}: {len(found['ablated_latents'])} latents chosen by "
+        f"{detectors['method']}, judge {facts['judge_id']}, prompts {facts['prompt_set']}"
+    ]
+    if detectors["method"] == "separability":
+        lines.append("  (no latent passes the strict criterion, or separability was asked for)")
+    for name, arm in found["arms"].items():
+        same = arm["identical_responses"]
+        title = (
+            f"{name}: {len(arm['latents'])} latents x {arm['dose']:g}; "
+            f"{same['count']} of {same['n']} responses are the baseline's word for word; "
+            f"{arm['boosted_latent_clamped']} trials boost a latent of the set"
+        )
+        lines.append(
+            report.comparison_table(title, arm["summary"], found["baseline"], arm["comparison"])
+        )
+    if found["differences"]:
+        lines.append("  settings that differ from the baseline: " + ", ".join(found["differences"]))
+    if facts["organism"]:
+        lines.append("  A trained demonstration organism: no evidence about large models.")
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(
+    name="experiment_03_off_topic_detectors",
+    config=AblateConfig,
+    stages=stages,
+    specs=specs,
+    results=outcome_results,
+    report=show,
+)

@@ -1,0 +1,206 @@
+"""The search for off-topic detectors: unsteered responses, pairs, pooled reads, two criteria."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from esr import detectors, results, seeds
+from esr.detector_sets import FILE_NAME, FIND, model_digest
+from esr.detectors import Pairs, Statistics
+from esr.engine.base import ReadRequest
+from esr.errors import UserError
+from esr.experiment import Experiment
+from esr.lab import Lab
+from esr.latents import load_labels, pooled, unsteered
+from esr.models import ModelSpec
+from esr.plan import Stage
+from esr.prompts import Prompt
+from esr.reads import ReadRecord, run_reads
+from esr.runs import write_json
+from esr.trials import TrialRecord, TrialSpec, run_trials
+from experiment_03_off_topic_detectors.config import FindConfig
+
+ARM = "unsteered"
+N_PROMPTS = 38
+
+
+def stages(config: FindConfig, spec: ModelSpec) -> list[Stage]:
+    """Responses and reads."""
+    n = N_PROMPTS * config.responses_per_prompt
+    return [
+        Stage("unsteered responses", n, spec.max_tokens, judged=False),
+        Stage("pairs", 0, 0, judged=False, reads=n * (1 + config.derangements)),
+    ]
+
+
+async def specs(config: FindConfig, lab: Lab) -> list[TrialSpec]:
+    """Everything: the responses, the reads, and the file of detectors."""
+    prompts = lab.prompts.prompts
+    if len(prompts) <= config.derangements:
+        raise UserError(
+            f"--derangements {config.derangements} with {len(prompts)} prompts",
+            f"1 to {len(prompts) - 1}",
+            "fewer derangements, or more prompts",
+        )
+    made = unsteered(lab, ARM, config.responses_per_prompt)
+    records = await run_trials(made, lab, description="unsteered responses")
+    requests = [
+        _request(lab, prompts[prompt], records[response], matched)
+        for response, prompt, matched in pairing(config, lab, len(prompts))
+    ]
+    read = await run_reads(requests, lab, description="pairs")
+    write_json(lab.run.path / FILE_NAME, analysis(config, lab, read))
+    return made
+
+
+def pairing(config: FindConfig, lab: Lab, n_prompts: int) -> list[tuple[int, int, bool]]:
+    """(index of the response, index of the prompt, whether they match), response by response.
+
+    Responses stand as :func:`esr.latents.unsteered` makes them: prompt by prompt.
+    """
+    per_prompt = config.responses_per_prompt
+    pairs = []
+    for number in range(per_prompt):
+        rng = seeds.generator(lab.seed, "derangements", number)
+        moved = detectors.derangements(n_prompts, config.derangements, rng)
+        for own in range(n_prompts):
+            response = own * per_prompt + number
+            pairs.append((response, own, True))
+            pairs += [(response, int(image[own]), False) for image in moved]
+    return pairs
+
+
+def _request(lab: Lab, prompt: Prompt, record: TrialRecord, matched: bool) -> ReadRequest:
+    kind = "matched" if matched else "mismatched"
+    return ReadRequest(
+        f"{kind}/{prompt.id}/{record.spec.trial_id}",
+        lab.chat.conversation_ids(prompt.text, record.response or ""),
+    )
+
+
+def analysis(config: FindConfig, lab: Lab, read: Sequence[ReadRecord]) -> dict[str, Any]:
+    """The file of detectors."""
+    size = 1 + config.derangements
+    groups = [read[start : start + size] for start in range(0, len(read), size)]
+    whole = [group for group in groups if all(record.reading for record in group)]
+    if not whole:
+        raise UserError(
+            f"none of {len(groups)} responses could be read: {read[0].error}",
+            "texts within the context of the model",
+            "shorten the prompts",
+        )
+    maxima = [[pooled(r.reading.pooled).maximum for r in g if r.reading] for g in whole]
+    pairs = Pairs(
+        maxima=np.stack([tensor.numpy() for group in maxima for tensor in group]),
+        matched=np.tile(np.arange(size) == 0, len(whole)),
+        response=np.repeat(np.arange(len(whole)), size),
+    )
+    found = detectors.statistics(pairs, config.silent)
+    passing = detectors.strict(found, config.min_share)
+    separable = detectors.separable(found, config.top)
+    rng = seeds.generator(lab.seed, "separability null")
+    null = detectors.separability_null(pairs, rng, config.permutations)
+    return {
+        "model_name": lab.spec.key if lab.spec.organism else lab.spec.hf_id,
+        "model_digest": model_digest(lab),
+        "method": "strict",
+        "off_topic_detectors": passing,
+        "separability_detectors": separable,
+        "detector_stats": _stats(lab, found, [*passing, *separable]),
+        "pairs": {
+            "matched": len(whole),
+            "mismatched": len(whole) * config.derangements,
+            "responses_left_out": len(groups) - len(whole),
+            "prompts": lab.prompts.name,
+        },
+        "criterion": {"silent_below": config.silent, "min_share": config.min_share},
+        "nearest_to_strict": _nearest(lab, found),
+        "separability_null": {
+            "permutations": config.permutations,
+            "largest_auc_median": float(np.median(null)),
+            "largest_auc_95": float(np.quantile(null, 0.95)),
+            "latents_above_95": int((found.auc > np.quantile(null, 0.95)).sum()),
+        },
+        "active_latents": int((found.matched_share + found.mismatched_share > 0).sum()),
+        "feature_layer": lab.spec.feature_layer,
+        "run_id": lab.run.facts["run_id"],
+    }
+
+
+def _stats(lab: Lab, found: Statistics, latents: Sequence[int]) -> dict[str, dict[str, Any]]:
+    labels = _labels(lab)
+    return {str(k): {**found.of(k), "label": labels.get(k, "")} for k in dict.fromkeys(latents)}
+
+
+def _nearest(lab: Lab, found: Statistics) -> dict[str, Any]:
+    """The latent with the largest surplus of mismatched over matched pairs: how far a dictionary
+    is from the criterion where nothing passes."""
+    best = int(np.argmax(found.mismatched_share - found.matched_share))
+    return {"latent": best, **found.of(best), "label": _labels(lab).get(best, "")}
+
+
+def _labels(lab: Lab) -> dict[int, str]:
+    """Labels for the reader; a search needs none."""
+    if not lab.spec.label_file.is_file():
+        return {}
+    return load_labels(lab.spec.label_file, lab.spec.d_sae)
+
+
+def outcome_results(config: FindConfig, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+    """``results.json``: the file of detectors and the responses it was made from."""
+    path = lab.run.path / FILE_NAME
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {
+        "experiment_config": results.experiment_config(config.identity(), lab),
+        **found,
+        "file": str(path),
+        "results_by_feature": results.by_feature(records),
+    }
+
+
+def show(found: Mapping[str, Any]) -> str:
+    """What is printed at the end."""
+    facts, pairs = found["experiment_config"], found["pairs"]
+    strict, separable = found["off_topic_detectors"], found["separability_detectors"]
+    null, nearest = found["separability_null"], found["nearest_to_strict"]
+    lines = [
+        f"Off-topic detectors of {facts['model_title']}, prompts {pairs['prompts']}",
+        f"  {pairs['matched']} matched and {pairs['mismatched']} mismatched pairs; "
+        f"{found['active_latents']} latents active on any",
+        f"  strict criterion (silent on every matched pair, active on at least "
+        f"{100 * found['criterion']['min_share']:.0f} % of mismatched): {len(strict)}",
+        f"  separability: {null['latents_above_95']} latents above AUC "
+        f"{null['largest_auc_95']:.3f}, the largest in 95 % of relabelings",
+    ]
+    if not strict:
+        lines.append(
+            "  none passes; the nearest is latent "
+            f"{nearest['latent']} ({nearest['label']}): active on "
+            f"{100 * nearest['normal_active_frequency']:.0f} % of matched and "
+            f"{100 * nearest['shuffled_active_frequency']:.0f} % of mismatched pairs"
+        )
+        lines.append(f"  ablation will use the {len(separable)} most separable latents, so named")
+    lines.append(f"  {'latent':>8}{'matched':>9}{'mismatched':>12}{'AUC':>8}  label")
+    for latent in (strict or separable)[:10]:
+        about = found["detector_stats"][str(latent)]
+        lines.append(
+            f"  {latent:>8}{100 * about['normal_active_frequency']:>7.0f} %"
+            f"{100 * about['shuffled_active_frequency']:>10.0f} %{about['auc']:>8.3f}"
+            f"  {about['label']}"
+        )
+    lines.append(f"  file: {found['file']}")
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(
+    name=FIND,
+    config=FindConfig,
+    stages=stages,
+    specs=specs,
+    results=outcome_results,
+    report=show,
+)

@@ -1,0 +1,171 @@
+"""Pairing, both ways to choose detectors, and the null that says what chance gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import mannwhitneyu
+
+from esr import detectors
+from esr.detector_sets import load
+from esr.detectors import Pairs
+from esr.errors import UserError
+from esr.paths import DATA
+
+
+def made_up(seed: int = 0, responses: int = 12, mismatched: int = 3, d_sae: int = 40) -> Pairs:
+    """Noise with many exact zeros, as activations have."""
+    rng = np.random.default_rng(seed)
+    size = responses * (1 + mismatched)
+    maxima = np.maximum(0.0, rng.normal(0.2, 1.0, (size, d_sae))).astype(np.float32)
+    matched = np.tile(np.arange(1 + mismatched) == 0, responses)
+    return Pairs(maxima, matched, np.repeat(np.arange(responses), 1 + mismatched))
+
+
+class TestDerangements:
+    @pytest.mark.parametrize("n", [2, 3, 8, 38])
+    def test_no_point_stays_and_no_pair_comes_twice(self, n: int) -> None:
+        for seed in range(30):
+            count = min(n - 1, 5)
+            made = detectors.derangements(n, count, np.random.default_rng(seed))
+            assert len(made) == count
+            for image in made:
+                assert sorted(image) == list(range(n))
+                assert not (image == np.arange(n)).any()
+            pairs = {(i, int(image[i])) for image in made for i in range(n)}
+            assert len(pairs) == count * n
+
+    def test_every_pair_is_equally_likely(self) -> None:
+        n, draws = 5, 4000
+        counts = np.zeros((n, n))
+        for seed in range(draws):
+            (image,) = detectors.derangements(n, 1, np.random.default_rng(seed))
+            counts[np.arange(n), image] += 1
+        off_diagonal = counts[~np.eye(n, dtype=bool)]
+        assert (np.diag(counts) == 0).all()
+        assert np.abs(off_diagonal / draws - 1 / (n - 1)).max() < 0.03
+
+    def test_the_seed_decides(self) -> None:
+        made = [detectors.derangements(38, 3, np.random.default_rng(s)) for s in (1, 1, 2)]
+        assert np.array_equal(made[0], made[1])
+        assert not np.array_equal(made[0], made[2])
+
+    @pytest.mark.parametrize(("n", "count"), [(1, 1), (4, 4), (4, 0)])
+    def test_more_than_there_are(self, n: int, count: int) -> None:
+        with pytest.raises(ValueError, match="derangements"):
+            detectors.derangements(n, count, np.random.default_rng(0))
+
+
+class TestStatistics:
+    def test_auc_is_that_of_mann_whitney(self) -> None:
+        pairs = made_up()
+        found = detectors.statistics(pairs)
+        own, other = pairs.maxima[pairs.matched], pairs.maxima[~pairs.matched]
+        expected = mannwhitneyu(other, own, axis=0).statistic / (len(own) * len(other))
+        np.testing.assert_allclose(found.auc, expected, atol=1e-12)
+
+    def test_shares_and_means(self) -> None:
+        maxima = np.array([[0.0, 2.0], [1e-9, 0.0], [1e-8, 4.0], [3.0, 0.0]], dtype=np.float32)
+        pairs = Pairs(maxima, np.array([True, False, True, False]), np.array([0, 0, 1, 1]))
+        found = detectors.statistics(pairs)
+        np.testing.assert_allclose(found.matched_share, [0.5, 1.0])
+        np.testing.assert_allclose(found.mismatched_share, [0.5, 0.0])
+        np.testing.assert_allclose(found.mismatched_mean, [1.5, 0.0])
+        assert found.of(1)["normal_mean_activation"] == 3.0
+
+    def test_strict_asks_for_silence_and_share_and_ranks(self) -> None:
+        pairs = made_up(responses=10, mismatched=1, d_sae=6)
+        maxima = np.zeros_like(pairs.maxima)
+        off = np.flatnonzero(~pairs.matched)
+        maxima[off[:8], 0] = 1.0  # 80 %: just enough
+        maxima[off[:7], 1] = 9.0  # 70 %
+        maxima[off, 2] = 0.5  # all
+        maxima[off, 3] = 0.7  # all, stronger
+        maxima[:, 4] = 1.0  # not silent on matched pairs
+        maxima[off, 5] = 1.0
+        maxima[np.flatnonzero(pairs.matched)[0], 5] = 1e-7  # on one matched pair
+        found = detectors.statistics(Pairs(maxima, pairs.matched, pairs.response))
+        assert detectors.strict(found) == [3, 2, 0]
+        assert detectors.strict(found, 0.7) == [3, 2, 0, 1]
+        assert detectors.separable(found, 3) == [5, 3, 2], "AUC 1, the stronger first"
+        assert 4 not in detectors.separable(found, 6), "a latent that tells nothing"
+
+    def test_both_kinds_of_pairs_are_needed(self) -> None:
+        with pytest.raises(ValueError, match="matched and mismatched"):
+            Pairs(np.zeros((2, 1), np.float32), np.array([True, True]), np.array([0, 1]))
+
+
+class TestNull:
+    def test_it_has_the_law_of_pure_noise(self) -> None:
+        """On noise the largest AUC must look like a draw from the null: p is uniform."""
+        p_values = []
+        for seed in range(60):
+            pairs = made_up(seed)
+            null = detectors.separability_null(pairs, np.random.default_rng(seed), 99)
+            observed = detectors.statistics(pairs).auc.max()
+            p_values.append((1 + (null >= observed).sum()) / 100)
+        assert 0.35 < np.mean(p_values) < 0.65
+        assert np.mean(np.array(p_values) <= 0.1) < 0.25
+
+    def test_a_planted_latent_stands_out(self) -> None:
+        pairs = made_up()
+        maxima = pairs.maxima.copy()
+        maxima[~pairs.matched, 7] += 3.0
+        planted = Pairs(maxima, pairs.matched, pairs.response)
+        null = detectors.separability_null(planted, np.random.default_rng(0), 200)
+        found = detectors.statistics(planted)
+        assert detectors.separable(found, 1) == [7]
+        assert found.auc[7] > np.quantile(null, 0.95)
+
+    def test_a_loud_response_is_no_evidence(self) -> None:
+        """What a response activates whatever it is paired with counts for neither side."""
+        pairs = made_up()
+        maxima = pairs.maxima.copy()
+        maxima[pairs.response == 3] += 10.0
+        loud = Pairs(maxima, pairs.matched, pairs.response)
+        null = detectors.separability_null(loud, np.random.default_rng(0), 200)
+        assert detectors.statistics(loud).auc.max() <= np.quantile(null, 0.999) + 0.1
+
+
+class TestFiles:
+    def test_the_paper_s_set(self) -> None:
+        found = load(DATA / "off_topic_detectors_paper.json")
+        assert len(found.latents) == 26
+        assert found.model_name == "meta-llama/Llama-3.3-70B-Instruct"
+        signs = found.by_sign()
+        assert (len(signs["positive"]), len(signs["negative"])) == (18, 8)
+        assert signs["negative"][-1] == 41038
+        assert found.stats[37536]["off_topic_mean"] == 0.055
+
+    def test_a_file_of_the_authors_without_extras(self, tmp_path: Path) -> None:
+        path = tmp_path / "theirs.json"
+        path.write_text(json.dumps({"off_topic_detectors": [5, 3], "note": "theirs"}))
+        found = load(path)
+        assert found.latents == (5, 3)
+        assert found.method == "as listed"
+        with pytest.raises(UserError, match="no effect size"):
+            found.by_sign()
+
+    def test_separability_stands_in_by_name_only(self, tmp_path: Path) -> None:
+        path = tmp_path / "ours.json"
+        data = {"off_topic_detectors": [], "separability_detectors": [9, 4], "method": "strict"}
+        path.write_text(json.dumps(data))
+        assert load(path).method == "separability"
+        assert load(path).latents == (9, 4)
+        with pytest.raises(UserError, match="no detectors"):
+            load(path, "strict")
+        path.write_text(json.dumps({**data, "off_topic_detectors": [1]}))
+        assert (load(path).latents, load(path).method) == ((1,), "strict")
+        assert load(path, "separability").latents == (9, 4)
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"off_topic_detectors": ["x"]}'])
+    def test_other_files_are_refused_in_one_line(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "bad.json"
+        path.write_text(text)
+        with pytest.raises(UserError, match="is not a detectors file"):
+            load(path)
+        with pytest.raises(UserError, match="cannot read"):
+            load(tmp_path / "missing.json")
