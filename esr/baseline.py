@@ -18,8 +18,9 @@ def against_parent(lab: Lab, records: Sequence[TrialRecord]) -> dict[str, Any]:
         records: of one arm, on which ``trial_id`` is the parent's.
 
     Returns:
-        ``summary`` and ``baseline`` (its run, its summary, and in ``differences`` every setting
-        in which the two runs differ), and ``comparison`` (:func:`esr.comparison.summary`).
+        ``summary``; ``baseline``: the parent, the summary of the same trials there, and under
+        ``differences`` the settings in which the two runs differ, None where they are not
+        recorded; ``comparison``: see :func:`esr.comparison.summary`.
     """
     outcomes = [record.outcome() for record in records]
     before = lab.replayed.outcomes({record.spec.trial_id for record in records})
@@ -59,6 +60,8 @@ def shown(title: str, found: Mapping[str, Any]) -> str:
             found["comparison"],
         ),
     ]
-    if baseline["differences"]:
+    if baseline["differences"] is None:
+        lines.append("  The parent's settings are not recorded: they may differ from this run's.")
+    elif baseline["differences"]:
         lines.append(f"  The runs also differ in: {', '.join(baseline['differences'])}.")
     return "\n".join(lines)

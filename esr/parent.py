@@ -72,14 +72,17 @@ class Parent:
         found = outcomes_from_results(self.data)
         return [o for o in found if trial_ids is None or o.trial_id in trial_ids]
 
-    def differences(self, context: Mapping[str, Any]) -> list[str]:
+    def differences(self, context: Mapping[str, Any]) -> list[str] | None:
         """Names of the settings in which a child run differs: each confounds a comparison.
 
         Args:
             context: of the child, :attr:`esr.lab.Lab.context`.
+
+        Returns:
+            None where the parent's settings are not recorded.
         """
         if not self.context:
-            return ["settings of the parent are not recorded"]
+            return None
         ours, theirs = _flat(json.loads(json.dumps(context, default=str))), _flat(self.context)
         return sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
 

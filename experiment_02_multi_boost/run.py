@@ -1,0 +1,165 @@
+"""Experiment 2: which trials, and what is computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from esr import comparison, latents, metrics, parent, report, results
+from esr.calibration import Threshold, calibrate, known_threshold
+from esr.experiment import Experiment
+from esr.interventions import Boost
+from esr.lab import Lab
+from esr.models import ModelSpec
+from esr.plan import Stage
+from esr.trials import TrialRecord, TrialSpec, at_threshold
+from experiment_02_multi_boost.config import Config
+from experiment_02_multi_boost.levels import Level, Sweep, regions
+
+NOTE = "the paper has 2,262 on 70B; it names neither its latents nor its trials per latent"
+
+
+def stages(config: Config, spec: ModelSpec) -> list[Stage]:
+    """The sweep; before it, without a run of experiment 1, the calibration that is not cached."""
+    found = parent.find_or_none(config.from_results, Path(config.output), spec.key)
+    if found is not None:
+        return [_sweep(config, spec, found.replayable(config.n_latents, config.n_trials))]
+    n = config.n_calibrated or spec.n_latents
+    rounds = spec.calibration
+    responses = n * rounds.rounds * rounds.prompts_per_round
+    return [
+        Stage("choosing latents", 0, 0, judged=False, reads=38),
+        Stage("calibration", responses, rounds.max_tokens, note="only what is not in the cache"),
+        _sweep(config, spec, min(config.n_latents or n, n) * (config.n_trials or spec.n_trials)),
+    ]
+
+
+def _sweep(config: Config, spec: ModelSpec, trials: int) -> Stage:
+    name = f"trials, {config.n_boosts} boosts"
+    return Stage(name, config.n_boosts * trials, spec.max_tokens, note=NOTE)
+
+
+async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
+    """The same trials, seeds included, at every boost."""
+    if lab.parent is not None:
+        thresholds = lab.parent.thresholds()
+        trials = lab.parent.replay(lab, "", n_latents=config.n_latents, n_trials=config.n_trials)
+    else:
+        thresholds, trials = await _calibrated(config, lab)
+
+    async def sweep() -> dict[str, Any]:
+        return Sweep.over(thresholds, config.n_boosts, config.span).to_json()
+
+    found = Sweep.from_json(await lab.run.journal.once("sweep", "levels", sweep))
+    return [_at(level, spec) for level in found.levels for spec in trials]
+
+
+async def _calibrated(config: Config, lab: Lab) -> tuple[dict[int, Threshold], list[TrialSpec]]:
+    """Thresholds and trials as experiment 1 would have them, from the cache where it has them."""
+    n = config.n_calibrated or lab.spec.n_latents
+    selection = await latents.select(lab, n, config.latent_filter)
+    thresholds = await calibrate(lab, selection.labels)
+    usable = [k for k in selection.labels if thresholds[k].value is not None]
+    few = replace(selection, labels={k: selection.labels[k] for k in usable[: config.n_latents]})
+    n_trials = config.n_trials or lab.spec.n_trials
+    return thresholds, at_threshold(lab, "", few, thresholds, n_trials)
+
+
+def _at(level: Level, spec: TrialSpec) -> TrialSpec:
+    boost = Boost(spec.latent, level.boost)
+    return replace(spec, arm=level.arm, threshold=level.boost, interventions=(boost,))
+
+
+def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+    """``results.json`` of experiment 2; a trial's ``threshold`` is its boost."""
+    known = lab.run.journal.get("sweep", "levels")
+    sweep = Sweep.from_json(known) if known else Sweep(0.0, 0.0, 0, ())
+    found = [_level(level, lab, records) for level in sweep.levels]
+    return {
+        "experiment_config": results.experiment_config(config.identity(), lab),
+        "boost_levels": [level.boost for level in sweep.levels],
+        "threshold_cache_stats": {"mean": sweep.mean, "std": sweep.std, "n": sweep.thresholds},
+        "levels": found,
+        "shape": _shape(sweep, lab, records),
+        "results_by_feature": results.by_feature(records, _thresholds(lab, records)),
+    }
+
+
+def _level(level: Level, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+    outcomes = [r.outcome() for r in records if r.spec.arm == level.arm]
+    return {**vars(level), "summary": metrics.summary(outcomes, lab.seed)}
+
+
+def _shape(sweep: Sweep, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+    """Levels near the mean threshold against those below and above: a hump is more of both."""
+    outcomes = {
+        name: [r.outcome() for r in records if r.spec.arm in arms]
+        for name, arms in regions(sweep.levels).items()
+    }
+    pairs = [("near", "below"), ("near", "above")]
+    return {
+        f"{a}_minus_{b}": {
+            name: comparison.plain(comparison.compare(outcomes[a], outcomes[b], ratio, lab.seed))
+            for name, ratio in comparison.QUANTITIES.items()
+        }
+        for a, b in pairs
+    }
+
+
+def _thresholds(lab: Lab, records: list[TrialRecord]) -> dict[int, Threshold]:
+    """Calibrated thresholds of the latents in the sweep."""
+    used = dict.fromkeys(record.spec.latent for record in records)
+    if lab.parent is not None:
+        known = lab.parent.thresholds()
+        return {k: known[k] for k in used if k in known}
+    return {k: t for k in used if (t := known_threshold(lab, k)) is not None}
+
+
+def show(found: Mapping[str, Any]) -> str:
+    """The table printed at the end: one line per boost."""
+    facts, stats = found["experiment_config"], found["threshold_cache_stats"]
+    lines = [
+        f"Boost sweep on {facts['model_title']}, judge {facts['judge_id']}",
+        f"  thresholds of {stats['n']} latents: mean {stats['mean']:.2f}, sd {stats['std']:.2f}",
+        f"  {'boost':>9}{'sd':>7}{'graded':>8}  {'multi-attempt, 95 % by latent':>30}"
+        f"{'improved':>10}{'null':>9}  {'ESR, 95 % by latent':>28}{'first':>7}",
+    ]
+    lines += [_line(level) for level in found["levels"]]
+    for name, told in (("below", "lower"), ("above", "higher")):
+        against = found["shape"][f"near_minus_{name}"]
+        lines.append(
+            f"  within 1 sd of the mean, minus {told} boosts: multi-attempt "
+            f"{report.difference(against['multi_attempt_rate'], 100)}, "
+            f"ESR {report.difference(against['esr_rate'], 100)} points"
+        )
+    if facts["organism"]:
+        lines.append("  A trained demonstration organism: no evidence about large models.")
+    return "\n".join(lines)
+
+
+def _line(level: Mapping[str, Any]) -> str:
+    summary = level["summary"]
+    rates = [
+        f"{report.percent(summary[key]['rate'])} "
+        f"[{report.percent_range(summary[key]['cluster_interval'] or summary[key]['wilson'])}]"
+        for key in ("multi_attempt_rate", "esr_rate")
+    ]
+    improved = report.percent(summary["conditional_improvement_rate"]["rate"])
+    null = report.percent(summary["redraw_null"]["rate"])
+    first = report.decimal(summary["mean_first_score"]["mean"], 1)
+    return (
+        f"  {level['boost']:>9.2f}{level['sd']:>7.2f}{summary['counts']['graded']:>8}  "
+        f"{rates[0]:>30}{improved:>10}{null:>9}  {rates[1]:>28}{first:>7}"
+    )
+
+
+EXPERIMENT = Experiment(
+    name="experiment_02_multi_boost",
+    config=Config,
+    stages=stages,
+    specs=specs,
+    results=outcome_results,
+    report=show,
+)
