@@ -1,0 +1,225 @@
+"""What steering costs: tokens per second of vLLM, steered against unsteered, same flags.
+
+Every request has a latent of its own. The arms alternate within each round on one engine, with
+the same prompts and lengths, so that a busy machine hits them alike; the result is the median
+of the ratios. Stop tokens are off, so that every arm generates the same number of tokens.
+
+    python benchmarks/steering_overhead.py tiny
+    python benchmarks/steering_overhead.py --random 152m --compiled both --json out.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from esr.errors import UserError
+
+if TYPE_CHECKING:
+    from esr.engine.base import Engine, GenerationRequest
+    from esr.engine.vllm import VllmEngine
+    from esr.interventions import Intervention
+    from esr.models import ModelSpec
+    from esr.sae import Dictionary
+
+ARMS = ("unsteered", "boost", "clamp", "boost+26 clamps")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("model", nargs="?", default=None, help="a model key; default: tiny")
+    model.add_argument("--random", choices=("tiny", "152m", "8b-shape"), help="random weights")
+    parser.add_argument("--in-flight", type=int, default=64, help="slots of the engine")
+    parser.add_argument("--requests", type=int, default=192, help="requests per run")
+    parser.add_argument("--tokens", type=int, default=64, help="mean length of a response")
+    parser.add_argument("--prompt", type=int, default=32, help="mean length of a prompt")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of every arm")
+    parser.add_argument("--compiled", choices=("no", "yes", "both"), default="no")
+    parser.add_argument("--arms", nargs="+", choices=ARMS[1:], default=list(ARMS[1:]))
+    parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs for one model")
+    parser.add_argument("--baselines", action="store_true", help="also reference and SAELens")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    return parser.parse_args()
+
+
+def requests(
+    options: argparse.Namespace, arm: str, spec: ModelSpec, vocabulary: int, seed: int
+) -> list[GenerationRequest]:
+    """One run's requests: the same prompts and lengths for every arm of a round."""
+    from esr.engine.base import GenerationRequest, Sampling
+
+    rng = random.Random(seed)
+    made = []
+    for i in range(options.requests):
+        length = rng.randint(options.prompt // 2, options.prompt * 3 // 2)
+        tokens = rng.randint(options.tokens * 3 // 4, options.tokens * 5 // 4)
+        prompt = tuple(rng.randrange(5, vocabulary) for _ in range(length))
+        sampling = Sampling(temperature=0.6, max_tokens=tokens, repetition_penalty=1.0, seed=i)
+        made.append(GenerationRequest(f"{arm}{i}", prompt, interventions(arm, i, spec), sampling))
+    return made
+
+
+def interventions(arm: str, i: int, spec: ModelSpec) -> tuple[Intervention, ...]:
+    """Request ``i`` has latent ``i`` to itself; the 26 clamped detectors are common to all."""
+    from esr.interventions import Boost, Clamp
+
+    latent = i % (spec.d_sae - 26)
+    kinds: dict[str, tuple[Intervention, ...]] = {
+        "unsteered": (),
+        "boost": (Boost(latent, 1.0),),
+        "clamp": (Clamp(latent, 1.0),),
+        "boost+26 clamps": (
+            Boost(latent, 1.0),
+            *(Clamp(spec.d_sae - 1 - k) for k in range(26)),
+        ),
+    }
+    return kinds[arm]
+
+
+async def speed(engine: Engine, batch: Sequence[GenerationRequest]) -> float:
+    """Generated tokens per second, all requests handed in at once."""
+    start = time.perf_counter()
+    answers = await asyncio.gather(*(engine.generate(request) for request in batch))
+    elapsed = time.perf_counter() - start
+    return sum(len(answer.token_ids) for answer in answers) / elapsed
+
+
+async def measure(
+    options: argparse.Namespace, spec: ModelSpec, dictionary: Dictionary, compiled: bool
+) -> dict[str, Any]:
+    """All arms, alternating, on one engine."""
+    engine = start(options, spec, dictionary, compiled)
+    arms = ["unsteered", *options.arms]
+    vocabulary = engine.facts.vocabulary
+    for arm in arms:
+        await speed(engine, requests(options, arm, spec, vocabulary, seed=10**6))
+    speeds: dict[str, list[float]] = {arm: [] for arm in arms}
+    for round_ in range(options.rounds):
+        # The order turns, so that no arm always follows the same one.
+        for arm in arms[round_ % len(arms) :] + arms[: round_ % len(arms)]:
+            batch = requests(options, arm, spec, vocabulary, seed=round_)
+            speeds[arm].append(await speed(engine, batch))
+            print(f"  round {round_ + 1} {arm:16} {speeds[arm][-1]:9.0f} tokens/s", flush=True)
+    await engine.close()
+    ratios = {
+        arm: [a / b for a, b in zip(speeds[arm], speeds["unsteered"], strict=True)]
+        for arm in options.arms
+    }
+    return {
+        "engine": engine.describe(),
+        "tokens_per_second": {arm: statistics.median(runs) for arm, runs in speeds.items()},
+        "median_ratio": {arm: statistics.median(runs) for arm, runs in ratios.items()},
+        "all_tokens_per_second": speeds,
+        "all_ratios": ratios,
+    }
+
+
+def start(
+    options: argparse.Namespace, spec: ModelSpec, dictionary: Dictionary, compiled: bool
+) -> VllmEngine:
+    """An engine that does not stop at stop tokens."""
+    from esr.engine.vllm import VllmEngine
+    from esr.engine.vllm_config import VllmOptions
+
+    engine = VllmEngine(
+        spec,
+        dictionary,
+        VllmOptions(options.in_flight, tensor_parallel=options.tensor_parallel, compiled=compiled),
+    )
+    engine.facts = dataclasses.replace(engine.facts, stop_token_ids=())
+    return engine
+
+
+async def baselines(
+    options: argparse.Namespace, spec: ModelSpec, dictionary: Dictionary
+) -> dict[str, float]:
+    """Tokens per second of the reference engine and of SAELens; one run each, boosted."""
+    from saelens_baseline import tokens_per_second
+
+    from esr.engine.transformers import TransformersEngine
+
+    reference = TransformersEngine(spec, dictionary)
+    reference.facts = dataclasses.replace(reference.facts, stop_token_ids=())
+    batch = requests(options, "boost", spec, reference.facts.vocabulary, seed=0)
+    await speed(reference, batch[:1])
+    found = {"transformers engine": await speed(reference, batch[:6])}
+    rng = random.Random(0)
+    prompts = [
+        [rng.randrange(5, reference.facts.vocabulary) for _ in range(options.prompt)]
+        for _ in range(options.in_flight)
+    ]
+    latents = list(range(options.in_flight))
+    await reference.close()
+    found["SAELens HookedSAETransformer"] = tokens_per_second(
+        spec, dictionary, prompts, latents, options.tokens
+    )
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """In words and figures, with the load at the start."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "cores": cores,
+        "architecture": platform.machine(),
+        "gpus": gpus,
+        "load_before": os.getloadavg()[0],
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def model_of(options: argparse.Namespace, folder: Path) -> tuple[ModelSpec, Dictionary]:
+    from esr import models, sae
+
+    if options.random:
+        from random_models import build
+
+        return build(options.random, folder)
+    spec = models.get(options.model or "tiny")
+    return spec, sae.load(spec.sae)
+
+
+async def main(options: argparse.Namespace) -> dict[str, Any]:
+    result: dict[str, Any] = {"machine": machine(), "options": vars(options) | {"json": None}}
+    with tempfile.TemporaryDirectory() as folder:
+        spec, dictionary = model_of(options, Path(folder))
+        for compiled in {"no": [False], "yes": [True], "both": [False, True]}[options.compiled]:
+            name = "compiled" if compiled else "eager"
+            print(f"{spec.title}, vLLM {name}", flush=True)
+            result[name] = await measure(options, spec, dictionary, compiled)
+            for arm, ratio in result[name]["median_ratio"].items():
+                print(f"{name}: {arm} / unsteered = {ratio:.3f} (median)", flush=True)
+        if options.baselines:
+            result["baselines"] = await baselines(options, spec, dictionary)
+            ours = result[name]["tokens_per_second"].get("boost")
+            for other, value in result["baselines"].items():
+                print(f"{other}: {value:.0f} tokens/s; vLLM {name} is {ours / value:.1f} times")
+    return result
+
+
+if __name__ == "__main__":
+    given = arguments()
+    try:
+        measured = asyncio.run(main(given))
+    except UserError as error:
+        sys.exit(str(error))
+    if given.json:
+        given.json.write_text(json.dumps(measured, indent=1))
