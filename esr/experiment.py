@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
-from esr import chat, judge, models, parent, prompts
+from esr import chat, hours, judge, memory, models, parent, prompts, provenance
 from esr.cli import CommonConfig, ConfigT, ReplayConfig, parse, run_command
 from esr.engine.base import Engine
-from esr.errors import SpendLimitError
+from esr.errors import SpendLimitError, UserError
 from esr.lab import Lab
 from esr.models import ModelSpec
 from esr.plan import Stage, show_plan
@@ -77,6 +79,8 @@ def resolve(config: ConfigT) -> ModelSpec:
         UserError: unknown model or profile.
     """
     spec = models.get(config.model)
+    # More latents are calibrated at once where more engines share them; changes no result.
+    spec = replace(spec, in_flight=spec.in_flight * config.replicas)
     layer = spec.profile(config.profile).steering_layer
     return spec if layer is None else replace(spec, steering_layer=layer)
 
@@ -177,7 +181,7 @@ async def open_lab(
             rate_labels=lambda labels: _rate(judge_name, labels),
             context=context,
             parent=replayed,
-            in_flight=config.in_flight,
+            in_flight=config.in_flight * config.replicas,
             max_spend=config.max_spend,
         )
         try:
@@ -211,17 +215,45 @@ async def _rate(judge_name: str, labels: Sequence[str]) -> list[float | None]:
 
 
 async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
-    from esr import engine, sae
-    from esr.provenance import gpus
+    from esr import engine
 
-    return engine.create(
+    gpus = hours.gpus(provenance.gpus())
+    ranks = config.tensor_parallel or max(1, len(gpus) // config.replicas)
+    # Elsewhere in a cluster there may be other GPUs than here.
+    if not os.environ.get("RAY_ADDRESS"):
+        devices = [gpu.memory for gpu in gpus]
+        memory.check(spec, config.engine, ranks, config.in_flight, devices)
+    make = partial(
+        _make_engine,
         config.engine,
         spec,
-        sae.load(spec.sae),
         max_in_flight=config.in_flight,
         pairing=config.pairing,
-        tensor_parallel=config.tensor_parallel or max(1, len(gpus())),
+        tensor_parallel=ranks,
     )
+    if config.replicas == 1:
+        return make()
+    return engine.replicate(
+        make,
+        replicas=config.replicas,
+        gpus=ranks if gpus else 0,
+        in_flight=config.in_flight,
+    )
+
+
+def _make_engine(name: str, spec: ModelSpec, **options: Any) -> Engine:
+    """One engine on this machine; replicas run it elsewhere."""
+    from esr import engine, sae
+
+    dictionary = sae.load(spec.sae)
+    if (dictionary.d_model, dictionary.d_sae) != (spec.d_model, spec.d_sae):
+        raise UserError(
+            f"SAE {spec.sae.describe()} has {dictionary.d_sae} latents of width "
+            f"{dictionary.d_model}, the entry of {spec.key} says {spec.d_sae} of {spec.d_model}",
+            "d_sae and d_model of the SAE",
+            "correct the model's entry",
+        )
+    return engine.create(name, spec, dictionary, **options)
 
 
 _TOLD_ELSEWHERE = (
