@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
 from simple_parsing import ArgumentParser, DashVariant, field
 
+from esr import models
 from esr.engine.base import Pairing
 from esr.errors import SpendLimitError, UserError
 from esr.latents import LatentFilter
@@ -29,6 +30,9 @@ class CommonConfig:
 
     model: str = field(default="tiny", positional=True, nargs="?", metavar="MODEL")
     """Model key: 70b, 8b, gemma-2b, gemma-9b, gemma-27b, tiny, tiny-base (paper Table 1)."""
+
+    model_file: str = incidental("", metavar="TOML")
+    """A model of your own in place of MODEL (docs/own-model.md)."""
 
     n_latents: int | None = field(default=None, metavar="N")
     """Latents to boost; default: the model's, 1,000 for the paper's five (A.1.2)."""
@@ -65,7 +69,10 @@ class CommonConfig:
     """Requests in flight in the engine."""
 
     tensor_parallel: int = incidental(0, metavar="N")
-    """GPUs one model is split over; 0 for all there are."""
+    """GPUs one model is split over; 0 for all there are, or an equal share for each replica."""
+
+    replicas: int = incidental(1, metavar="N")
+    """Engines that share the work, over Ray; RAY_ADDRESS names a cluster (README)."""
 
     judge_concurrency: int = incidental(32, metavar="N")
     """Judge calls at once."""
@@ -86,7 +93,10 @@ class CommonConfig:
     """Print calls, tokens, money and memory, and stop: no GPU, no key, no download."""
 
     def __post_init__(self) -> None:
-        for name in ("n_latents", "n_trials", "in_flight", "judge_concurrency"):
+        if self.model_file:
+            # From here on the key stands for the file, in folders and results alike.
+            object.__setattr__(self, "model", models.get(self.model_file).key)
+        for name in ("n_latents", "n_trials", "in_flight", "judge_concurrency", "replicas"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 option = "--" + name.replace("_", "-")

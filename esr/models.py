@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from esr.errors import UserError
 from esr.model_spec import (
@@ -144,15 +145,36 @@ _ALL = (
 REGISTRY: Mapping[str, ModelSpec] = {spec.key: spec for spec in _ALL}
 
 
+_LOADED: dict[str, ModelSpec] = {}
+"""Models from files, by key: known for the life of the process."""
+
+
 def get(key: str) -> ModelSpec:
-    """A registered model.
+    """A model by its key, or from a ``.toml`` file (:mod:`esr.user_models`).
 
     Raises:
-        UserError: no such key.
+        UserError: no such key or file, a faulty file, or a file whose key is a registered one.
     """
-    if key not in REGISTRY:
-        raise UserError(f"unknown model {key!r}", ", ".join(REGISTRY), "name one of these models")
-    return REGISTRY[key]
+    if key.endswith(".toml"):
+        from esr import user_models
+
+        spec = user_models.load(Path(key))
+        if spec.key in REGISTRY:
+            raise UserError(
+                f"{key}: key {spec.key!r} is a registered model",
+                f"any but {', '.join(REGISTRY)}",
+                f"choose another key in {key}",
+            )
+        _LOADED[spec.key] = spec
+        return spec
+    known = {**REGISTRY, **_LOADED}
+    if key not in known:
+        raise UserError(
+            f"unknown model {key!r}",
+            ", ".join(known),
+            "name one of these models, or a file with --model-file",
+        )
+    return known[key]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from esr import judge, prompts
+from esr import hours, judge, memory, prompts, provenance
 
 if TYPE_CHECKING:
     from esr.cli import CommonConfig
@@ -24,6 +24,8 @@ class Stage:
         reads: texts fed to read latents.
         template: of the user turn, where it is not the question alone.
         note: printed below the table.
+        at_once: responses in flight where each waits for the verdict on the one before; 0 where
+            as many as the engine takes.
     """
 
     name: str
@@ -33,6 +35,19 @@ class Stage:
     reads: int = 0
     template: str = "{prompt}"
     note: str = ""
+    at_once: int = 0
+
+
+def calibration_stage(spec: ModelSpec, n_latents: int, note: str = "") -> Stage:
+    """The bisection of ``n_latents`` thresholds (paper A.1.4)."""
+    settings = spec.calibration
+    return Stage(
+        "calibration",
+        n_latents * settings.rounds * settings.prompts_per_round,
+        settings.max_tokens,
+        note=note,
+        at_once=min(spec.in_flight, n_latents) * settings.prompts_per_round,
+    )
 
 
 def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> None:
@@ -61,7 +76,7 @@ def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Sta
         if stage.note:
             print(f"  {stage.name}: {stage.note}")
     print(f"\n  judge, at most: {_estimate(judge_name, config, stages)}")
-    for line in _memory(spec):
+    for line in _machine(config, spec, stages):
         print(f"  {line}")
     first = prompt_set.prompts[0]
     template = stages[-1].template if stages else "{prompt}"
@@ -84,14 +99,29 @@ def _estimate(judge_name: str, config: CommonConfig, stages: list[Stage]) -> str
     )
 
 
-def _memory(spec: ModelSpec) -> list[str]:
-    if spec.shape is None:
-        return []
-    width = 1 if spec.quantization.startswith("fp8") else (4 if spec.dtype == "float32" else 2)
-    weights = spec.shape.parameters(spec.d_model) * width / 2**30
-    # Encoder and decoder in float32, streamed in blocks for a full-dictionary read.
-    rows = 2 * spec.d_sae * spec.d_model * 4 / 2**30
-    return [
-        f"GPU memory: weights {weights:,.1f} GiB ({spec.quantization or spec.dtype}) and KV cache",
-        f"disk: SAE rows {rows:,.1f} GiB; only the rows in play are copied to the GPU",
-    ]
+def _machine(config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> list[str]:
+    """Memory and hours, on the GPUs there are, or else on the paper's."""
+    shape = memory.shape_of(spec)
+    if shape is None:
+        return ["memory: not known before the model is downloaded; a [shape] table says it"]
+    found = hours.gpus(provenance.gpus())
+    weights = memory.weight_bytes(spec, shape, quantised=False)
+    if not found and weights < memory.GIB:
+        return [f"memory: weights {weights / 2**20:,.1f} MiB; runs without a GPU"]
+    gpus = found or [hours.PAPER_GPU] * 2
+    replicas = config.replicas
+    devices = config.tensor_parallel or max(1, len(gpus) // replicas)
+    here = "here" if found else "the paper's machine; there is no GPU here"
+    lines = [f"{len(gpus)} x {gpus[0].name} ({here}), {replicas} engines over {devices} GPUs each"]
+    lines += memory.plan(spec, shape, devices, config.in_flight).lines()
+    if gpus[0].bandwidth:
+        rate = hours.tokens_per_second(spec, shape, gpus[0], devices, config.in_flight)
+        total = sum(
+            hours.stage_hours(s.responses, s.max_tokens, rate, config.in_flight, s.at_once)
+            for s in stages
+        )
+        lines.append(
+            f"hours, at most: {total / replicas:.1f}, estimated from {rate:,.0f} tokens per second "
+            "and engine (docs/costs.md)"
+        )
+    return lines

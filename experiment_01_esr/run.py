@@ -10,7 +10,7 @@ from esr.calibration import calibrate, known_threshold
 from esr.experiment import Experiment
 from esr.lab import Lab
 from esr.models import ModelSpec
-from esr.plan import Stage
+from esr.plan import Stage, calibration_stage
 from esr.trials import TrialRecord, TrialSpec, at_threshold
 from experiment_01_esr.config import Config
 
@@ -21,11 +21,9 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """Calibration and trials, as an upper bound."""
     n = config.n_latents or spec.n_latents
     reads = len(prompts.load(config.prompts, spec.prompt_set).prompts)
-    rounds = spec.calibration
-    per_latent = rounds.rounds * rounds.prompts_per_round
     return [
         Stage("choosing latents", 0, 0, judged=False, reads=reads),
-        Stage("calibration", n * per_latent, rounds.max_tokens),
+        calibration_stage(spec, n),
         Stage("trials", n * (config.n_trials or spec.n_trials), spec.max_tokens),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from esr.errors import UserError
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from esr.engine.base import Engine, Pairing
     from esr.models import ModelSpec
     from esr.sae import Dictionary
+
+__all__ = ["ENGINES", "create", "replicate"]
 
 ENGINES = ("vllm", "transformers")
 
@@ -74,3 +77,16 @@ def create(
             feature_layer=feature_layer,
         )
     raise UserError(f"unknown engine {name!r}", ", ".join(ENGINES), "--engine vllm")
+
+
+def replicate(
+    make: Callable[[], Engine], *, replicas: int, gpus: int = 0, cpus: int = 1, in_flight: int = 64
+) -> Engine:
+    """Several engines as one: :class:`esr.engine.replicas.ReplicatedEngine`.
+
+    Raises:
+        UserError: Ray does not start, or resources do not suffice.
+    """
+    from esr.engine.replicas import ReplicatedEngine
+
+    return ReplicatedEngine(make, replicas=replicas, gpus=gpus, cpus=cpus, in_flight=in_flight)
