@@ -1,0 +1,56 @@
+"""The steps of experiment 10."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from esr.cli import parse, run_command
+from esr.errors import UserError
+from esr.experiment import main, open_lab, resolve
+from esr.steps import choose
+from esr.trials import finished
+from experiment_10_random_latent_control.config import Config
+from experiment_10_random_latent_control.run import EXPERIMENT, outcome_results, show, specs
+
+
+def run_random(argv: Sequence[str]) -> int:
+    """Choose the sets, replay the trials with each clamped, and analyze."""
+    return main(EXPERIMENT, argv)
+
+
+def analyze(argv: Sequence[str]) -> int:
+    """Compute the results once more from what is on disk, beside the newest ablation."""
+
+    def command() -> None:
+        config = parse(Config, f"python -m {EXPERIMENT.name} analyze", argv)
+        asyncio.run(_analyze(config))
+
+    return run_command(command)
+
+
+async def _analyze(config: Config) -> None:
+    async with open_lab(EXPERIMENT.name, config, resolve(config)) as lab:
+        if lab.run.journal.get("sets", config.matching) is None:
+            raise UserError(
+                f"no random sets in {lab.run.path}",
+                "a run of the step run-random with the same options",
+                f"python -m {EXPERIMENT.name} run-random {config.model}",
+            )
+        made = await specs(config, lab)
+        records = finished(made, lab)
+        results = outcome_results(config, lab, records)
+        lab.run.write_results(results, partial=len(records) < len(made))
+        print(show(results))
+        if len(records) < len(made):
+            raise UserError(
+                f"{len(made) - len(records)} of {len(made)} trials are still to be run",
+                "a finished run",
+                f"python -m {EXPERIMENT.name} run-random {config.model}",
+            )
+        print(f"run folder: {lab.run.path}")
+
+
+def start(program: str, argv: Sequence[str] | None = None) -> int:
+    """The command line; the first argument names the step."""
+    return choose(program, {"run-random": run_random, "analyze": analyze}, "run-random", argv)

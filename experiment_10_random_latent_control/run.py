@@ -1,0 +1,189 @@
+"""Experiment 10: the trials of experiment 1 with random sets clamped, and what they came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from esr import baseline as parents
+from esr import comparison, metrics, parent, report, results
+from esr.ablation import Arm, Baseline, arm_results
+from esr.comparison import QUANTITIES, compare, plain
+from esr.errors import UserError
+from esr.experiment import Experiment
+from esr.lab import Lab
+from esr.models import ModelSpec
+from esr.outcomes import Outcome, outcomes_from_results
+from esr.plan import Stage
+from esr.runs import find_runs, read_run
+from esr.trials import TrialRecord, TrialSpec
+from experiment_10_random_latent_control import sets
+from experiment_10_random_latent_control.config import Config
+
+ABLATION = "experiment_03_off_topic_detectors"
+
+
+def stages(config: Config, spec: ModelSpec) -> list[Stage]:
+    """Reads for matching, and one response per trial and set."""
+    n = parent.planned(config, spec)
+    reads = min(n, config.match_responses) if config.matching == "matched" else 0
+    return [
+        Stage("activity of latents", 0, 0, judged=False, reads=reads),
+        Stage(f"{config.n_sets} random sets", n * config.n_sets, spec.max_tokens),
+    ]
+
+
+def arms(chosen: Mapping[str, Any]) -> list[Arm]:
+    """One arm per set; a set that the caliper left empty is none."""
+    numbered = enumerate(chosen["sets"], start=1)
+    return [Arm(f"random-{number}", tuple(latents)) for number, latents in numbered if latents]
+
+
+async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
+    """The parent's trials once per set."""
+    config.detector_set().check(lab)
+    made = arms(await sets.choose(config, lab))
+    if not made:
+        raise UserError(
+            f"no detector has a match within {config.caliper} sd",
+            "a wider caliper",
+            "--caliper 1, or --matching uniform",
+        )
+    replayed = lab.replayed.replay(
+        lab, "random", n_latents=config.n_latents, n_trials=config.n_trials
+    )
+    return [arm.change(spec) for arm in made for spec in replayed]
+
+
+def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+    """``results.json`` of experiment 10."""
+    chosen = lab.run.journal.get("sets", config.matching) or {"sets": [], "matching": {}}
+    replayed = lab.replayed.replay(
+        lab, "random", n_latents=config.n_latents, n_trials=config.n_trials
+    )
+    baseline = Baseline.of_parent(lab.replayed, replayed)
+    detectors = config.detector_set()
+    outcomes = [record.outcome() for record in records]
+    return {
+        "experiment_config": results.experiment_config(config.identity(), lab),
+        "detectors": {"latents": list(detectors.latents), "method": detectors.method},
+        "random_sets": chosen["sets"],
+        "matching": chosen["matching"],
+        "parent": lab.replayed.identity(),
+        "differences": lab.replayed.differences(lab.context),
+        "baseline": metrics.summary(baseline.outcomes, lab.seed),
+        "arms": arm_results(arms(chosen), records, baseline, lab.seed),
+        "pooled": {
+            "summary": metrics.summary(outcomes, lab.seed),
+            "comparison": _against(outcomes, baseline.outcomes, lab.seed),
+        },
+        "ablation": _ablation(config, lab, baseline.outcomes, outcomes),
+        "results_by_feature": parents.by_feature(lab, records),
+    }
+
+
+def _against(
+    arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int
+) -> dict[str, dict[str, Any]]:
+    """Differences and ratios clustered by latent; several sets share a trial, so no McNemar."""
+    return {name: plain(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()}
+
+
+def _ablation(
+    config: Config, lab: Lab, baseline: Sequence[Outcome], random: Sequence[Outcome]
+) -> dict[str, Any] | None:
+    """The detectors' own ablation of the same trials, from experiment 3; None before it was run."""
+    for path in find_runs(Path(config.output), ABLATION, lab.spec.key):
+        if read_run(path)["status"] != "complete" or not results.results_file(path).is_file():
+            continue
+        data = results.load(path)
+        same = data.get("parent") == lab.replayed.identity() and set(
+            data.get("ablated_latents") or ()
+        ) == set(config.detector_set().latents)
+        if not same or "ablation" not in data["arms"] or data["experiment_config"]["prompts"]:
+            continue
+        wanted = {outcome.trial_id for outcome in baseline}
+        found = [o for o in outcomes_from_results(data, "ablation") if o.trial_id in wanted]
+        return {
+            "run_id": data["experiment_config"]["run_id"],
+            "summary": metrics.summary(found, lab.seed),
+            "comparison": comparison.summary(found, baseline, lab.seed),
+            "against_random": _against(found, random, lab.seed),
+        }
+    return None
+
+
+def show(found: Mapping[str, Any]) -> str:
+    """Baseline, detectors and random sets side by side."""
+    facts, match = found["experiment_config"], found["matching"]
+    lines = [
+        f"Random latents instead of {len(found['detectors']['latents'])} detectors "
+        f"({found['detectors']['method']}) of {facts['model_title']}, judge {facts['judge_id']}"
+    ]
+    lines += _matching_lines(found)
+    for name, arm in found["arms"].items():
+        same = arm["identical_responses"]
+        title = (
+            f"{name}: {len(arm['latents'])} latents clamped to 0; {same['count']} of {same['n']} "
+            "responses are the baseline's word for word"
+        )
+        lines.append(
+            report.comparison_table(title, arm["summary"], found["baseline"], arm["comparison"])
+        )
+    pooled = found["pooled"]
+    lines.append(
+        report.comparison_table(
+            "all sets", pooled["summary"], found["baseline"], pooled["comparison"]
+        )
+    )
+    ablation = found["ablation"]
+    if ablation is None:
+        lines.append(
+            "  no ablation of these detectors in these trials yet: "
+            f"python -m {ABLATION} ablate {facts['model']}, then analyze"
+        )
+    else:
+        lines.append(
+            report.comparison_table(
+                "detectors, against all random sets",
+                ablation["summary"],
+                pooled["summary"],
+                ablation["against_random"],
+            )
+        )
+    if facts["organism"]:
+        lines.append("  A trained demonstration organism: no evidence about large models.")
+    if match.get("method") == "uniform":
+        lines.append("  Sets drawn uniformly: they need not be as active as the detectors.")
+    return "\n".join(lines)
+
+
+def _matching_lines(found: Mapping[str, Any]) -> list[str]:
+    match = found["matching"]
+    lines = []
+    if match.get("dead_detectors"):
+        lines.append(
+            f"  {len(match['dead_detectors'])} detectors are never active in the baseline "
+            "responses: nothing to match, clamping them changes nothing"
+        )
+    for number, facts in enumerate(match.get("quality") or [], start=1):
+        told = f"  set {number}: {facts['matched']} of {facts['targets']} matched"
+        if facts["matched"]:
+            parts = [f"{name} {value:+.2f}" for name, value in facts["mean_difference"].items()]
+            told += (
+                f"; mean difference in sd: {', '.join(parts)}; "
+                f"largest distance {facts['largest_distance']:.2f}"
+            )
+        lines.append(told)
+    return lines
+
+
+EXPERIMENT = Experiment(
+    name="experiment_10_random_latent_control",
+    config=Config,
+    stages=stages,
+    specs=specs,
+    results=outcome_results,
+    report=show,
+)

@@ -1,0 +1,188 @@
+"""Experiment 10: sets that fit the detectors, the same trials replayed, and the three-way table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from esr import metrics
+from esr.engine.base import PooledReading, Reading, ReadRequest
+from esr.errors import UserError
+from esr.experiment import conduct, main
+from esr.interventions import Clamp
+from esr.outcomes import outcomes_from_results
+from esr.parent import Parent
+from esr.results import load
+from experiment_03_off_topic_detectors import ablate
+from experiment_03_off_topic_detectors.config import AblateConfig
+from experiment_10_random_latent_control import commands
+from experiment_10_random_latent_control.config import Config
+from experiment_10_random_latent_control.run import EXPERIMENT, outcome_results, show, specs
+from tests import replaying, scripted
+
+DETECTORS = [17, 33, 5]
+DEAD = [40, 41]
+
+
+def activities() -> tuple[torch.Tensor, torch.Tensor]:
+    """Frequency and magnitude of each latent, spread over two orders; two latents are dead."""
+    make = torch.Generator().manual_seed(9)
+    frequency = 10 ** (-2 * torch.rand(scripted.D_SAE, generator=make))
+    magnitude = 10 ** (2 * torch.rand(scripted.D_SAE, generator=make))
+    frequency[DEAD] = 0.0
+    return frequency, magnitude
+
+
+class ActiveEngine(scripted.ScriptedEngine):
+    reads: list[ReadRequest]
+
+    async def read(self, request: ReadRequest) -> Reading:
+        self.reads.append(request)
+        frequency, magnitude = activities()
+        n = len(request.token_ids) - request.first_token
+        pooled = PooledReading(magnitude, frequency * magnitude, frequency, n)
+        return Reading(request.request_id, pooled=pooled)
+
+
+def lab_of(run: Any, folder: Path, replayed: Parent) -> tuple[Any, ActiveEngine]:
+    lab = replaying.lab(run, folder, replayed)
+    engine = ActiveEngine(folder / "calls.log")
+    engine.reads = []
+
+    async def start() -> ActiveEngine:
+        return engine
+
+    lab.start_engine = start
+    return lab, engine
+
+
+async def child(folder: Path, replayed: Parent, config: Config) -> dict[str, Any]:
+    with replaying.run_folder(EXPERIMENT.name, folder) as run:
+        run.update(organism=False, title="Scripted")
+        lab, _ = lab_of(run, folder, replayed)
+        await conduct(EXPERIMENT, config, lab)
+    return load(run.path)
+
+
+@pytest.fixture
+async def replayed(tmp_path: Path) -> Parent:
+    return await replaying.parent_run(tmp_path / "parent")
+
+
+def config(folder: Path, detectors: list[int] | None = None, **options: Any) -> Config:
+    path = folder / "detectors.json"
+    path.write_text(json.dumps({"off_topic_detectors": detectors or DETECTORS}))
+    return Config(detectors=str(path), output=str(folder / "results"), **options)
+
+
+async def test_matched_sets_respect_the_caliper_and_leave_out_what_they_must(
+    tmp_path: Path, replayed: Parent
+) -> None:
+    settings = config(tmp_path, n_sets=2, caliper=0.8)
+    data = await child(tmp_path, replayed, settings)
+    frequency, magnitude = activities()
+    features = np.log10(np.stack([frequency.numpy(), magnitude.numpy()], axis=1).clip(1e-9))
+    boosted = set(replayed.thresholds())
+    pool = [
+        k for k in range(scripted.D_SAE) if k not in {*DETECTORS, *boosted} and frequency[k] > 0
+    ]
+    spread = features[pool].std(axis=0)
+    assert data["matching"]["candidates"] == len(pool)
+    used: list[int] = []
+    for pairs, chosen in zip(data["matching"]["pairs"], data["random_sets"], strict=True):
+        assert sorted(control for _, control in pairs) == chosen
+        for target, control in pairs:
+            assert target in DETECTORS
+            assert control in pool
+            assert (np.abs(features[control] - features[target]) <= 0.8 * spread + 1e-6).all()
+        used += chosen
+    assert used
+    assert len(set(used)) == len(used), "without replacement, over all sets"
+
+
+async def test_activity_is_read_with_the_boost_on(tmp_path: Path, replayed: Parent) -> None:
+    with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
+        lab, engine = lab_of(run, tmp_path, replayed)
+        await specs(config(tmp_path, match_responses=7), lab)
+        parents = {spec.trial_id: spec for spec in replayed.specs(lab)}
+    assert len(engine.reads) == 7
+    for request in engine.reads:
+        spec = parents[request.request_id.removeprefix("activity/")]
+        assert request.interventions == spec.interventions
+        assert request.first_token == len(spec.prompt), "the response alone is read"
+
+
+async def test_the_same_trials_are_replayed_per_set(tmp_path: Path, replayed: Parent) -> None:
+    with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
+        lab, _ = lab_of(run, tmp_path, replayed)
+        made = await specs(config(tmp_path, matching="uniform"), lab)
+        before = list(replayed.specs(lab))
+        sets = run.journal.get("sets", "uniform")["sets"]
+    assert len(sets) == 3
+    assert len(made) == 3 * len(before)
+    for number, latents in enumerate(sets, start=1):
+        assert len(latents) == len(DETECTORS)
+        assert not set(latents) & set(DETECTORS)
+        arm = [s for s in made if s.arm == f"random-{number}"]
+        for spec, parents in zip(arm, before, strict=True):
+            assert spec.interventions == (*parents.interventions, *map(Clamp, latents))
+            assert replace(spec, arm="steered", interventions=parents.interventions) == parents
+
+
+async def test_dead_detectors_are_reported_and_not_matched(
+    tmp_path: Path, replayed: Parent
+) -> None:
+    data = await child(tmp_path, replayed, config(tmp_path, [17, 40], caliper=9.0, n_sets=1))
+    assert data["matching"]["dead_detectors"] == [40]
+    assert len(data["random_sets"][0]) == 1
+    assert "1 detectors are never active" in show(data)
+
+
+async def test_no_match_within_the_caliper(tmp_path: Path, replayed: Parent) -> None:
+    with pytest.raises(UserError, match="no detector has a match within"):
+        await child(tmp_path, replayed, config(tmp_path, caliper=1e-9))
+
+
+async def test_results_stand_beside_the_ablation_of_the_same_trials(
+    tmp_path: Path, replayed: Parent
+) -> None:
+    settings = config(tmp_path, matching="uniform")
+    assert (await child(tmp_path, replayed, settings))["ablation"] is None
+    other = AblateConfig(detectors=settings.detectors, output=settings.output)
+    await replaying.child_run(ablate.EXPERIMENT, other, tmp_path, replayed)
+    with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
+        lab, _ = lab_of(run, tmp_path, replayed)
+        made = await specs(settings, lab)
+        from esr.trials import finished
+
+        data = outcome_results(settings, lab, finished(made, lab))
+    assert data["ablation"] is not None
+    assert data["ablation"]["summary"]["counts"]["trials"] == 30
+    outcomes = outcomes_from_results(load(run.path))
+    assert data["pooled"]["summary"] == metrics.summary(outcomes, 0)
+    assert data["pooled"]["summary"]["counts"]["trials"] == 90
+    assert data["pooled"]["comparison"]["multi_attempt_rate"].get("paired") is None
+    assert "detectors, against all random sets" in show({**data})
+
+
+async def test_resumes(tmp_path: Path, replayed: Parent) -> None:
+    settings = config(tmp_path, matching="uniform")
+    await replaying.resumes(EXPERIMENT, settings, tmp_path, replayed, stop=40)
+
+
+def test_steps(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert commands.start("python x.py", ["--help"]) == 0
+    told = capsys.readouterr().out
+    assert "run-random" in told
+    assert "analyze" in told
+    assert commands.start("python x.py", ["analyze", "tiny", "--output", str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 0
+    assert "3 random sets" in capsys.readouterr().out
+    assert main(EXPERIMENT, ["70b", "--n-sets", "0"]) == 2
