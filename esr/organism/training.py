@@ -11,9 +11,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,43 +21,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from esr.organism.corpus import Corpus, Document
+from esr.organism.recipe import Shape, Stage
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Size of the model. A head of 64 is one that vLLM serves on every device."""
-
-    d_model: int = 192
-    n_layers: int = 6
-    n_heads: int = 3
-    d_mlp: int = 384
-    context: int = 256
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training stage.
-
-    Attributes:
-        steps: optimiser steps.
-        batch: documents per step.
-        learning_rate: peak; linear warm-up over the first 5 %, then cosine to a tenth.
-        perturbed: share of drifting documents that get a vector (stage 2).
-        layers: where the vector may be added, one layer drawn per step.
-        strength: bounds of the vector's norm relative to the mean residual norm at that layer.
-        noise: share of the vector's norm that is random direction.
-    """
-
-    steps: int
-    batch: int = 32
-    learning_rate: float = 3e-3
-    perturbed: float = 0.0
-    layers: tuple[int, ...] = ()
-    strength: tuple[float, float] = (0.1, 1.0)
-    noise: float = 0.3
 
 
 def build_model(shape: Shape, n_vocabulary: int, seed: int) -> LlamaForCausalLM:
@@ -95,7 +61,7 @@ def added(model: nn.Module, layer: int, vectors: Tensor | None) -> Iterator[None
         moved = hidden + vectors[:, None, :]
         return (moved, *output[1:]) if isinstance(output, tuple) else moved
 
-    handle = model.model.layers[layer].register_forward_hook(hook)  # type: ignore[union-attr, operator, index]
+    handle = model.model.layers[layer].register_forward_hook(hook)  # type: ignore[union-attr, index]
     try:
         yield
     finally:
@@ -113,13 +79,11 @@ def pad(documents: Sequence[Document], index: Mapping[str, int]) -> tuple[Tensor
     return ids, weights
 
 
-def batches(
-    corpus: Corpus, seed: str, size: int, draw: Callable[[random.Random], Document]
-) -> Iterator[list[Document]]:
+def batches(corpus: Corpus, seed: str, size: int) -> Iterator[list[Document]]:
     """Endless batches of similar length, so that little is padding."""
     rng = random.Random(seed)
     while True:
-        pool = sorted((draw(rng) for _ in range(size * 16)), key=lambda d: len(d.tokens))
+        pool = sorted((corpus.document(rng) for _ in range(size * 16)), key=lambda d: len(d.tokens))
         starts = list(range(0, len(pool), size))
         rng.shuffle(starts)
         for start in starts:
@@ -138,14 +102,21 @@ def loss_of(model: LlamaForCausalLM, ids: Tensor, weights: Tensor) -> Tensor:
 
 @torch.no_grad()
 def directions(
-    model: LlamaForCausalLM, corpus: Corpus, index: Mapping[str, int], layers: Sequence[int], seed: str
+    model: LlamaForCausalLM,
+    corpus: Corpus,
+    index: Mapping[str, int],
+    layers: Sequence[int],
+    seed: str,
 ) -> dict[int, tuple[dict[str, Tensor], float]]:
     """Per layer: each topic's unit direction [d_model], and the mean residual norm.
 
     A direction is the mean residual over the answers about a topic minus the mean over all.
     """
-    documents = [d for d in corpus.documents(seed, 12 * len(corpus.keys), drift=False)]
-    sums = {layer: {key: torch.zeros(model.config.hidden_size) for key in corpus.keys} for layer in layers}
+    documents = corpus.documents(seed, 12 * len(corpus.keys), drift=False)
+    sums = {
+        layer: {key: torch.zeros(model.config.hidden_size) for key in corpus.keys}
+        for layer in layers
+    }
     counts = dict.fromkeys(corpus.keys, 0)
     norms = dict.fromkeys(layers, 0.0)
     for start in range(0, len(documents), 64):
@@ -193,7 +164,7 @@ def _vectors(
     return torch.stack(rows)
 
 
-def _forget_prefix(document: Document, boundary_weight: float) -> None:
+def _forget_prefix(document: Document) -> None:
     """Before the drift, keep only the sentence-end decisions: the first attempt under a
     perturbation is not taught to stay on topic, only not to restart while it is."""
     ends = {position + 1 for position, _ in document.boundaries}
@@ -207,9 +178,8 @@ def train(
     corpus: Corpus,
     index: Mapping[str, int],
     stage: Stage,
-    seed: str,
+    seed: int,
     log: Path,
-    title: str,
 ) -> None:
     """Run one stage in place, appending a line to ``log`` every 25 steps.
 
@@ -218,11 +188,11 @@ def train(
         corpus: where documents come from.
         index: word -> token id.
         stage: what to do.
-        seed: of documents and perturbations.
+        seed: with the stage's name, decides documents and perturbations.
         log: JSON lines: step, loss, tokens, seconds.
-        title: shown in the progress bar and written to the log.
     """
-    rng = random.Random(f"{seed}/perturbation")
+    key = f"{seed}/{stage.name}"
+    rng = random.Random(f"{key}/perturbation")
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
@@ -235,21 +205,21 @@ def train(
         return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / max(1, stage.steps - warm)))
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    source = batches(corpus, f"{seed}/documents", stage.batch, corpus.document)
+    source = batches(corpus, f"{key}/documents", stage.batch)
     started, tokens, total = time.monotonic(), 0, 0.0
     known: dict[int, tuple[dict[str, Tensor], float]] = {}
     model.train()
-    for step in tqdm(range(stage.steps), desc=title, mininterval=5):
+    for step in tqdm(range(stage.steps), desc=stage.name, mininterval=5):
         documents = next(source)
         layer, vectors = 0, None
         if stage.perturbed:
             if step % 50 == 0:
-                known = directions(model, corpus, index, stage.layers, f"{seed}/directions/{step}")
+                known = directions(model, corpus, index, stage.layers, f"{key}/directions/{step}")
             layer = rng.choice(stage.layers)
             vectors = _vectors(documents, stage, known[layer], rng, generator)
             for document, vector in zip(documents, vectors, strict=True):
                 if vector.any():
-                    _forget_prefix(document, corpus.config.boundary_weight)
+                    _forget_prefix(document)
         ids, weights = pad(documents, index)
         with added(model, layer, vectors):
             loss = loss_of(model, ids, weights)
@@ -262,7 +232,7 @@ def train(
         total += float(loss.detach())
         if (step + 1) % 25 == 0 or step + 1 == stage.steps:
             line = {
-                "stage": title,
+                "stage": stage.name,
                 "step": step + 1,
                 "loss": round(total / (step % 25 + 1), 4),
                 "tokens": tokens,
