@@ -71,6 +71,10 @@ def _organism(key: str, title: str) -> ModelSpec:
         d_model=192,
         d_sae=1024,
         calibration=Calibration(10, 5, 100.0, 60.0, 0.0, 400.0, max_tokens=96),
+        # No repetition penalty: in a vocabulary of some 1,200 words every sentence repeats the
+        # frame words, and penalising them makes the unsteered organism restart (12 of 38
+        # responses with 1.1, 5 of 38 without, on the first organism, 2026-11-21).
+        profiles=dict.fromkeys(("paper", "release"), GenerationProfile(repetition_penalty=1.0)),
         labels=ORGANISM / f"{key}-labels.csv",
         prompt_set="organism",
         judge="lexical",

@@ -143,13 +143,15 @@ _CONVERSATION = """
     actually apologies apologize apology correct correction excuse fine good goodbye greeting
     greetings hello help hey hi hm let maybe mistake ok okay oops pardon perhaps please really right
     sorry start starting sure thank thanks try wait welcome well wrong yeah yes"""
-_EMPTY_WORDS = frozenset((_FUNCTION_WORDS + _CONVERSATION).split())
+_GRAMMAR = """
+    comma form grammar phrase punctuation question sentence syntax token word words"""
+_EMPTY_WORDS = frozenset((_FUNCTION_WORDS + _CONVERSATION + _GRAMMAR).split())
 
 
 class StopWordConcreteness:
     """Offline rating by word lists: the share of a label's words that carry content.
 
-    Function words and words of conversation carry none. It knows nothing of meaning: it serves
+    Function words, words of conversation and words about language carry none. It knows nothing of meaning: it serves
     the organism, whose labels are lists of words, and dry runs.
     """
 
