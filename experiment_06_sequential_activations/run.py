@@ -1,0 +1,196 @@
+"""Experiment 6: one read, and what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esr import annotation, results
+from esr.engine.base import ReadRequest
+from esr.episodes import Episode, Regions, by_clarity, from_results, regions
+from esr.errors import UserError
+from esr.experiment import Experiment
+from esr.interventions import Boost
+from esr.judge.boundaries import Boundaries
+from esr.lab import Lab
+from esr.models import ModelSpec
+from esr.plan import Stage
+from esr.reads import recorded, run_reads
+from esr.trials import TrialRecord, TrialSpec
+from experiment_06_sequential_activations.config import Config
+
+
+def stages(config: Config, spec: ModelSpec) -> list[Stage]:  # noqa: ARG001
+    """One text is read; where a model marks the boundaries it is asked once per candidate."""
+    return [Stage("one episode", 0, 0, judged=False, reads=1)]
+
+
+async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
+    """No trials: choose the episode, mark it, read it."""
+    config.detector_set().check(lab)
+    episode, boundaries = await choose(config, lab)
+    data = {"trial_id": episode.trial_id, **asdict(boundaries)}
+    lab.run.journal.put("episode", "chosen", data)
+    (record,) = await run_reads([request(config, lab, episode)], lab, description="episode")
+    if record.reading is None:
+        raise UserError(
+            f"episode {episode.trial_id} cannot be read: {record.error}",
+            "a text within the context",
+            "--episode TRIAL, another one",
+        )
+    return []
+
+
+async def choose(config: Config, lab: Lab) -> tuple[Episode, Boundaries]:
+    """The named episode, or the clearest whose boundaries can be marked.
+
+    Raises:
+        UserError: no such episode, or none in the run.
+    """
+    graded = list(from_results(lab.replayed.data))
+    candidates = by_clarity(graded)
+    if config.episode:
+        candidates = [e for e in graded if e.trial_id == config.episode and len(e.scores) == 2]
+    if not candidates:
+        wanted = f"two-attempt trial {config.episode!r}" if config.episode else "such episode"
+        raise UserError(
+            f"no {wanted} in {lab.replayed.path} ({len(graded)} graded trials)",
+            "a trial of two attempts, of which the second is better",
+            "a run with more trials (--n-trials), or --from-results PATH",
+        )
+    for episode in candidates:
+        marks = await annotation.mark(config, lab, [episode])
+        found = marks[episode.trial_id].boundaries
+        if found is not None and _regions(lab, episode, found).complete:
+            return episode, found
+    raise UserError(
+        f"the boundaries of {len(candidates)} episodes could not be marked",
+        "a response in which the judge's quotations can be found",
+        "--boundaries judge, or --episode TRIAL",
+    )
+
+
+def _regions(lab: Lab, episode: Episode, boundaries: Boundaries) -> Regions:
+    return regions(lab.chat.response_ids(episode.response)[1], boundaries)
+
+
+def shown_latents(config: Config, episode: Episode) -> list[int]:
+    """Latents to read, each once: the boosted one, the detectors, those asked for."""
+    detectors = config.detector_set().latents
+    return list(dict.fromkeys([episode.latent, *detectors, *config.latents]))
+
+
+def request(config: Config, lab: Lab, episode: Episode) -> ReadRequest:
+    """The episode fed once more with its boost on, read over the response."""
+    prompt = lab.chat.prompt_ids(episode.prompt)
+    response, _ = lab.chat.response_ids(episode.response)
+    return ReadRequest(
+        f"episode/{episode.trial_id}",
+        prompt + response,
+        latents=tuple(shown_latents(config, episode)),
+        interventions=(Boost(episode.latent, episode.threshold),),
+        first_token=len(prompt),
+    )
+
+
+def outcome_results(
+    config: Config,
+    lab: Lab,
+    records: list[TrialRecord],  # noqa: ARG001
+) -> dict[str, Any]:
+    """``results.json``: the episode, its regions and the series; empty before it was read."""
+    base = {
+        "experiment_config": results.experiment_config(config.identity(), lab),
+        "parent": lab.replayed.identity(),
+        "results_by_feature": [],
+    }
+    chosen = lab.run.journal.get("episode", "chosen")
+    if chosen is None:
+        return base
+    episode = next(e for e in from_results(lab.replayed.data) if e.trial_id == chosen["trial_id"])
+    reading = recorded(request(config, lab, episode), lab)
+    if reading is None or reading.values is None:
+        return base
+    places = Boundaries(**{k: v for k, v in chosen.items() if k != "trial_id"})
+    _, spans = lab.chat.response_ids(episode.response)
+    parts = regions(spans, places)
+    series = _series(config, episode, reading.values.numpy().astype(float))
+    return {
+        **base,
+        "episode": asdict(episode),
+        "boundaries": {
+            **asdict(places),
+            "method": "offline" if config.offline(lab) else config.judge_name(lab),
+        },
+        "regions": asdict(parts),
+        "tokens": [episode.response[start:end] for start, end in spans],
+        "detectors": {
+            "latents": list(config.detector_set().latents),
+            "method": config.detector_set().method,
+        },
+        "series": {name: values.tolist() for name, values in series.items()},
+        "region_means": {
+            name: {
+                part: float(values[where].mean()) if values[where].size else None
+                for part, where in parts.parts.items()
+            }
+            for name, values in series.items()
+        },
+    }
+
+
+def _series(
+    config: Config, episode: Episode, values: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Activation per token by name; ``values``: [n_tokens, n_latents].
+
+    Where the boosted latent is itself in the set, the sum leaves it out: it shows the boost.
+    """
+    latents = shown_latents(config, episode)
+    column = {latent: values[:, i] for i, latent in enumerate(latents)}
+    detectors = [k for k in config.detector_set().latents if k != episode.latent]
+    strongest = sorted(detectors, key=lambda k: -float(column[k].mean()))[:1]
+    single = config.latents or strongest
+    return {
+        "boosted": column[episode.latent],
+        "detectors": np.sum([column[k] for k in detectors], axis=0) + np.zeros(len(values)),
+        **{f"latent {k}": column[k] for k in single},
+    }
+
+
+def show(found: Mapping[str, Any]) -> str:
+    """The episode in words."""
+    if "episode" not in found:
+        return "no episode has been read"
+    episode, facts = found["episode"], found["experiment_config"]
+    lines = [
+        f"Episode {episode['trial_id']} of {facts['model_title']}: latent {episode['latent']} "
+        f"({episode['latent_label']}), boost {episode['threshold']:g}, scores "
+        + " -> ".join(f"{score:g}" for score in episode["scores"]),
+        f"  detectors: {len(found['detectors']['latents'])}, {found['detectors']['method']}; "
+        f"boundaries: {found['boundaries']['method']}",
+        f"  {'mean activation':20}{'off topic':>12}{'correction':>12}{'on topic':>12}",
+    ]
+    for name, means in found["region_means"].items():
+        cells = [
+            "-" if means[part] is None else f"{means[part]:.3f}"
+            for part in ("off_topic", "correction", "on_topic")
+        ]
+        lines.append(f"  {name:20}" + "".join(f"{cell:>12}" for cell in cells))
+    if facts["organism"]:
+        lines.append("  One episode of a trained demonstration organism: an illustration.")
+    return "\n".join(lines)
+
+
+EXPERIMENT = Experiment(
+    name="experiment_06_sequential_activations",
+    config=Config,
+    stages=stages,
+    specs=specs,
+    results=outcome_results,
+    report=show,
+)

@@ -1,0 +1,210 @@
+"""Region statistics and their tests (paper A.4, Table 2). Pure functions of arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esr import intervals
+from esr.seeds import generator
+
+REGIONS = ("off_topic", "correction", "on_topic")
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One response as read.
+
+    Attributes:
+        trial_id: of the run it comes from.
+        latent: the boosted one; episodes that share it form a cluster.
+        values: [n_tokens, n_latents] activations over the response; NaN where a column is the
+            boosted latent, which says nothing about detection.
+        regions: name -> tokens; empty for a baseline response.
+        correction: token at which episodes are aligned.
+    """
+
+    trial_id: str
+    latent: int
+    values: Array
+    regions: Mapping[str, slice]
+    correction: int = 0
+
+
+def region_means(episodes: Sequence[Measured], region: str) -> Array:
+    """Mean activation per episode and latent: [n_episodes, n_latents]; NaN for empty regions."""
+    return np.stack([_mean(e.values[e.regions[region]]) for e in episodes])
+
+
+def response_means(responses: Sequence[Measured]) -> Array:
+    """The same over whole responses: [n_responses, n_latents]."""
+    return np.stack([_mean(r.values) for r in responses])
+
+
+def _mean(values: Array) -> Array:
+    return values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
+
+
+def cohens_d(a: Array, b: Array) -> float:
+    """Difference of means over the pooled sd, sqrt((var a + var b) / 2); NaN where both are 0."""
+    if min(len(a), len(b)) < 2:
+        return math.nan
+    pooled = math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+    return float((a.mean() - b.mean()) / pooled) if pooled > 0 else math.nan
+
+
+def cliffs_delta(a: Array, b: Array) -> float:
+    """Chance that a value of ``a`` is above one of ``b`` minus the chance that it is below."""
+    if not (len(a) and len(b)):
+        return math.nan
+    return float(np.sign(a[:, None] - b[None, :]).mean())
+
+
+def wilcoxon_greater(a: Array, b: Array) -> float:
+    """One-sided p of Wilcoxon's signed-rank test that ``a`` exceeds ``b``; 1 where none differ."""
+    difference = a - b
+    if not np.any(difference):
+        return 1.0
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(difference, alternative="greater").pvalue)
+
+
+def against(off: Array, on: Array) -> dict[str, Any]:
+    """One latent, or the mean of a group, off topic against on topic: [n_episodes] each.
+
+    Episodes in which either is NaN are left out.
+    """
+    kept = ~(np.isnan(off) | np.isnan(on))
+    off, on = off[kept], on[kept]
+    return {
+        "n": len(off),
+        "off_topic_mean": _plain(off.mean() if len(off) else math.nan),
+        "on_topic_mean": _plain(on.mean() if len(on) else math.nan),
+        "cohens_d": _plain(cohens_d(off, on)),
+        "cliffs_delta": _plain(cliffs_delta(off, on)),
+        "wilcoxon_p": wilcoxon_greater(off, on),
+    }
+
+
+def corrected(rows: Sequence[dict[str, Any]]) -> None:
+    """Add Holm's and Benjamini and Hochberg's p over the rows of one family, in place."""
+    if not rows:
+        return
+    from statsmodels.stats.multitest import multipletests
+
+    raw = [row["wilcoxon_p"] for row in rows]
+    for name, method in (("holm_p", "holm"), ("fdr_p", "fdr_bh")):
+        for row, value in zip(rows, multipletests(raw, method=method)[1], strict=True):
+            row[name] = float(value)
+
+
+def group(
+    episodes: Sequence[Measured], baseline: Sequence[Measured], columns: Sequence[int], seed: int
+) -> dict[str, Any]:
+    """The mean over a group of latents: regions, baseline, tests, intervals clustered by latent.
+
+    Args:
+        episodes: with regions.
+        baseline: whole responses.
+        columns: of the group.
+        seed: the run's.
+    """
+    parts = {name: _row_mean(region_means(episodes, name)[:, columns]) for name in REGIONS}
+    found = against(parts["off_topic"], parts["on_topic"])
+    found["correction_mean"] = _plain(_nan_mean(parts["correction"]))
+    clusters = [e.latent for e in episodes]
+    for name in REGIONS:
+        found[f"{name}_interval"] = _interval(parts[name], clusters, seed)
+    found["difference_interval"] = _interval(parts["off_topic"] - parts["on_topic"], clusters, seed)
+    if baseline:
+        base = _row_mean(response_means(baseline)[:, columns])
+        found["baseline_mean"] = _plain(_nan_mean(base))
+        found["baseline_interval"] = _interval(base, [r.latent for r in baseline], seed)
+        found["baseline_n"] = int((~np.isnan(base)).sum())
+        for name in ("off_topic", "on_topic"):
+            kept = parts[name][~np.isnan(parts[name])]
+            ratio = intervals.ratio(_nan_mean(kept), _nan_mean(base))
+            found[f"{name}_over_baseline"] = _plain(float(ratio))
+            found[f"{name}_against_baseline_p"] = _mann_whitney(kept, base[~np.isnan(base)])
+    return found
+
+
+def _mann_whitney(a: Array, b: Array) -> float | None:
+    """One-sided p that ``a`` exceeds ``b``."""
+    if not (len(a) and len(b)):
+        return None
+    from scipy.stats import mannwhitneyu
+
+    return float(mannwhitneyu(a, b, alternative="greater").pvalue)
+
+
+def _interval(values: Array, clusters: Sequence[int], seed: int) -> list[float] | None:
+    """95 % interval of the mean, whole latents resampled; None where the draws do not vary."""
+    kept = [(v, c) for v, c in zip(values, clusters, strict=True) if not math.isnan(v)]
+    if not kept:
+        return None
+    columns = np.array([[v, 1.0] for v, _ in kept])
+    sums = intervals.cluster_sums([c for _, c in kept], columns)
+    totals = intervals.resampled_totals(sums, generator(seed, "region bootstrap"))
+    found = intervals.percentile_interval(intervals.ratio(totals[:, 0], totals[:, 1]))
+    return [found.low, found.high] if found else None
+
+
+def aligned(episodes: Sequence[Measured], columns: Sequence[int], window: int) -> dict[str, Any]:
+    """Mean of a group per token, episodes aligned at the correction (Figure A.15).
+
+    Only tokens from the off-topic start on are used.
+
+    Returns:
+        ``offset``, ``mean``, ``sem``, ``n``: [2 * window + 1]; None where no episode has a token.
+    """
+    table = np.full((len(episodes), 2 * window + 1), np.nan)
+    for row, episode in zip(table, episodes, strict=True):
+        first = max(episode.regions["off_topic"].start, episode.correction - window)
+        last = min(len(episode.values), episode.correction + window + 1)
+        start = first - episode.correction + window
+        row[start : start + last - first] = _row_mean(episode.values[first:last][:, columns])
+    there = ~np.isnan(table)
+    n = there.sum(axis=0)
+    total = np.where(there, table, 0.0).sum(axis=0)
+    mean = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    squares = np.where(there, (table - mean) ** 2, 0.0).sum(axis=0)
+    variance = np.divide(squares, n - 1, out=np.full(n.shape, np.nan), where=n > 1)
+    sem = np.sqrt(variance / np.maximum(n, 1))
+    return {
+        "offset": list(range(-window, window + 1)),
+        "mean": [_plain(v) for v in mean],
+        "sem": [_plain(v) for v in sem],
+        "n": [int(v) for v in n],
+    }
+
+
+def _row_mean(values: Array) -> Array:
+    """Mean over the columns that are not NaN: [n_rows]; NaN where all are."""
+    there = ~np.isnan(values)
+    n = there.sum(axis=1)
+    total = np.where(there, values, 0.0).sum(axis=1)
+    means: Array = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    return means
+
+
+def _nan_mean(values: Array) -> float:
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else math.nan
+
+
+def mean_of(values: Array) -> float | None:
+    """Mean of what is not NaN; None of nothing."""
+    return _plain(_nan_mean(values))
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

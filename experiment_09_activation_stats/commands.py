@@ -1,0 +1,78 @@
+"""The steps of experiment 9: all in one run folder, each resumable and runnable alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from esr.cli import parse, run_command
+from esr.experiment import open_lab, resolve
+from esr.lab import Lab
+from esr.models import ModelSpec
+from esr.plan import Stage, show_plan
+from esr.steps import Step, choose
+from experiment_09_activation_stats import collect, report
+from experiment_09_activation_stats.collect import NAME
+from experiment_09_activation_stats.config import Config
+
+STEPS: Mapping[str, Callable[[Config, Lab], Awaitable[str]]] = {
+    "find-backtracking": collect.find_backtracking,
+    "extract-episodes": collect.extract_episodes,
+    "annotate-boundaries": collect.annotate_boundaries,
+    "collect-activations": collect.collect_activations,
+    "collect-baseline": collect.collect_baseline,
+    "analyze": report.analyze,
+    "generate-output": report.generate_output,
+}
+
+
+def stages(config: Config, spec: ModelSpec) -> list[Stage]:  # noqa: ARG001
+    """Reads, as far as they can be told before the run of experiment 1 is looked at."""
+    return [
+        Stage("episodes", 0, 0, judged=False, reads=config.n_episodes or 146),
+        Stage(
+            "baseline",
+            0,
+            0,
+            judged=False,
+            reads=config.n_baseline,
+            note="146 episodes in the paper; a judge's model is asked once for each.",
+        ),
+    ]
+
+
+async def run_steps(names: Sequence[str], config: Config, lab: Lab) -> None:
+    """Run steps one after the other and say what each came to."""
+    for name in names:
+        print(f"{name}: {await STEPS[name](config, lab)}")
+    print(f"run folder: {lab.run.path}")
+
+
+def _step(names: Sequence[str], doc: str) -> Step:
+    async def conduct(config: Config) -> None:
+        async with open_lab(NAME, config, resolve(config)) as lab:
+            await run_steps(names, config, lab)
+
+    def step(argv: Sequence[str]) -> int:
+        def command() -> None:
+            config = parse(
+                Config, f"python -m {NAME} {names[0] if len(names) == 1 else 'all'}", argv
+            )
+            if config.dry_run:
+                spec = resolve(config)
+                show_plan(NAME, config, spec, stages(config, spec))
+            else:
+                asyncio.run(conduct(config))
+
+        return run_command(command)
+
+    step.__doc__ = doc
+    return step
+
+
+def start(program: str, argv: Sequence[str] | None = None) -> int:
+    """The command line; the first argument names the step."""
+    steps: dict[str, Any] = {"all": _step(list(STEPS), "All steps below, one after the other.")}
+    steps |= {name: _step([name], run.__doc__ or "") for name, run in STEPS.items()}
+    return choose(program, steps, "all", argv)

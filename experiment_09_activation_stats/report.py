@@ -1,0 +1,184 @@
+"""The steps that compute and write: analyze and generate-output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from esr import results
+from esr.detector_sets import model_digest
+from esr.errors import UserError
+from esr.lab import Lab
+from esr.runs import write_json
+from experiment_09_activation_stats import analysis, collect, tables
+from experiment_09_activation_stats.config import Config
+
+EFFECTS = "detectors_with_effect.json"
+
+
+async def analyze(config: Config, lab: Lab) -> str:
+    """Compute the statistics and write results.json."""
+    found = analysed(config, lab)
+    lab.run.write_results(found)
+    return show(found)
+
+
+def analysed(config: Config, lab: Lab) -> dict[str, Any]:
+    """``results.json`` of experiment 9.
+
+    Raises:
+        UserError: a step is missing, or no episode is left.
+    """
+    measured = collect.measured_episodes(config, lab)
+    baseline = collect.measured_baseline(config, lab)
+    if not measured:
+        raise UserError(
+            f"no episode of {lab.replayed.path} is marked, read and has both regions",
+            "a run with self-correcting trials, and the steps up to collect-baseline",
+            f"python -m {collect.NAME} all {lab.spec.key}, or a run with more trials",
+        )
+    groups, read = collect.groups(config, lab), collect.columns(config, lab)
+    marks = collect.known_marks(lab)
+    detectors = config.detector_set()
+    return {
+        "experiment_config": results.experiment_config(config.identity(), lab),
+        "parent": lab.replayed.identity(),
+        "model_digest": model_digest(lab),
+        "detectors": {"latents": list(detectors.latents), "method": detectors.method},
+        "counts": {
+            "episodes_found": collect.load(lab, "episodes", "extract-episodes")["found"],
+            "episodes_extracted": len(marks),
+            "episodes_marked": sum(mark.boundaries is not None for mark in marks.values()),
+            "episodes_analysed": len(measured),
+            "boosted_latents": len({m.latent for m in measured}),
+            "baseline": len(baseline),
+        },
+        "boundaries": sorted({mark.method for mark in marks.values()}),
+        "latents": _rows(lab, measured, baseline, groups, read),
+        "groups": {
+            name: analysis.group(measured, baseline, [read.index(k) for k in members], lab.seed)
+            for name, members in groups.items()
+            if members
+        },
+        "aligned": {
+            name: analysis.aligned(measured, [read.index(k) for k in members], config.window)
+            for name, members in groups.items()
+            if members
+        },
+        "results_by_feature": [],
+    }
+
+
+def _rows(
+    lab: Lab,
+    measured: Sequence[analysis.Measured],
+    baseline: Sequence[analysis.Measured],
+    groups: Mapping[str, Sequence[int]],
+    read: Sequence[int],
+) -> list[dict[str, Any]]:
+    """One row per group and latent; p values are corrected within the group."""
+    off = analysis.region_means(measured, "off_topic")
+    on = analysis.region_means(measured, "on_topic")
+    labels = collect.labels_of(lab)
+    base = analysis.response_means(baseline) if baseline else None
+    rows: list[dict[str, Any]] = []
+    for name, members in groups.items():
+        family = []
+        for latent in members:
+            at = read.index(latent)
+            row = {"group": name, "latent": latent, "label": labels.get(latent, "")}
+            row |= analysis.against(off[:, at], on[:, at])
+            row["baseline_mean"] = None if base is None else analysis.mean_of(base[:, at])
+            family.append(row)
+        analysis.corrected(family)
+        rows += family
+    return rows
+
+
+async def generate_output(config: Config, lab: Lab) -> str:
+    """Write the LaTeX tables and the detectors with their effect sizes."""
+    path = lab.run.path / "results.json"
+    if not path.is_file():
+        raise UserError(
+            f"no results in {lab.run.path}",
+            "a run in which the step analyze has been done",
+            f"python -m {collect.NAME} analyze {lab.spec.key}",
+        )
+    found = json.loads(path.read_text(encoding="utf-8"))
+    written = []
+    folder = lab.run.path / "tables"
+    folder.mkdir(exist_ok=True)
+    for name, text in tables.all_tables(found).items():
+        (folder / f"{name}.tex").write_text(text, encoding="utf-8")
+        written.append(f"  {folder / name}.tex")
+    write_json(lab.run.path / EFFECTS, with_effects(config, found))
+    written.append(f"  {lab.run.path / EFFECTS}")
+    return "\n".join(["written:", *written, "figures: python plotting/plot_exp9.py"])
+
+
+def with_effects(config: Config, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The detectors file with the effect sizes, for ``--split sign`` of experiment 3."""
+    rows = {row["latent"]: row for row in found["latents"] if row["group"] == "detectors"}
+    detectors = config.detector_set()
+    return {
+        "model_name": detectors.model_name,
+        "model_digest": found["model_digest"],
+        "method": detectors.method,
+        "off_topic_detectors": list(detectors.latents),
+        "detector_stats": {
+            str(k): {
+                **detectors.stats.get(k, {}),
+                **{name: rows[k][name] for name in ("off_topic_mean", "on_topic_mean")},
+                # A latent that is silent in both regions has no direction: 0, neither sign.
+                "cohens_d": 0.0 if rows[k]["cohens_d"] is None else rows[k]["cohens_d"],
+            }
+            for k in detectors.latents
+        },
+        "run_id": found["experiment_config"]["run_id"],
+    }
+
+
+def show(found: Mapping[str, Any]) -> str:
+    """What is printed at the end."""
+    facts, counts = found["experiment_config"], found["counts"]
+    lines = [
+        f"Activations in {counts['episodes_analysed']} self-correcting episodes of "
+        f"{facts['model_title']} ({counts['boosted_latents']} boosted latents; "
+        f"{counts['episodes_found']} found, {counts['episodes_marked']} marked "
+        f"by {', '.join(found['boundaries'])}), baseline {counts['baseline']}",
+        f"  detectors: {len(found['detectors']['latents'])}, {found['detectors']['method']}",
+        f"  {'group mean':14}{'off topic':>22}{'on topic':>22}{'baseline':>22}{'d':>7}"
+        f"{'delta':>7}{'p':>10}",
+    ]
+    for name, row in found["groups"].items():
+        cells = [
+            _with_interval(row.get(f"{key}_mean"), row.get(f"{key}_interval"))
+            for key in ("off_topic", "on_topic", "baseline")
+        ]
+        lines.append(
+            f"  {name:14}"
+            + "".join(f"{cell:>22}" for cell in cells)
+            + f"{_number(row['cohens_d']):>7}{_number(row['cliffs_delta']):>7}"
+            f"{row['wilcoxon_p']:>10.2g}"
+        )
+    for name in found["groups"]:
+        family = [row for row in found["latents"] if row["group"] == name]
+        raw = sum(row["wilcoxon_p"] < 0.05 for row in family)
+        holm = sum(row["holm_p"] < 0.05 for row in family)
+        lines.append(
+            f"  {name}: p < 0.05 for {raw} of {len(family)} latents, {holm} after Holm's correction"
+        )
+    if facts["organism"]:
+        lines.append("  A trained demonstration organism: no evidence about large models.")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _with_interval(value: float | None, ends: Sequence[float] | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" + (f" [{ends[0]:.3g}, {ends[1]:.3g}]" if ends else "")
