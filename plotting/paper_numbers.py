@@ -1,0 +1,124 @@
+"""Published against measured: every number of the paper beside ours, with a verdict by rule.
+
+python plotting/paper_numbers.py [--results PATH ...] [--model KEY] [--judge ID]
+                                 [--exclude-degraded] [--output DIR] [--all]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from esr.errors import UserError
+from plotting import runfiles, style
+from plotting.latex import macros
+from plotting.measured import PERCENT, Measured, measure
+from plotting.published import NOT_RUN, VERDICTS, Row, compare
+
+NAME = "paper_numbers"
+
+
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """The table as CSV has it."""
+    return pd.DataFrame([row.plain() for row in rows])
+
+
+def terminal(rows: Sequence[Row], everything: bool = False) -> str:
+    """The table for the terminal; numbers that were not run only on request."""
+    shown = [row for row in rows if everything or row.verdict != NOT_RUN]
+    lines = [
+        f"{'':4}{'model':15}{'condition':27}{'quantity':29}{'published':>13}  "
+        f"{'measured, 95 %':>28}{'n':>8}  verdict"
+    ]
+    for row in shown:
+        paper, ours = row.published, row.measured
+        title = ours.title if ours and ours.organism else paper.model
+        value = f"{paper.told} [{' '.join(paper.marks)}]"
+        lines.append(
+            f"{paper.experiment:<4}{title[:14]:15}{paper.arm[:26]:27}{paper.quantity[:28]:29}"
+            f"{value:>13}  {told(ours):>28}{ours.n if ours else '':>8}  {row.verdict}"
+        )
+    counts = {v: sum(r.verdict == v for r in rows) for v in VERDICTS}
+    lines.append(", ".join(f"{v}: {n}" for v, n in counts.items()))
+    if any(row.measured and row.measured.organism for row in shown):
+        lines.append(f"Organisms: {style.ORGANISM_NOTE}; beside them the paper's largest model.")
+    return "\n".join(lines)
+
+
+def told(ours: Measured | None) -> str:
+    """Value and interval for readers."""
+    if ours is None:
+        return "-"
+    places = {PERCENT: 2, "score": 1}.get(ours.unit, 4)
+    ends = (
+        ""
+        if ours.low is None or ours.high is None
+        else f"{ours.low:.{places}f} to {ours.high:.{places}f}"
+    )
+    if ours.value is None:
+        return ends or "not defined"
+    return f"{ours.value:.{places}f} ({ends})" if ends else f"{ours.value:.{places}f}"
+
+
+def write(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """``paper_numbers.csv`` and ``paper_numbers.tex``.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    paths = [folder / f"{NAME}.csv", folder / f"{NAME}.tex"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        frame(rows).to_csv(paths[0], index=False)
+        paths[1].write_text(macros(rows), encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror})",
+            "a folder this user can write to",
+            "--output FOLDER",
+        ) from error
+    return paths
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table and write both files; 0, or 2 on bad input."""
+    parser = argparse.ArgumentParser(prog="paper_numbers.py", description=__doc__.splitlines()[0])
+    add_selection(parser)
+    parser.add_argument("--all", action="store_true", help="also print what was not run")
+    options = parser.parse_args(argv)
+    try:
+        runs = runfiles.find(options.results, options.model, options.judge)
+        rows = compare(measure(runs, options.exclude_degraded))
+        paths = write(rows, options.output)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(terminal(rows, options.all))
+    print("\n".join(str(path) for path in paths))
+    return 0
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """The options that choose runs, shared with ``plot_all.py``."""
+    parser.add_argument(
+        "--results",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="results folders, run folders or results files (default: data/results)",
+    )
+    parser.add_argument("--model", default="", metavar="KEY", help="only this model")
+    parser.add_argument("--judge", default="", metavar="ID", help="only runs with this judge")
+    parser.add_argument(
+        "--exclude-degraded", action="store_true", help="leave out responses that repeat a word"
+    )
+    parser.add_argument("--output", type=Path, default=style.FIGURES, help="folder to write to")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

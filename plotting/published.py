@@ -1,0 +1,187 @@
+"""The numbers of the paper, and the rule by which a measurement agrees with them or differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from esr.intervals import Proportion
+from esr.models import REGISTRY
+from esr.paths import DATA
+from plotting.measured import PERCENT, Measured
+
+FILE = DATA / "paper_numbers.json"
+PIXELS = 0.1
+"""How well a value read off a figure is known, in its own unit (mark px)."""
+
+AGREES, DIFFERS, NOT_RUN, NOT_COMPARABLE = "agrees", "differs", "not run", "not comparable"
+VERDICTS = (AGREES, DIFFERS, NOT_COMPARABLE, NOT_RUN)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number of the paper: an entry of ``data/paper_numbers.json``.
+
+    Attributes:
+        value: None where a range is given.
+        digits: decimals printed.
+        span: the range; None where a value is given.
+        marks: where the number comes from: v1, px, code, 2nd.
+        where: section or figure.
+    """
+
+    id: str
+    experiment: int
+    model: str
+    arm: str
+    quantity: str
+    unit: str
+    marks: tuple[str, ...]
+    where: str
+    value: float | None = None
+    digits: int = 0
+    span: tuple[float, float] | None = None
+    n: int | None = None
+    count: int | None = None
+    note: str = ""
+
+    @property
+    def rounding(self) -> float:
+        """Half of the last digit; 0.1 for a value read off a figure."""
+        return PIXELS if "px" in self.marks else 0.5 / 10**self.digits
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the true value may lie.
+
+        A printed range as it stands; a value within its rounding; a share with its n within 1.96
+        binomial standard errors, the paper's bars, and within Wilson's interval at 0.
+        """
+        if self.span is not None:
+            return self.span
+        assert self.value is not None
+        half = self.rounding
+        if self.unit == PERCENT and self.n:
+            share = Proportion(round(self.value * self.n / 100), self.n)
+            if not share.count:
+                return 0.0, 100 * share.wilson().high
+            half = max(half, 196.0 * share.se)
+        return self.value - half, self.value + half
+
+    @property
+    def told(self) -> str:
+        """As printed."""
+        if self.span is not None:
+            return f"{self.span[0]:g} to {self.span[1]:g}"
+        return f"{self.value:.{self.digits}f}"
+
+
+@cache
+def document() -> dict[str, Any]:
+    """``data/paper_numbers.json``; numbers as they are printed there."""
+    text = FILE.read_text(encoding="utf-8")
+    data: dict[str, Any] = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    return data
+
+
+def published() -> list[Published]:
+    """All numbers of the paper."""
+    return [_published(entry) for entry in document()["numbers"]]
+
+
+def _published(entry: dict[str, Any]) -> Published:
+    printed: list[Decimal] = entry.get("range") or [entry["value"]]
+    known = {key: value for key, value in entry.items() if key not in ("source", "range", "value")}
+    for name in ("experiment", "n", "count"):
+        known[name] = int(entry[name]) if name in entry else None
+    return Published(
+        **known,
+        marks=tuple(entry["source"]),
+        value=float(printed[0]) if "value" in entry else None,
+        digits=max(-int(number.as_tuple().exponent) for number in printed),
+        span=(float(printed[0]), float(printed[1])) if "range" in entry else None,
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A published number, what was measured for it, and the verdict."""
+
+    published: Published
+    measured: Measured | None
+
+    @property
+    def verdict(self) -> str:
+        """By the rule of :func:`verdict`."""
+        return verdict(self.published, self.measured)
+
+    def plain(self) -> dict[str, Any]:
+        """One line of the CSV file."""
+        paper, ours = self.published, self.measured
+        found: dict[str, Any] = {
+            "id": paper.id,
+            "experiment": paper.experiment,
+            "model": paper.model,
+            "arm": paper.arm,
+            "quantity": paper.quantity,
+            "unit": paper.unit,
+            "published": paper.value,
+            "published_low": None if paper.span is None else paper.span[0],
+            "published_high": None if paper.span is None else paper.span[1],
+            "published_n": paper.n,
+            "source": " ".join(paper.marks),
+            "where": paper.where,
+            "verdict": self.verdict,
+        }
+        for name in ("value", "low", "high", "n", "count", "model", "organism", "judge", "run"):
+            found[f"measured_{name}" if name != "run" else "run"] = getattr(ours, name, None)
+        return {**found, "note": paper.note}
+
+
+def verdict(paper: Published, ours: Measured | None) -> str:
+    """The rule.
+
+    ``agrees``: the published value lies inside the measured interval, or the measured value inside
+    the published one; of two ranges, that they meet. ``differs``: neither. ``not run``: nothing
+    measured. ``not comparable``: an organism, a quantity without an interval, a single episode.
+    """
+    if ours is None:
+        return NOT_RUN
+    if ours.organism or ours.low is None or ours.high is None:
+        return NOT_COMPARABLE
+    low, high = paper.interval
+    if paper.span is not None or paper.value is None or ours.value is None:
+        return AGREES if low <= ours.high and ours.low <= high else DIFFERS
+    inside = ours.low - paper.rounding <= paper.value <= ours.high + paper.rounding
+    return AGREES if inside or low <= ours.value <= high else DIFFERS
+
+
+def compare(measured: Iterable[Measured]) -> list[Row]:
+    """Every published number with what was measured for it, then the organisms' numbers.
+
+    An organism's number stands beside the paper's for its largest model that has one, to show what
+    kind of number it is; it is never compared.
+    """
+    rows, given = published(), list(measured)
+    ours: dict[tuple[object, ...], list[Measured | None]] = {}
+    for item in given:
+        if not item.organism:
+            ours.setdefault((item.experiment, item.model, item.arm, item.quantity), []).append(item)
+    compared = [
+        Row(paper, found)
+        for paper in rows
+        for found in ours.get((paper.experiment, paper.model, paper.arm, paper.quantity), [None])
+    ]
+    reference: dict[tuple[object, ...], Published] = {}
+    order = {key: place for place, key in enumerate(REGISTRY)}
+    for paper in sorted(rows, key=lambda r: order.get(r.model, len(order))):
+        reference.setdefault((paper.experiment, paper.arm, paper.quantity), paper)
+    for item in given:
+        paper_row = reference.get((item.experiment, item.arm, item.quantity))
+        if item.organism and paper_row:
+            compared.append(Row(paper_row, item))
+    return sorted(compared, key=lambda row: row.published.experiment or 99)
