@@ -1,0 +1,163 @@
+"""Two replicas over Ray, real forward passes in each; one of them is killed in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_models import VOCABULARY
+
+from esr import models
+from esr.engine import replicas, replicate
+from esr.engine.base import Engine, GenerationRequest, ReadRequest, Sampling
+from esr.engine.replicas import ReplicatedEngine
+from esr.engine.transformers import TransformersEngine
+from esr.errors import UserError
+from esr.interventions import Boost
+from esr.lab import Lab
+from esr.models import ModelSpec
+from esr.runs import RunFolder
+from esr.sae import Dictionary
+from esr.trials import TrialSpec, run_trials
+from tests import scripted
+
+N_TRIALS = 40
+KILL_AFTER = 10
+
+
+@pytest.fixture(scope="module")
+def _one_ray() -> Iterator[None]:
+    """Ray as an engine starts it, once for all tests here."""
+    import ray
+    from ray._common.usage.usage_lib import usage_stats_enabled
+
+    replicas._start_ray(2)
+    assert not usage_stats_enabled()
+    yield
+    ray.shutdown()
+
+
+class Chat(scripted.ScriptedChat):
+    """One token per character, within the vocabulary of the small model."""
+
+    def prompt_ids(self, prompt: str) -> tuple[int, ...]:
+        return tuple(ord(c) % VOCABULARY for c in prompt)
+
+
+def trial(number: int) -> TrialSpec:
+    return TrialSpec(
+        arm="steered",
+        trial_id=str(number),
+        latent=number,
+        latent_label="thing",
+        threshold=6.0,
+        prompt_id="p",
+        prompt=f"How do I do thing {number}?",
+        interventions=(Boost(number, 6.0),),
+        sampling=Sampling(max_tokens=24, seed=number),
+    )
+
+
+def run_folder(folder: Path) -> RunFolder:
+    return RunFolder.locate(folder, "experiment", "llama", {"seed": 0})
+
+
+async def run(engine: Engine, folder: Path) -> Lab:
+    """All trials through one engine; returns the closed lab with its journal on disk."""
+
+    async def start() -> Engine:
+        return engine
+
+    with run_folder(folder) as opened:
+        lab = scripted.lab(opened, folder, in_flight=8)
+        lab.start_engine, lab.start_chat = start, Chat
+        records = await run_trials([trial(i) for i in range(N_TRIALS)], lab)
+    assert len(records) == N_TRIALS
+    return lab
+
+
+def generations(folder: Path) -> list[tuple[str, Any]]:
+    """(key, token ids) of every generation line, in the order written."""
+    lines = (run_folder(folder).path / "journal.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    return [(e["key"], e["value"]["token_ids"]) for e in found if e["kind"] == "generation"]
+
+
+async def kill_when_busy(engine: ReplicatedEngine, folder: Path) -> int:
+    """SIGKILL the process of the first replica once some generations are on disk."""
+    victim = engine._members[0]
+    pid = await victim.actor.__ray_call__.remote(lambda _: os.getpid())
+    journal = run_folder(folder).path / "journal.jsonl"
+    while not (journal.is_file() and len(generations(folder)) >= KILL_AFTER and victim.in_flight):
+        await asyncio.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    return len(generations(folder))
+
+
+@pytest.mark.usefixtures("_one_ray")
+async def test_a_killed_replica_loses_nothing(
+    specs: dict[str, ModelSpec],
+    dictionary: Dictionary,
+    references: dict[str, TransformersEngine],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    for folder in (alone, shared):
+        folder.mkdir()
+    await run(references["llama"], alone)
+
+    make = partial(TransformersEngine, specs["llama"], dictionary)
+    engine = replicate(make, replicas=2, in_flight=8)
+    assert isinstance(engine, ReplicatedEngine)
+    try:
+        assert engine.describe()["replicas"] == 2
+        killer = asyncio.create_task(kill_when_busy(engine, shared))
+        await run(engine, shared)
+        at_kill = await killer
+        assert [member.lost for member in engine._members] == [True, False]
+
+        # A refused request is refused once, and costs no replica.
+        empty = GenerationRequest("empty", ())
+        with pytest.raises(UserError, match="an empty prompt"):
+            await engine.generate(empty)
+        assert [member.lost for member in engine._members] == [True, False]
+
+        read = ReadRequest("r", tuple(range(4, 20)), (3, 7))
+        ours, theirs = await engine.read(read), await references["llama"].read(read)
+        assert ours.values is not None
+        assert theirs.values is not None
+        assert ours.values.allclose(theirs.values, atol=1e-5)
+    finally:
+        await engine.close()
+
+    assert KILL_AFTER <= at_kill < N_TRIALS, "the replica must be killed in the middle"
+    assert "replica 0 is lost" in capsys.readouterr().err
+    lines = generations(shared)
+    assert max(Counter(key for key, _ in lines).values()) == 1
+    assert dict(lines) == dict(generations(alone))
+    assert len(lines) == N_TRIALS
+
+
+@pytest.mark.usefixtures("_one_ray")
+def test_a_replica_that_does_not_start_is_one_line() -> None:
+    """The reason crosses the process border as one line."""
+    make: Any = partial(models.get, "70c")
+    with pytest.raises(UserError, match=r"^unknown model '70c'; allowed: 70b, 8b"):
+        replicate(make, replicas=1)
+
+
+@pytest.mark.usefixtures("_one_ray")
+def test_too_few_resources_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "WAIT_FOR_RESOURCES", 1.0)
+    make: Any = partial(models.get, "70c")
+    with pytest.raises(UserError, match=r"2 replicas need \{'CPU': 1, 'GPU': 4\} each"):
+        replicate(make, replicas=2, gpus=4)
