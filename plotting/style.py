@@ -105,7 +105,7 @@ def empty_panel(axes: Axes, note: str) -> None:
         spine.set_color(FAINT)
         spine.set_linestyle((0, (2, 2)))
     axes.text(
-        *(0.5, 0.5, textwrap.fill(note, 26)),
+        *(0.5, 0.5, textwrap.fill(note, 26, break_long_words=False)),
         transform=axes.transAxes,
         ha="center",
         va="center",
@@ -122,7 +122,7 @@ def footnotes(figure: Figure, notes: Iterable[str], organism: Iterable[str] = ()
         notes: one paragraph each.
         organism: titles of the models that are trained demonstration organisms.
     """
-    width = int(figure.get_figwidth() * 24)
+    width = int(figure.get_figwidth() * 23)
     lines = [textwrap.fill(note, width) for note in notes if note]
     if lines:
         figure.supxlabel(

@@ -1,0 +1,34 @@
+"""Options of experiment 7."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simple_parsing import field
+
+from esr.cli import ReplayConfig
+from esr.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ReplayConfig):
+    """Cross-judge validation: recorded trials of experiment 1 before other judges (A.2.2)."""
+
+    model: str = field(default="", positional=True, nargs="?", metavar="MODEL")
+    """Model key; default: every model with a complete run of experiment 1."""
+
+    n_samples: int = field(default=1000, metavar="N")
+    """Trials to re-grade, over all models; multi-attempt trials always belong (A.2.2)."""
+
+    min_per_model: int = field(default=100, metavar="N")
+    """Least trials of each model (A.2.2)."""
+
+    judges: str = field(default="", metavar="NAMES")
+    """Judges, comma-separated; default: all that have a key, and for tiny the offline ones."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("n_samples", "min_per_model"):
+            if getattr(self, name) < 1:
+                option = "--" + name.replace("_", "-")
+                raise UserError(f"{option} {getattr(self, name)}", "1 or more", f"{option} 100")

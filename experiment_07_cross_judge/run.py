@@ -1,0 +1,274 @@
+"""Experiment 7: recorded responses go before other judges; nothing is generated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from esr import agreement, judge, metrics, models, parent, report, results
+from esr.cli import parse, run_command
+from esr.errors import SpendLimitError, UserError
+from esr.experiment import open_lab
+from esr.judge.base import Attempt, Judge, Status, Verdict
+from esr.lab import Lab
+from esr.models import ModelSpec
+from esr.trials import TrialRecord, TrialSpec, finished, run_trials
+from experiment_07_cross_judge.config import Config
+from experiment_07_cross_judge.sample import (
+    Recorded,
+    Sample,
+    allocate,
+    draw,
+    multi_attempts,
+    recorded_trials,
+)
+
+NAME = "experiment_07_cross_judge"
+ORIGINAL = "original"
+"""Arm of the verdicts of experiment 1."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+
+    def command() -> None:
+        config = parse(Config, f"python -m {NAME}", argv)
+        for part in per_model(config):
+            spec = models.get(part.model)
+            if config.dry_run:
+                show_plan(part, spec)
+            else:
+                asyncio.run(run(part, spec))
+
+    return run_command(command)
+
+
+def per_model(config: Config) -> list[Config]:
+    """One config per model, with its share of the sample and its judges.
+
+    Raises:
+        UserError: no run of experiment 1 to re-grade, or no judge to do it.
+    """
+    if config.from_results and not config.model:
+        raise UserError("--from-results without a model", "a model key", "name the model first")
+    keys = [config.model] if config.model else list(models.REGISTRY)
+    found = {}
+    for key in keys:
+        models.get(key)
+        run = parent.find_or_none(config.from_results, Path(config.output), key)
+        if run is not None:
+            found[key] = run
+    if not found and not (config.dry_run and config.model):
+        raise UserError(
+            f"no complete run of experiment 1 in {config.output}"
+            + (f" for {config.model}" if config.model else ""),
+            "a run of any model",
+            f"python -m {parent.EXPERIMENT_1} {config.model or 'tiny'}",
+        )
+    multi = {key: multi_attempts(run.outcomes()) for key, run in found.items()} or {config.model: 0}
+    sizes = allocate(multi, config.n_samples, config.min_per_model)
+    parts = []
+    for key, size in sizes.items():
+        original = str(found[key].data["experiment_config"].get("judge_id")) if found else ""
+        names = judges_of(config, models.get(key), original)
+        part = replace(config, model=key, n_samples=size, judges=",".join(names), judge=names[0])
+        parts.append(part)
+    return parts
+
+
+def judges_of(config: Config, spec: ModelSpec, original: str) -> list[str]:
+    """Judges that re-grade a model's trials.
+
+    Raises:
+        UserError: an unknown judge, or none.
+    """
+    if config.judges:
+        named = [name.strip() for name in config.judges.split(",") if name.strip()]
+        for name in named:
+            judge.resolve(name)
+        return list(dict.fromkeys(named))
+    offline = ("lexical", "overlap")
+    names = [
+        name
+        for name in judge.names()
+        if (spec.organism if name in offline else judge.has_key(name))
+        and judge.resolve(name) != original
+    ]
+    if not names:
+        raise UserError(
+            f"no judge to re-grade {spec.key} with: no key is set",
+            ", ".join(judge.names()),
+            "add keys to .env (see .env.example), or --judges NAMES",
+        )
+    return names
+
+
+def show_plan(config: Config, spec: ModelSpec) -> None:
+    """Print what a command would ask of each judge."""
+    print(f"{NAME} on {spec.title}: at most {config.n_samples:,} trials of experiment 1")
+    for name in config.judges.split(","):
+        estimate = judge.estimate(
+            name,
+            config.n_samples,
+            response_characters=4.0 * spec.max_tokens,
+            rubric=config.rubric,
+            batch=config.judge_batch,
+        )
+        print(f"  {name} ({judge.resolve(name)}): {estimate}")
+        if note := judge.notice(name):
+            print(f"    {note}")
+    print("  no GPU, no generation")
+
+
+async def run(config: Config, spec: ModelSpec) -> None:
+    """Re-grade one model's sample with every judge, in one run folder."""
+    names = config.judges.split(",")
+    async with open_lab(NAME, config, spec) as lab:
+        assert lab.parent is not None
+        sample = draw(recorded_trials(lab.parent, lab), config.n_samples, lab.seed)
+        arms = {arm: specs(sample, arm, lab) for arm in (ORIGINAL, *names)}
+        infos: dict[str, Any] = {}
+        try:
+            for name in names:
+                await regrade(config, lab, name, arms[name], infos)
+        except (asyncio.CancelledError, KeyboardInterrupt, SpendLimitError):
+            lab.run.write_results(outcome_results(config, lab, sample, arms, infos), partial=True)
+            raise
+        found = outcome_results(config, lab, sample, arms, infos)
+        lab.run.write_results(found)
+        print(show(found))
+        print(f"run folder: {lab.run.path}")
+
+
+async def regrade(
+    config: Config, lab: Lab, name: str, trials: list[TrialSpec], infos: dict[str, Any]
+) -> None:
+    """Put trials before one judge; the lab's own judge is back in place afterwards."""
+    if note := judge.notice(name):
+        print(note)
+    own = lab.judge
+    other: Judge = own
+    if name != config.judge:
+        other = judge.create(name, concurrency=config.judge_concurrency, rubric=config.rubric)
+        if config.judge_batch:
+            other = judge.batched(other, lab.run.path / f"batches-{name}.jsonl")
+    infos[name] = asdict(other.info)
+    lab.judge = other
+    try:
+        await run_trials(trials, lab, description=name)
+    finally:
+        lab.judge = own
+        if other is not own:
+            await other.close()
+
+
+def specs(sample: Sample, arm: str, lab: Lab) -> list[TrialSpec]:
+    """The sample as trials of one arm; their responses are already in the journal."""
+    made = [replace(trial.spec, arm=arm) for trial in sample.trials]
+    journal = lab.run.journal
+    for spec, trial in zip(made, sample.trials, strict=True):
+        if journal.get("generation", spec.key) is None:
+            generation = {"token_ids": [], "text": trial.response, "finish_reason": ""}
+            journal.put("generation", spec.key, {"spec": spec.to_json(), **generation})
+        if arm == ORIGINAL and journal.get("verdict", spec.key) is None:
+            journal.put("verdict", spec.key, _original(trial).to_json())
+    return made
+
+
+def _original(trial: Recorded) -> Verdict:
+    """The recorded verdict. It was paid for by experiment 1."""
+    attempts = tuple(Attempt(a["attempt_text"], float(a["score"])) for a in trial.score["attempts"])
+    return Verdict(Status.GRADED, attempts, str(trial.score.get("raw_response") or ""))
+
+
+def outcome_results(
+    config: Config,
+    lab: Lab,
+    sample: Sample,
+    arms: Mapping[str, list[TrialSpec]],
+    infos: Mapping[str, Any],
+) -> dict[str, Any]:
+    """``results.json`` of experiment 7."""
+    assert lab.parent is not None
+    records: dict[str, list[TrialRecord]] = {a: finished(s, lab) for a, s in arms.items()}
+    outcomes = {arm: [r.outcome() for r in found] for arm, found in records.items()}
+    facts = sample.facts()
+    original = lab.parent.data["experiment_config"]
+    return {
+        "experiment_config": {
+            **results.experiment_config(config.identity(), lab),
+            "judge_id": original.get("judge_id") or original.get("judge_model_name"),
+            "rubric_hash": original.get("rubric_hash"),
+            "judges": dict(infos),
+        },
+        "sample": facts,
+        "by_judge": {
+            arm: {
+                "sample": metrics.summary(found, lab.seed),
+                "all_trials": agreement.weighted_rates(found, facts["weights"], lab.seed).to_json(),
+            }
+            for arm, found in outcomes.items()
+        },
+        "agreement": [
+            {
+                "first": a,
+                "second": b,
+                **agreement.agree(outcomes[a], outcomes[b], lab.seed).to_json(),
+            }
+            for a, b in combinations(outcomes, 2)
+        ],
+        "results_by_feature": results.by_feature(r for found in records.values() for r in found),
+    }
+
+
+def show(found: Mapping[str, Any]) -> str:
+    """The tables printed at the end."""
+    facts, sample = found["experiment_config"], found["sample"]
+    lines = [
+        f"{facts['model_title']}: {sum(sample['drawn'].values())} trials re-graded "
+        f"({sample['drawn']['multi']} multi-attempt by {facts['judge_id']}, of "
+        f"{sum(sample['population'].values())} graded)",
+        f"  {'over all trials':24}{'graded':>8}{'multi-attempt':>16}{'95 % by latent':>17}"
+        f"{'ESR':>10}{'95 % by latent':>17}",
+    ]
+    for arm, entry in found["by_judge"].items():
+        rates, name = entry["all_trials"], facts["judge_id"] if arm == ORIGINAL else arm
+        cells = "".join(
+            f"{report.percent(r['value']):>{w}}{report.percent_range(r['interval']):>17}"
+            for r, w in ((rates["multi"], 16), (rates["esr"], 10))
+        )
+        lines.append(f"  {name:24}{rates['graded']:>8}{cells}")
+    lines.append("")
+    for pair in found["agreement"]:
+        first = facts["judge_id"] if pair["first"] == ORIGINAL else pair["first"]
+        lines.append(f"  {first} and {pair['second']}, {pair['pairs']} trials:")
+        lines += [f"    {label:34}{_told(pair[key])}" for key, label in QUANTITIES.items()]
+    if facts["organism"]:
+        lines.append("  A trained demonstration organism: no evidence about large models.")
+    return "\n".join(lines)
+
+
+QUANTITIES = {
+    "multi": "agree on multi-attempt",
+    "multi_kappa": "  kappa",
+    "improved": "agree on improved",
+    "improved_kappa": "  kappa",
+    "direction": "same direction, both multi",
+    "confirmed": "first's multi-attempts confirmed",
+    "pearson": "first scores, Pearson",
+    "spearman": "first scores, Spearman",
+    "attempts": "numbers of attempts, Pearson",
+}
+"""Key of an agreement and its name in tables."""
+
+
+def _told(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return f"not defined, n {estimate['n']}"
+    ends = estimate["interval"]
+    told = f"[{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "[no interval]"
+    return f"{estimate['value']:>6.3f} {told}, n {estimate['n']}"

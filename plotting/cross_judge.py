@@ -1,0 +1,208 @@
+"""The numbers behind the figures of experiment 7: runs, groups of models, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from esr import judge, results
+from esr.agreement import Agreement, Estimate, WeightedRates, agree, paired, weighted_rates
+from esr.errors import UserError
+from esr.outcomes import Outcome, outcomes_from_results
+from plotting.sources import Source, find_sources
+
+EXPERIMENT = "experiment_07_cross_judge"
+ORIGINAL = "original"
+"""Arm of the verdicts of experiment 1, in a file of experiment 7."""
+
+RATES = (("multi-attempt rate", "multi"), ("ESR rate", "esr"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model's sample before all its judges.
+
+    Attributes:
+        source: where it comes from.
+        judges: display name of each arm; the original judge first.
+        outcomes: by arm.
+        weights: by trial id, how many trials of experiment 1 it stands for.
+    """
+
+    source: Source
+    judges: dict[str, str]
+    outcomes: dict[str, list[Outcome]]
+    weights: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models that may be looked at together: the large ones, or the organisms."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def title(self) -> str:
+        """The models."""
+        return ", ".join(run.source.title for run in self.runs)
+
+    @property
+    def organism(self) -> bool:
+        """Whether these are trained demonstration organisms."""
+        return self.runs[0].source.organism
+
+    @property
+    def seed(self) -> int:
+        """For bootstraps."""
+        return self.runs[0].source.seed
+
+    @property
+    def judges(self) -> dict[str, str]:
+        """Arms of any run and their names."""
+        names: dict[str, str] = {}
+        for run in self.runs:
+            for arm, name in run.judges.items():
+                same = names.get(arm, name) == name
+                names[arm] = name if same else "judge of experiment 1"
+        return names
+
+    def pooled(self, arm: str) -> list[Outcome]:
+        """Outcomes of one judge over all models; latents and trials of two models differ."""
+        return [
+            replace(o, latent=o.latent + (k << 32), trial_id=f"{run.source.model}/{o.trial_id}")
+            for k, run in enumerate(self.runs)
+            for o in run.outcomes.get(arm, [])
+        ]
+
+
+def load(where: Sequence[Path] = ()) -> list[Group]:
+    """The newest complete run of each model, or exactly what is named, large models first.
+
+    Raises:
+        UserError: a path that holds nothing of the kind.
+    """
+    runs = []
+    for source in find_sources(EXPERIMENT, where):
+        data = results.load(source.path)
+        if "sample" not in data or "judges" not in source.settings:
+            raise UserError(
+                f"{source.path} is no run of {EXPERIMENT}", "", f"python -m {EXPERIMENT}"
+            )
+        arms = [ORIGINAL, *source.settings["judges"]]
+        names = {arm: arm.partition("@")[0] for arm in arms}
+        names[ORIGINAL] = f"{_short_name(str(source.settings['judge_id']))} (experiment 1)"
+        outcomes = {arm: outcomes_from_results(data, arm) for arm in arms}
+        runs.append(Run(source, names, outcomes, data["sample"]["weights"]))
+    kinds = [[run for run in runs if run.source.organism is kind] for kind in (False, True)]
+    return [Group(tuple(kind)) for kind in kinds if kind]
+
+
+def _short_name(judge_id: str) -> str:
+    """The name of a judge on the command line; its id where it has none."""
+    return next((name for name in judge.names() if judge.resolve(name) == judge_id), judge_id)
+
+
+def tables(groups: Sequence[Group]) -> dict[str, pd.DataFrame]:
+    """Exactly the plotted numbers of each figure; shares are 0 to 1."""
+    return {
+        "rates": _rates_table(groups),
+        "scores": _scores_table(groups),
+        "agreement": _agreement_table(groups),
+    }
+
+
+def rates(run: Run) -> dict[str, WeightedRates]:
+    """By arm, the rates of all trials of experiment 1, estimated from the sample."""
+    return {
+        arm: weighted_rates(outcomes, run.weights, run.source.seed)
+        for arm, outcomes in run.outcomes.items()
+    }
+
+
+def _rates_table(groups: Sequence[Group]) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for group in groups:
+        for run in group.runs:
+            for arm, found in rates(run).items():
+                for label, key in RATES:
+                    about = {"model": run.source.model, "judge": run.judges[arm]}
+                    rows.append({**about, "quantity": label, **_plain(getattr(found, key))})
+    return pd.DataFrame(rows, columns=["model", "judge", "quantity", *_PLAIN])
+
+
+_PLAIN = ("value", "n", "low", "high")
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    data = estimate.to_json()
+    low, high = data["interval"] or (None, None)
+    return {"value": data["value"], "n": data["n"], "low": low, "high": high}
+
+
+MOST = 4
+"""Numbers of attempts from here on share a cell."""
+
+
+def count_matrix(group: Group, arm: str) -> np.ndarray:
+    """Trials by number of attempts, [original, other], both 1 to ``MOST``."""
+    matrix = np.zeros((MOST, MOST), dtype=int)
+    for x, y in paired(group.pooled(ORIGINAL), group.pooled(arm)):
+        matrix[min(len(x.scores or ()), MOST) - 1, min(len(y.scores or ()), MOST) - 1] += 1
+    return matrix
+
+
+def _scores_table(groups: Sequence[Group]) -> pd.DataFrame:
+    rows = [
+        {
+            "model": run.source.model,
+            "judge": run.judges[arm],
+            "trial": x.trial_id,
+            "original_first_score": x.first,
+            "first_score": y.first,
+            "original_attempts": len(x.scores or ()),
+            "attempts": len(y.scores or ()),
+        }
+        for group in groups
+        for run in group.runs
+        for arm in run.outcomes
+        if arm != ORIGINAL
+        for x, y in paired(run.outcomes[ORIGINAL], run.outcomes[arm])
+    ]
+    columns = ["model", "judge", "trial", "original_first_score", "first_score"]
+    return pd.DataFrame(rows, columns=[*columns, "original_attempts", "attempts"])
+
+
+def agreements(group: Group) -> dict[tuple[str, str], Agreement]:
+    """Of every ordered pair of judges that have trials in common."""
+    pooled = {arm: group.pooled(arm) for arm in group.judges}
+    return {
+        (a, b): found
+        for a, b in permutations(pooled, 2)
+        if (found := agree(pooled[a], pooled[b], group.seed)).pairs
+    }
+
+
+def _agreement_table(groups: Sequence[Group]) -> pd.DataFrame:
+    rows = [
+        {
+            "models": group.title,
+            "first": group.judges[a],
+            "second": group.judges[b],
+            "pairs": found.pairs,
+            "unpaired": found.unpaired,
+            "quantity": name,
+            **_plain(estimate),
+        }
+        for group in groups
+        for (a, b), found in agreements(group).items()
+        for name, estimate in vars(found).items()
+        if isinstance(estimate, Estimate)
+    ]
+    columns = ["models", "first", "second", "pairs", "unpaired", "quantity", *_PLAIN]
+    return pd.DataFrame(rows, columns=columns)
