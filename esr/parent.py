@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 EXPERIMENT_1 = "experiment_01_esr"
 
+_CARRIED = ("model.calibration.", "model.max_tokens", "profile.repetition_penalty")
+"""Settings that a replayed trial takes along, boost and sampling: they cannot differ."""
+
 
 @dataclass(frozen=True)
 class Parent:
@@ -84,7 +87,8 @@ class Parent:
         if not self.context:
             return None
         ours, theirs = _flat(json.loads(json.dumps(context, default=str))), _flat(self.context)
-        return sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+        names = {name for name in {*ours, *theirs} if not name.startswith(_CARRIED)}
+        return sorted(name for name in names if ours.get(name) != theirs.get(name))
 
     def replayable(self, n_latents: int | None = None, n_trials: int | None = None) -> int:
         """How many trials :meth:`replay` gives for the same limits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Source:
         outcomes: of all its trials.
         settings: ``experiment_config``, as far as it is recorded.
         status: of the run; "complete" for a file of the authors.
+        data: the whole file.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Source:
     outcomes: Sequence[Outcome]
     settings: Mapping[str, Any] = field(default_factory=dict)
     status: str = "complete"
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def seed(self) -> int:
@@ -83,6 +85,7 @@ def load_source(path: Path) -> Source:
         outcomes=outcomes_from_results(data),
         settings=config if "judge_id" in config else _settings_of_theirs(config),
         status=status,
+        data=data,
     )
 
 
@@ -94,12 +97,21 @@ def _settings_of_theirs(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def find_sources(experiment: str, where: Iterable[Path] = ()) -> list[Source]:
+def _model(facts: Mapping[str, Any]) -> Hashable:
+    return str(facts["model"])
+
+
+def find_sources(
+    experiment: str,
+    where: Iterable[Path] = (),
+    per: Callable[[Mapping[str, Any]], Hashable] = _model,
+) -> list[Source]:
     """The newest complete run of each model, or exactly what is named.
 
     Args:
         experiment: package name, e.g. ``experiment_01_esr``.
         where: results roots, run folders and results files; ``data/results`` where empty.
+        per: of ``run.json``, what runs must share for the newest to stand for the others.
 
     Raises:
         UserError: a path that does not exist or holds nothing of the kind.
@@ -109,7 +121,7 @@ def find_sources(experiment: str, where: Iterable[Path] = ()) -> list[Source]:
         if path.is_file() or (path / "run.json").is_file():
             found.append(load_source(path))
         elif path.is_dir() or path == RESULTS:
-            found += [load_source(run) for run in _newest_complete(path, experiment)]
+            found += [load_source(run) for run in _newest_complete(path, experiment, per)]
         else:
             raise UserError(
                 f"no such results: {path}",
@@ -120,12 +132,14 @@ def find_sources(experiment: str, where: Iterable[Path] = ()) -> list[Source]:
     return sorted(found, key=lambda source: order.get(source.model, len(order)))
 
 
-def _newest_complete(root: Path, experiment: str) -> list[Path]:
-    newest: dict[str, Path] = {}
+def _newest_complete(
+    root: Path, experiment: str, per: Callable[[Mapping[str, Any]], Hashable]
+) -> list[Path]:
+    newest: dict[Hashable, Path] = {}
     for run in find_runs(root, experiment):
         facts = read_run(run)
         if facts.get("status") == "complete" and results.results_file(run).is_file():
-            newest.setdefault(str(facts["model"]), run)
+            newest.setdefault(per(facts), run)
     return list(newest.values())
 
 

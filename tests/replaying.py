@@ -76,7 +76,7 @@ async def child_run(
     """Run an experiment on a parent; its run folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with run_folder(experiment.name, folder) as run:
-        run.update(organism=False, title="Scripted")
+        run.update(organism=False, title="Scripted", config=config.identity())
         await conduct(experiment, config, lab(run, folder, replayed, stop))
     return run.path
 

@@ -80,6 +80,8 @@ async def test_differing_settings_are_named(tmp_path: Path, replayed: Parent) ->
     assert parents.differences(context) == []
     ours = {"model": {"weights": "b"}, "judge": "x", "prompts": "same", "engine": "vllm"}
     assert parents.differences(ours) == ["engine", "model.weights"]
+    carried = {**context, "profile": {"repetition_penalty": 1.2, "chat_variant": "template"}}
+    assert parents.differences(carried) == ["profile.chat_variant"]
     config = Config(n_latents=1)
     data = load(await replaying.child_run(EXPERIMENT, config, tmp_path / "a", parents))
     assert data["baseline"]["differences"] == ["judge", "model", "model.weights", "prompts"]
