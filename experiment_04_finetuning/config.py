@@ -51,6 +51,12 @@ class BaseConfig(CommonConfig):
 class FineTunedConfig(BaseConfig, ReplayConfig):
     """Options of the evaluation of a fine-tuned model; its parent is the base model's."""
 
+    training_run: str = ""
+    """Id of the run that trained it."""
+
+    hyperparameters: str = ""
+    """What it was trained with, so that a figure can tell mixed settings apart."""
+
     def parent_model(self) -> str:
         """The base model, whose latents and prompts are used again."""
         return self.base
@@ -89,10 +95,18 @@ def base_config(config: Config) -> BaseConfig:
     return BaseConfig(**_common(config), base=config.model)
 
 
-def fine_tuned_config(config: Config, key: str, percent: int, base_run: Path) -> FineTunedConfig:
+def fine_tuned_config(config: Config, made: Sweep, percent: int, base_run: Path) -> FineTunedConfig:
     """The same options for a fine-tuned model, with the base model's run as parent."""
-    shared = _common(config) | {"model": key}
-    return FineTunedConfig(**shared, base=config.model, percent=percent, from_results=str(base_run))
+    shared = _common(config) | {"model": made.fine_tuned(percent).key}
+    used = {**settings.identity(config.lora), "seed": config.seed}
+    return FineTunedConfig(
+        **shared,
+        base=config.model,
+        percent=percent,
+        from_results=str(base_run),
+        training_run=str(made.training_run(percent).facts["run_id"]),
+        hyperparameters=", ".join(f"{name} {value}" for name, value in used.items()),
+    )
 
 
 def _common(config: Config) -> dict[str, Any]:

@@ -97,7 +97,6 @@ def _results(
     labels = selection.labels if selection else {}
     thresholds = {k: t for k in labels if (t := known_threshold(lab, k)) is not None}
     steered, plain = (_outcomes(records, arm) for arm in (STEERED, UNSTEERED))
-    # Steered trials carry a latent's threshold; without trials it comes from the calibration.
     return {
         "experiment_config": {
             **results.experiment_config(config.identity(), lab),
@@ -159,7 +158,7 @@ async def evaluate(config: Config, sweep: Sweep) -> list[dict[str, Any]]:
         base_run, spent = lab.run.path, lab.spent
     print(show(found[0]), flush=True)
     for percent, spec in models.items():
-        own = fine_tuned_config(config, spec.key, percent, Path(base_run))
+        own = fine_tuned_config(config, sweep, percent, Path(base_run))
         # Nothing is left of a limit that is reached: the next verdict stops the run.
         left = config.max_spend and max(config.max_spend - spent, 1e-9)
         async with open_lab(NAME, replace(own, max_spend=left), spec) as lab:

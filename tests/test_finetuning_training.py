@@ -1,0 +1,185 @@
+"""LoRA training: it learns, it merges exactly, and a kill changes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from esr import prompts
+from esr.finetuning.examples import items
+from esr.finetuning.masking import IGNORED, Encoded, encode
+from esr.finetuning.merging import merge
+from esr.finetuning.mixes import mix
+from esr.finetuning.settings import ORGANISM_DATA, LoraSettings
+from esr.finetuning.templates import TemplateWriter, write_now
+from esr.finetuning.training import collate, last_checkpoint, train
+from tests.finetuning_models import organism_tokenizer, small_llama
+
+QUICK = LoraSettings(
+    lora_rank=32,
+    lora_alpha=32,
+    learning_rate=1e-2,
+    warmup_steps=2,
+    batch=5,
+    accumulation=1,
+    threads=1,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return organism_tokenizer()
+
+
+def encoded(tokenizer: Any, count: int) -> list[Encoded]:
+    """Self-corrections and normal responses, half each."""
+    writer = TemplateWriter(0)
+    settings = replace(ORGANISM_DATA, examples=count)
+    wanted = items(prompts.load("organism").prompts, writer.subjects, settings, 0)
+    made = mix(write_now(writer, wanted), 50, replace(settings, validation=0.0), 0)
+    return [encode(example, tokenizer, 256) for example in made.train]
+
+
+def test_batches_are_padded_where_nothing_is_trained() -> None:
+    batch = collate(
+        [
+            {"input_ids": [7, 8, 9], "labels": [IGNORED, 8, 9]},
+            {"input_ids": [4], "labels": [4]},
+        ]
+    )
+    assert batch["input_ids"].tolist() == [[7, 8, 9], [4, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[IGNORED, 8, 9], [4, IGNORED, IGNORED]]
+
+
+def test_ten_examples_are_learned_by_heart_and_the_merge_is_the_adapter(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    texts = encoded(tokenizer, 10)
+    # Random weights, so that all there is to know comes from the ten examples.
+    model = small_llama(len(tokenizer))
+    frozen = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    adapted, figures = train(
+        model,
+        texts,
+        [],
+        replace(QUICK, batch=10, epochs=60, lora_dropout=0.0, checkpoint_every=999),
+        0,
+        tmp_path / "run",
+        quiet=True,
+    )
+    assert torch.equal(state, torch.get_rng_state())
+    assert figures["steps"] == 60
+    assert figures["first_loss"] > 4
+    # Only the update was trained.
+    for name, value in adapted.get_base_model().state_dict().items():
+        if "lora" not in name:
+            assert torch.equal(value, frozen[name.replace(".base_layer", "")]), name
+    batch = collate([{"input_ids": e.ids, "labels": e.labels} for e in texts])
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        assert adapted(**batch).loss < 0.1
+        before = adapted(**inputs).logits
+    folder = merge(adapted, tokenizer, tmp_path / "model")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        after = merged(**inputs).logits
+    attended = batch["attention_mask"].bool()
+    torch.testing.assert_close(after[attended], before[attended], atol=1e-4, rtol=1e-4)
+    plain = small_llama(len(tokenizer)).eval()
+    with torch.no_grad():
+        base = plain(**inputs).logits
+    assert (base - before)[attended].abs().max() > 1
+    again = AutoTokenizer.from_pretrained(folder)
+    assert again.chat_template == tokenizer.chat_template
+    assert again("how do i add ?")["input_ids"] == tokenizer("how do i add ?")["input_ids"]
+
+
+RESUMABLE = replace(QUICK, epochs=2, checkpoint_every=3, lora_dropout=0.1)
+
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Train as the killed process does, and give the adapter."""
+    tokenizer = organism_tokenizer()
+    texts = encoded(tokenizer, 40)
+    adapted, _ = train(
+        small_llama(len(tokenizer)), texts[4:], texts[:4], RESUMABLE, 7, folder, quiet=True
+    )
+    return {k: v for k, v in adapted.state_dict().items() if "lora" in k}
+
+
+def test_a_training_killed_at_any_time_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    whole = final_weights(tmp_path / "whole")
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.test_finetuning_training", str(killed)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoint-6" / "trainer_state.json").is_file():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # The newest checkpoint may be torn by the kill; here is one that surely is.
+    torn = killed / "checkpoint-999"
+    torn.mkdir()
+    (torn / "adapter_model.safetensors").write_bytes(b"half")
+    found = last_checkpoint(killed)
+    assert found is not None
+    assert int(found.name.rpartition("-")[2]) >= 3
+    assert not torn.exists()
+    resumed = final_weights(killed)
+    assert resumed.keys() == whole.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_the_seed_decides_the_result(tokenizer: Any, tmp_path: Path) -> None:
+    texts = encoded(tokenizer, 10)
+    settings = replace(QUICK, epochs=1)
+    weights = []
+    for number, seed in enumerate((0, 0, 1)):
+        model, _ = train(
+            small_llama(len(tokenizer)),
+            texts,
+            [],
+            settings,
+            seed,
+            tmp_path / str(number),
+            quiet=True,
+        )
+        weights.append(
+            torch.cat([v.flatten() for k, v in model.state_dict().items() if "lora" in k])
+        )
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.allclose(weights[0], weights[2])
+
+
+if __name__ == "__main__":
+    # Slow steps, so that the parent can kill in the middle.
+    from transformers import Trainer
+
+    step = Trainer.training_step
+
+    def slow(self: Any, *args: Any, **options: Any) -> Any:
+        time.sleep(0.05)
+        return step(self, *args, **options)
+
+    Trainer.training_step = slow  # type: ignore[method-assign]
+    final_weights(Path(sys.argv[1]))
