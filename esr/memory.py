@@ -24,12 +24,6 @@ to it must fit into the rest, because vLLM measures its peak with our hooks at r
 STEP_TOKENS = 8192
 """Most tokens of one step, as vLLM is started on GPUs."""
 
-LATENTS_KEPT = 4096
-"""Latents whose rows stay on the device (``esr.engine.bank.KEEP``)."""
-
-ENCODER_BLOCK = 2**28
-"""Bytes of encoder rows that a pooled read has on the device at once."""
-
 CUDA_CONTEXT = GIB
 """Driver, kernels and communication buffers: an assumption."""
 
@@ -47,7 +41,8 @@ class MemoryPlan:
         one_response: key-value cache of one full context: the least vLLM starts with.
         all_responses: of all requests in flight, prompts of 128 tokens assumed.
         activations: of the largest step, vLLM's own: an estimate.
-        sae_rows: encoder and decoder rows of :data:`LATENTS_KEPT` latents, float32, on every rank.
+        sae_rows: encoder and decoder rows of the latents kept on the device, float32, on every
+            rank.
         steering: what the hook needs for the largest step, while it runs.
         pooled_reads: encoder block and activations of a read over the whole dictionary.
         dictionary_file: encoder and decoder on disk, memory-mapped, never on the device whole.
@@ -86,7 +81,7 @@ class MemoryPlan:
             f"  weights {_gib(self.weights)}, activations {_gib(self.activations)}, key-value "
             f"cache {_gib(self.one_response)} for one full context, {_gib(self.all_responses)} "
             "for all requests in flight",
-            f"  SAE rows {_gib(self.sae_rows)} ({LATENTS_KEPT:,} latents), steering "
+            f"  SAE rows {_gib(self.sae_rows)} for the latents in play, steering "
             f"{_gib(self.steering)}, pooled reads {_gib(self.pooled_reads)}",
             f"  on disk: SAE rows {_gib(self.dictionary_file)}, read as needed",
         ]
@@ -144,6 +139,8 @@ def weight_bytes(spec: ModelSpec, shape: ModelShape, *, quantised: bool = True) 
 
 def plan(spec: ModelSpec, shape: ModelShape, devices: int = 1, in_flight: int = 64) -> MemoryPlan:
     """The memory plan of a model on vLLM, split over ``devices``."""
+    from esr.engine.bank import KEEP
+
     width = _BYTES.get(spec.dtype, 2)
     heads = math.ceil(shape.kv_heads / devices)
     per_token = 2 * shape.layers * heads * shape.head_dim * width
@@ -151,7 +148,7 @@ def plan(spec: ModelSpec, shape: ModelShape, devices: int = 1, in_flight: int = 
     context = spec.context + 1
     # Per token of the step: both halves of the gated block, and a few widths of the stream.
     per_activation = width * (2 * shape.ffn // devices + 4 * spec.d_model)
-    latents = min(LATENTS_KEPT, spec.d_sae)
+    latents = min(KEEP, spec.d_sae)
     return MemoryPlan(
         devices=devices,
         weights=math.ceil(weight_bytes(spec, shape) / devices),
@@ -168,7 +165,7 @@ def plan(spec: ModelSpec, shape: ModelShape, devices: int = 1, in_flight: int = 
 
 def _pooled_reads(spec: ModelSpec, in_flight: int) -> int:
     """Encoder block, residual rows, three activation tables, three numbers per latent and read."""
-    from esr.engine.pooling import WORKSPACE
+    from esr.engine.pooling import ENCODER_BLOCK, WORKSPACE
 
     block = min(ENCODER_BLOCK, 4 * spec.d_sae * spec.d_model)
     residual = 2 * 4 * STEP_TOKENS * spec.d_model

@@ -80,19 +80,23 @@ class Dictionary:
                 input_bias=rows.get_tensor("input_bias"),
             )
 
-    def blocks(self, size: int = 4096) -> Iterator[tuple[int, LatentBank]]:
-        """The whole dictionary in blocks of ``size`` latents: (first latent, rows)."""
+    def blocks(
+        self, size: int = 4096, *, decoder_rows: bool = True
+    ) -> Iterator[tuple[int, LatentBank]]:
+        """The whole dictionary in blocks of ``size`` latents: (first latent, rows).
+
+        ``decoder_rows`` False leaves the decoder out, which halves what is read from disk.
+        """
         with safe_open(self.path, framework="pt") as rows:
             encoder, decoder = rows.get_slice("encoder"), rows.get_slice("decoder")
             bias, threshold = rows.get_tensor("encoder_bias"), rows.get_tensor("threshold")
             input_bias = rows.get_tensor("input_bias")
             for start in range(0, self.d_sae, size):
                 part = slice(start, min(start + size, self.d_sae))
+                rows_out = decoder[part] if decoder_rows else torch.zeros(0, self.d_model)
                 yield (
                     start,
-                    LatentBank(
-                        encoder[part], bias[part], threshold[part], decoder[part], input_bias
-                    ),
+                    LatentBank(encoder[part], bias[part], threshold[part], rows_out, input_bias),
                 )
 
     def decoder_norms(self) -> Tensor:
@@ -130,7 +134,8 @@ def _identity(source: SaeSource) -> str:
             )
         for file in sorted(source.folder.iterdir()):
             if file.is_file():
-                parts += [file.name, hashlib.sha256(file.read_bytes()).hexdigest()]
+                with file.open("rb") as content:
+                    parts += [file.name, hashlib.file_digest(content, "sha256").hexdigest()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -212,7 +217,8 @@ def write_rows(
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
-        digest.update(tensor.cpu().numpy().tobytes())
+        # A view: a copy of a matrix of the 70B's dictionary would be 2 GiB.
+        digest.update(tensor.cpu().numpy().data)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".partial{os.getpid()}")
     save_file(tensors, partial, metadata={"digest": digest.hexdigest()[:16]})

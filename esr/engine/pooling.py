@@ -1,12 +1,13 @@
 """Pooled reads: maximum, mean and frequency of every latent, without the token-by-latent table.
 
-Encoder rows are streamed in blocks; of each block only three numbers per latent are kept.
+Encoder rows are streamed in blocks; of each block only three numbers per latent are kept. Blocks
+are bounded twice, by the activations they make and by their own size: a short text would else
+have the whole encoder, 2 GiB for the 70B's dictionary, on the device at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,7 +16,10 @@ from esr.engine.base import PooledReading
 from esr.sae import Dictionary
 
 WORKSPACE = 2**24
-"""Most activations held at once (64 MiB in float32): sets the number of latents per block."""
+"""Most activations of a block (64 MiB in float32)."""
+
+ENCODER_BLOCK = 2**28
+"""Most bytes of encoder rows in a block."""
 
 
 class Pool:
@@ -57,14 +61,14 @@ def add_rows(
     Args:
         dictionary: streamed from its memory-mapped file.
         parts: (pool, residual [n_tokens, d_model]) of each read.
-        latents_per_block: 0 chooses it by :data:`WORKSPACE`.
+        latents_per_block: 0 chooses it by :data:`WORKSPACE` and :data:`ENCODER_BLOCK`.
     """
     counts = [rows.shape[0] for _, rows in parts]
     residual = torch.cat([rows for _, rows in parts])
-    size = latents_per_block or max(256, WORKSPACE // max(residual.shape[0], 1))
-    for first, bank in dictionary.blocks(min(size, dictionary.d_sae)):
-        encoder_only = replace(bank, decoder=bank.decoder[:0]).to(residual.device)
-        blocks = encoder_only.encode(residual).split(counts)
+    most = min(WORKSPACE // max(residual.shape[0], 1), ENCODER_BLOCK // (4 * dictionary.d_model))
+    size = latents_per_block or max(256, most)
+    for first, bank in dictionary.blocks(min(size, dictionary.d_sae), decoder_rows=False):
+        blocks = bank.to(residual.device).encode(residual).split(counts)
         for (pool, _), activations in zip(parts, blocks, strict=True):
             pool.add(first, activations)
     for (pool, _), count in zip(parts, counts, strict=True):

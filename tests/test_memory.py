@@ -1,0 +1,148 @@
+"""The memory plan, against the sizes that models and stores really have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from esr import hours, memory, models
+from esr.engine.bank import KEEP, BankCache
+from esr.engine.pooling import ENCODER_BLOCK, Pool, add_rows
+from esr.errors import UserError
+from esr.interventions import LatentBank
+from esr.sae import Dictionary, write_rows
+
+GIB = 2**30
+BIG_FIVE = ("70b", "8b", "gemma-2b", "gemma-9b", "gemma-27b")
+
+
+def plan(key: str, devices: int) -> memory.MemoryPlan:
+    spec = models.get(key)
+    assert spec.shape is not None
+    return memory.plan(spec, spec.shape, devices)
+
+
+def test_the_paper_s_machine_holds_every_model() -> None:
+    """2 x H100 of 80 GB, tensor parallel over both (section 2.1)."""
+    for key in BIG_FIVE:
+        memory.check(models.get(key), "vllm", 2, 64, [80 * GIB] * 2)
+
+
+def test_what_cannot_fit_is_refused_in_one_line_before_anything_loads() -> None:
+    spec = models.get("70b")
+    with pytest.raises(UserError, match=r"70b needs at least 7\d\.\d GiB on each GPU, which has"):
+        memory.check(spec, "vllm", 1, 64, [48 * GIB])
+    memory.check(spec, "vllm", 2, 64, [48 * GIB] * 2)
+    with pytest.raises(UserError, match=r"70b needs weights of 131.* GiB on the GPU"):
+        memory.check(spec, "transformers", 2, 64, [80 * GIB] * 2)
+    with pytest.raises(UserError, match="split over 4 GPUs, and there are 2; allowed: 1 to 2"):
+        memory.check(spec, "vllm", 4, 64, [80 * GIB] * 2)
+
+
+def test_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_main_memory", lambda: 4 * GIB)
+    with pytest.raises(UserError, match=r"gemma-2b needs weights of 4.87 GiB on a machine"):
+        memory.check(models.get("gemma-2b"), "vllm", 1, 64, [])
+    monkeypatch.setattr(memory, "_main_memory", lambda: 8 * GIB)
+    memory.check(models.get("gemma-2b"), "vllm", 1, 64, [])
+
+
+def test_an_unknown_shape_refuses_nothing() -> None:
+    unknown = replace(models.get("70b"), shape=None)
+    assert memory.shape_of(unknown) is None
+    memory.check(unknown, "vllm", 1, 64, [GIB])
+
+
+def test_weights_are_as_published() -> None:
+    """fp8 shrinks the linear layers and leaves embedding and output matrix in bf16."""
+    spec = models.get("70b")
+    assert spec.shape is not None
+    embeddings = 2 * 128256 * 8192
+    assert spec.shape.embedding(8192) == embeddings
+    assert memory.weight_bytes(spec, spec.shape, quantised=False) / GIB == pytest.approx(
+        131.4, 0.01
+    )
+    assert memory.weight_bytes(spec, spec.shape) == spec.shape.linear(8192) + 2 * embeddings
+    # Keys and values of one token: 80 layers, 8 heads of 128, bf16; halved by two ranks.
+    assert plan("70b", 1).one_response == 4097 * 2 * 80 * 8 * 128 * 2
+    assert plan("70b", 2).one_response * 2 == plan("70b", 1).one_response
+    # No rank has less than one head.
+    assert plan("70b", 16).one_response == plan("70b", 8).one_response
+
+
+def test_rows_in_play_not_the_dictionary() -> None:
+    for key in ("70b", "gemma-27b"):
+        spec, found = models.get(key), plan(key, 1)
+        assert found.dictionary_file == 2 * 4 * spec.d_sae * spec.d_model
+        assert found.sae_rows == 2 * 4 * KEEP * spec.d_model
+        assert found.sae_rows + found.pooled_reads < 0.4 * found.dictionary_file
+
+
+@pytest.fixture
+def dictionary(tmp_path: Path) -> Dictionary:
+    return write_rows(
+        tmp_path / "rows.safetensors",
+        torch.randn(900, 16),
+        torch.zeros(900),
+        torch.zeros(900),
+        torch.randn(900, 16),
+        torch.zeros(16),
+    )
+
+
+def test_the_bank_is_as_large_as_planned(dictionary: Dictionary) -> None:
+    bank = BankCache(dictionary, torch.device("cpu"), keep=128)
+    for first in range(0, 900, 50):
+        latents = range(first, first + 50)
+        bank.acquire(latents)
+        bank.release(latents)
+    assert bank.bank.encoder.shape[0] <= 128
+    assert bank.bank.decoder.nbytes == bank.bank.encoder.nbytes <= 128 * 16 * 4
+
+
+def test_a_pooled_read_streams_encoder_blocks_only(
+    dictionary: Dictionary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[LatentBank] = []
+    encode = LatentBank.encode
+
+    def watched(bank: LatentBank, residual: torch.Tensor) -> torch.Tensor:
+        seen.append(bank)
+        return encode(bank, residual)
+
+    residual = torch.randn(3, 16)
+    whole = dictionary.bank(range(900)).encode(residual)
+    monkeypatch.setattr(LatentBank, "encode", watched)
+    monkeypatch.setattr("esr.engine.pooling.ENCODER_BLOCK", 300 * 16 * 4)
+    pool = Pool(900)
+    add_rows(dictionary, [(pool, residual)])
+    assert [bank.encoder.shape[0] for bank in seen] == [300, 300, 300]
+    assert all(bank.decoder.numel() == 0 for bank in seen)
+    assert torch.equal(pool.result().maximum, whole.amax(0))
+    assert 4 * models.get("8b").d_sae * models.get("8b").d_model > ENCODER_BLOCK
+
+
+class TestHours:
+    def test_gpus_are_read_from_what_nvidia_smi_prints(self) -> None:
+        found = hours.gpus(["NVIDIA H200, 143771 MiB", "Unheard Of 9, 1000 MiB", "nonsense"])
+        assert [gpu.memory for gpu in found] == [143771 * 2**20, 1000 * 2**20]
+        assert found[0].bandwidth == 4.8e12
+        assert found[1].bandwidth == 0.0
+
+    def test_a_step_is_never_faster_than_its_weights_can_be_read(self) -> None:
+        for key in BIG_FIVE:
+            spec = models.get(key)
+            assert spec.shape is not None
+            weights = memory.weight_bytes(spec, spec.shape)
+            for devices in (1, 2):
+                step = hours.step_seconds(spec, spec.shape, hours.PAPER_GPU, devices, 64)
+                assert step > weights / devices / hours.PAPER_GPU.bandwidth
+
+    def test_stages(self) -> None:
+        assert hours.stage_hours(3600, 100, rate=1000.0, in_flight=64) == pytest.approx(0.1)
+        # 10 rounds one after the other: 50 tokens at 0.064 s each, and the verdicts.
+        lockstep = hours.stage_hours(100, 50, rate=1000.0, in_flight=64, at_once=10)
+        assert lockstep == pytest.approx(10 * (50 * 0.064 + hours.JUDGE_SECONDS) / 3600)
