@@ -1,0 +1,103 @@
+"""Parent runs: found or absent, replayed in part, ours or the authors'; arms against baselines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from esr import comparison, metrics, parent, report
+from esr.cli import ReplayConfig
+from esr.errors import UserError
+from esr.interventions import Boost
+from esr.judge.base import Status
+from esr.outcomes import Outcome
+from esr.parent import Parent
+from tests import replaying, scripted
+
+
+@pytest.fixture
+async def replayed(tmp_path: Path) -> Parent:
+    return await replaying.parent_run(tmp_path / "parent")
+
+
+async def test_absent_is_none_but_a_wrong_name_is_an_error(
+    tmp_path: Path, replayed: Parent
+) -> None:
+    assert parent.find_or_none("", tmp_path / "nothing", "scripted") is None
+    found = parent.find_or_none("", tmp_path / "parent" / "results", "scripted")
+    assert found is not None
+    assert found.run_id == replayed.run_id
+    with pytest.raises(UserError, match="cannot read"):
+        parent.find_or_none(str(tmp_path / "typo.json"), tmp_path, "scripted")
+
+
+async def test_planned_counts(tmp_path: Path, replayed: Parent) -> None:
+    model = scripted.spec(tmp_path)
+    nothing = str(tmp_path / "nothing")
+    results = str(tmp_path / "parent" / "results")
+    assert parent.planned(ReplayConfig(output=nothing), model) == 30
+    assert parent.planned(ReplayConfig(output=nothing, n_latents=7, n_trials=2), model) == 14
+    assert parent.planned(ReplayConfig(output=results), model) == replayed.replayable() == 30
+    assert parent.planned(ReplayConfig(output=results, n_latents=99, n_trials=2), model) == 12
+
+
+async def test_a_file_of_the_authors_is_replayed(tmp_path: Path) -> None:
+    trial = {"prompt": "How do I do thing 3?", "seed": 17, "score": None, "error": "x"}
+    entry = {
+        "feature_index_in_sae": 9,
+        "feature_label": "bridges",
+        "threshold": 4.5,
+        "error": None,
+        "trials": [{**trial, "response": "text"}, {**trial, "response": None, "seed": 18}],
+    }
+    empty = {**entry, "feature_index_in_sae": 8, "trials": []}
+    data = {"experiment_config": {}, "results_by_feature": [empty, entry]}
+    (tmp_path / "theirs.json").write_text(json.dumps(data))
+    theirs = parent.find(str(tmp_path / "theirs.json"), tmp_path, "70b")
+    with replaying.run_folder("child", tmp_path) as run:
+        lab = replaying.lab(run, tmp_path, theirs)
+        (spec,) = theirs.replay(lab, "again", n_latents=1)
+    assert (spec.latent, spec.latent_label, spec.threshold) == (9, "bridges", 4.5)
+    assert (spec.prompt_id, spec.sampling.seed) == ("p3", 17)
+    assert spec.interventions == (Boost(9, 4.5),)
+    assert theirs.differences({"judge": "any"}) is None
+    assert [o.trial_id for o in theirs.outcomes({spec.trial_id})] == [spec.trial_id]
+
+
+def made(*scores: tuple[float, ...]) -> list[Outcome]:
+    return [Outcome(i // 2, str(i), s, Status.GRADED) for i, s in enumerate(scores)]
+
+
+def test_arm_against_baseline() -> None:
+    arm = made((10, 50), (20, 60), (30,), (40,), (50, 90), (60,))
+    baseline = made((10, 50), (20,), (30,), (40,), (50,), (60,))
+    found = comparison.summary(arm, baseline, 1)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    multi = found["multi_attempt_rate"]
+    assert (multi["first"], multi["second"]) == (3 / 6, 1 / 6)
+    assert multi["risk_ratio"] == pytest.approx(3)
+    exact = comparison.compare(arm, baseline, metrics.MULTI_ATTEMPT, 1)
+    assert exact.difference_interval is not None
+    ends = exact.difference_interval
+    assert multi["difference_interval"] == [ends.low, ends.high]
+    # Resamples without a baseline event give an unbounded ratio: an open end, not a number.
+    assert exact.risk_ratio_interval is not None
+    assert exact.risk_ratio_interval.high == float("inf")
+    assert multi["risk_ratio_interval"][1] is None
+    assert "inf]" in report.risk_ratio(multi)
+    paired = found["esr_rate"]["paired"]
+    assert (paired["pairs"], paired["only_first"], paired["only_second"]) == (6, 2, 0)
+    assert found["mean_first_score"]["difference"] == 0
+
+
+def test_nothing_to_compare_is_null_not_a_number() -> None:
+    found = comparison.summary([], made((10,), (20,)), 1)
+    assert found["esr_rate"]["difference"] is None
+    assert found["esr_rate"]["unpaired"] is None
+    assert found["esr_rate"]["paired"]["pairs"] == 0
+    table = report.comparison_table(
+        "title", metrics.summary([], 1), metrics.summary(made((10,), (20,)), 1), found
+    )
+    assert "nan" not in table
