@@ -20,7 +20,7 @@ from esr.cli import ReplayConfig
 from esr.errors import UserError
 from esr.lab import Lab
 from esr.models import REGISTRY
-from esr.runs import newest_complete
+from esr.runs import find_runs, read_run
 
 FIND = "experiment_03_find_detectors"
 """Results folder of the search, where other experiments look for its file."""
@@ -159,6 +159,27 @@ def load(path: Path, method: Method = "auto") -> DetectorSet:
     )
 
 
+def newest_search(output: Path, model: str) -> Path:
+    """The newest complete search of a model, one on its own prompts before one on others.
+
+    Raises:
+        UserError: there is none.
+    """
+    done = [
+        (path, facts)
+        for path in find_runs(output, FIND, model)
+        if (facts := read_run(path))["status"] == "complete" and (path / FILE_NAME).is_file()
+    ]
+    usual = [path for path, facts in done if not (facts.get("config") or {}).get("prompts")]
+    for path in [*usual, *(path for path, _ in done)]:
+        return path
+    raise UserError(
+        f"no complete search for the detectors of {model} in {output}",
+        "a detectors file",
+        f"python -m experiment_03_off_topic_detectors find {model}, or --ablate FILE",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig(ReplayConfig):
     """Options of an experiment on the detectors and on the trials of experiment 1."""
@@ -181,15 +202,7 @@ class DetectorConfig(ReplayConfig):
         """
         if self.detectors:
             return load(Path(self.detectors), self.method)
-        try:
-            run = newest_complete(Path(self.output), FIND, self.model)
-        except UserError as error:
-            raise UserError(
-                f"no complete search for the detectors of {self.model} in {self.output}",
-                "a detectors file",
-                f"python -m experiment_03_off_topic_detectors find {self.model}, or --ablate FILE",
-            ) from error
-        return load(run / FILE_NAME, self.method)
+        return load(newest_search(Path(self.output), self.model) / FILE_NAME, self.method)
 
     def identity(self) -> dict[str, Any]:
         """Names the detectors by what they are, not by where the file lies."""

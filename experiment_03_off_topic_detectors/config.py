@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from simple_parsing import field
 
@@ -67,3 +67,8 @@ class AblateConfig(DetectorConfig):
                 "0 or more, each once",
                 "--doses 0 0.5 1 2",
             )
+
+    def identity(self) -> dict[str, Any]:
+        """With the sign of each detector where the set is split by it."""
+        found = super().identity()
+        return {**found, "signs": self.detector_set().by_sign()} if self.split == "sign" else found

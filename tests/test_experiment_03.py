@@ -276,6 +276,23 @@ def test_the_run_is_named_by_the_detectors_not_by_the_path(tmp_path: Path, detec
     assert one.identity() != two.identity()
 
 
+def test_the_newest_search_on_the_usual_prompts_is_taken(tmp_path: Path) -> None:
+    for day, (name, prompts, status) in enumerate(
+        [
+            ("old", "", "complete"),
+            ("usual", "", "complete"),
+            ("held-out", "held-out", "complete"),
+            ("broken", "", "failed"),
+        ]
+    ):
+        folder = tmp_path / FIND / "tiny" / name
+        folder.mkdir(parents=True)
+        facts = {"status": status, "started": f"2026-01-0{day + 1}", "schema_version": 1}
+        (folder / "run.json").write_text(json.dumps({**facts, "config": {"prompts": prompts}}))
+        (folder / FILE_NAME).write_text(json.dumps({"off_topic_detectors": [day]}))
+    assert AblateConfig(output=str(tmp_path)).detector_set().latents == (1,)
+
+
 async def test_detectors_of_another_model_are_refused(
     tmp_path: Path, replayed: Parent, detectors: Path
 ) -> None:
