@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 LLAMA_SECOND_HEADER = (128000, 128006, 78191, 128007)
 """A second BOS and assistant header without its newlines, as the authors' release appends."""
 
+LLAMA_DATE = "26 Jul 2024"
+"""Llama's templates write a date into the prompt: this one, or today's. Prompts must not change
+from day to day, so it is fixed to the templates' own default."""
+
 
 @dataclass(frozen=True)
 class ChatFormat:
@@ -48,7 +52,10 @@ class ChatFormat:
 
     def _template(self, turns: list[dict[str, str]], generation_prompt: bool) -> tuple[int, ...]:
         text = self.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=generation_prompt
+            turns,
+            tokenize=False,
+            add_generation_prompt=generation_prompt,
+            date_string=LLAMA_DATE,
         )
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
