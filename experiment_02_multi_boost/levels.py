@@ -47,6 +47,15 @@ class Sweep:
         """Plain data for the journal."""
         return asdict(self)
 
+    def stats(self) -> dict[str, Any]:
+        """``threshold_cache_stats``; None for mean and std before all latents are calibrated."""
+        known = self.thresholds > 0
+        return {
+            "mean": self.mean if known else None,
+            "std": self.std if known else None,
+            "n": self.thresholds,
+        }
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Sweep:
         """Inverse of :meth:`to_json`."""
@@ -75,6 +84,9 @@ class Sweep:
         levels = tuple(Level(f"boost-{b}", b, (b - mean) / std) for b in boosts)
         return cls(mean, std, len(values), levels)
 
+
+NO_SWEEP = Sweep(0.0, 0.0, 0, ())
+"""What is known before all latents are calibrated."""
 
 INSIDE = 1.0 + 1e-6
 """Levels within one standard deviation of the mean threshold count as near it."""

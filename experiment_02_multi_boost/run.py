@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from esr import comparison, latents, metrics, parent, report, results
+from esr import comparison, latents, metrics, parent, prompts, report, results
 from esr.calibration import Threshold, calibrate, known_threshold
 from esr.experiment import Experiment
 from esr.interventions import Boost
 from esr.lab import Lab
 from esr.models import ModelSpec
-from esr.plan import Stage
+from esr.plan import Stage, calibration_stage
 from esr.trials import TrialRecord, TrialSpec, at_threshold
 from experiment_02_multi_boost.config import Config
-from experiment_02_multi_boost.levels import Level, Sweep, regions
+from experiment_02_multi_boost.levels import NO_SWEEP, Level, Sweep, regions
 
 NOTE = "the paper has 2,262 on 70B; it names neither its latents nor its trials per latent"
 
@@ -27,11 +27,10 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     if found is not None:
         return [_sweep(config, spec, found.replayable(config.n_latents, config.n_trials))]
     n = config.n_calibrated or spec.n_latents
-    rounds = spec.calibration
-    responses = n * rounds.rounds * rounds.prompts_per_round
+    reads = len(prompts.load(config.prompts, spec.prompt_set).prompts)
     return [
-        Stage("choosing latents", 0, 0, judged=False, reads=38),
-        Stage("calibration", responses, rounds.max_tokens, note="only what is not in the cache"),
+        Stage("choosing latents", 0, 0, judged=False, reads=reads),
+        calibration_stage(spec, n, "only what is not in the cache"),
         _sweep(config, spec, min(config.n_latents or n, n) * (config.n_trials or spec.n_trials)),
     ]
 
@@ -75,12 +74,12 @@ def _at(level: Level, spec: TrialSpec) -> TrialSpec:
 def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
     """``results.json`` of experiment 2; a trial's ``threshold`` is its boost."""
     known = lab.run.journal.get("sweep", "levels")
-    sweep = Sweep.from_json(known) if known else Sweep(0.0, 0.0, 0, ())
+    sweep = Sweep.from_json(known) if known else NO_SWEEP
     found = [_level(level, lab, records) for level in sweep.levels]
     return {
         "experiment_config": results.experiment_config(config.identity(), lab),
         "boost_levels": [level.boost for level in sweep.levels],
-        "threshold_cache_stats": {"mean": sweep.mean, "std": sweep.std, "n": sweep.thresholds},
+        "threshold_cache_stats": sweep.stats(),
         "levels": found,
         "shape": _shape(sweep, lab, records),
         "results_by_feature": results.by_feature(records, _thresholds(lab, records)),

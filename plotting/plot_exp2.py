@@ -125,8 +125,9 @@ def _draw(found: Sequence[Column]) -> Figure:
 def _heading(axes: Axes, column: Column) -> None:
     source, stats = column.source, column.source.data["threshold_cache_stats"]
     status = "" if source.status == "complete" else f" ({source.status})"
+    told = f"thresholds {stats['mean']:.1f} ± {stats['std']:.1f} (sd)" if stats["std"] else ""
     axes.set_title(
-        f"{source.title}{status}\nthresholds {stats['mean']:.1f} ± {stats['std']:.1f} (sd)",
+        f"{source.title}{status}\n{told}",
         loc="left",
         fontweight="bold",
         color=style.colour(source.model),

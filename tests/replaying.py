@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from esr import parent
-from esr.engine.base import Engine, Generation, GenerationRequest
+from esr.engine.base import Engine, Generation, GenerationRequest, Reading, ReadRequest
 from esr.experiment import Experiment, conduct
 from esr.lab import Lab
 from esr.parent import Parent
@@ -48,6 +48,9 @@ class Interrupted:
             raise asyncio.CancelledError
         self.responses -= 1
         return await self.engine.generate(request)
+
+    async def read(self, request: ReadRequest) -> Reading:
+        return await self.engine.read(request)
 
     def describe(self) -> dict[str, object]:
         return {"name": "interrupted"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from esr import comparison, metrics
 from esr.calibration import Threshold
@@ -21,6 +23,8 @@ from esr.results import load
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import Level, Sweep, regions
 from experiment_02_multi_boost.run import EXPERIMENT, show, specs
+from plotting.plot_exp2 import draw
+from plotting.sources import load_source
 from tests import replaying, scripted
 
 
@@ -151,6 +155,16 @@ async def test_results(tmp_path: Path, replayed: Parent) -> None:
 
 async def test_resumes(tmp_path: Path, replayed: Parent) -> None:
     await replaying.resumes(EXPERIMENT, Config(n_latents=2), tmp_path, replayed, stop=31)
+
+
+async def test_interrupted_while_calibrating(tmp_path: Path) -> None:
+    with pytest.raises(asyncio.CancelledError):
+        await replaying.child_run(EXPERIMENT, Config(n_latents=2), tmp_path, None, stop=5)
+    run = replaying.run_folder(EXPERIMENT.name, tmp_path).path
+    data = load(run)
+    assert data["partial"]
+    assert data["threshold_cache_stats"] == {"mean": None, "std": None, "n": 0}
+    assert "no trials" in " ".join(t.get_text() for t in draw([load_source(run)]).findobj(Text))
 
 
 def test_dry_run_of_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
