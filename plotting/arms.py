@@ -26,12 +26,14 @@ class Arm:
         summary: see :func:`esr.metrics.summary`.
         comparison: with the baseline, by quantity; None for the baseline itself.
         baseline: whether it is drawn in grey.
+        note: said of it below the figure.
     """
 
     name: str
     summary: Mapping[str, Any]
     comparison: Mapping[str, Any] | None = None
     baseline: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,19 +93,22 @@ def _notes(panels: Sequence[Panel]) -> list[str]:
         return []
     notes = [rates.INTERVALS]
     for panel in panels:
+        prefix = f"{panel.title}, " if len(panels) > 1 else ""
         notes += [note for note in panel.notes if note]
         for arm in panel.arms:
             notes.append(rates.lost(f"{panel.title}, {arm.name}", arm.summary["counts"]))
-            if arm.comparison is not None:
-                notes.append(f"{panel.title}, {arm.name}: {_compared(arm.comparison)}.")
+            told = _compared(arm) + (f"; {arm.note}" if arm.note else "")
+            notes.append(f"{prefix}{arm.name}: {told}.")
     return [note for note in [*notes, *rates.judges([p.source for p in panels])] if note]
 
 
-def _compared(comparison: Mapping[str, Any]) -> str:
-    """Risk ratio and difference of the multi-attempt rate, clustered, and McNemar's p."""
-    found = comparison["multi_attempt_rate"]
-    told = f"multi-attempt rate over baseline {report.risk_ratio(found)}"
-    told += f", difference {report.difference(found, 100)} points"
+def _compared(arm: Arm) -> str:
+    """First-attempt score; and against the baseline the multi-attempt rate, clustered by latent."""
+    told = f"first-attempt score {report.decimal(arm.summary['mean_first_score']['mean'], 1)}"
+    if arm.comparison is None:
+        return told
+    found = arm.comparison["multi_attempt_rate"]
+    told += f"; multi-attempt rate {report.risk_ratio(found)} x baseline"
     paired = found.get("paired")
     return f"{told}, McNemar p {paired['test']['p_value']:.2g}" if paired else told
 

@@ -27,12 +27,16 @@ def _panel(source: Source) -> Panel:
     data = source.data
     found = [Arm("baseline", data["baseline"], baseline=True)]
     for name, arm in data["arms"].items():
-        found.append(Arm(_named(name, arm), arm["summary"], arm["comparison"]))
+        note = _untouched(arm)
+        found.append(Arm(_named(name, arm), arm["summary"], arm["comparison"], note=note))
     prompts = source.settings.get("prompts")
     title = f"{source.title}, prompts {source.settings['prompt_set']}" if prompts else source.title
     detectors = data["detectors"]["method"]
-    notes = [f"{title}: {len(data['ablated_latents'])} detectors chosen by {detectors}."]
-    notes += [_untouched(title, name, arm) for name, arm in data["arms"].items()]
+    own = max(arm["boosted_latent_clamped"] for arm in data["arms"].values())
+    notes = [
+        f"{title}: {len(data['ablated_latents'])} detectors chosen by {detectors}"
+        + (f"; {own:,} trials boost one of them." if own else ".")
+    ]
     if data.get("differences") and not prompts:
         notes.append(f"{title}: the baseline differs in {', '.join(data['differences'])}.")
     return Panel(source, title, found, notes)
@@ -47,10 +51,9 @@ def _named(name: str, arm: Mapping[str, Any]) -> str:
     return f"{len(arm['latents'])} detectors{effect} {dose}"
 
 
-def _untouched(title: str, name: str, arm: Mapping[str, Any]) -> str:
-    same, own = arm["identical_responses"], arm["boosted_latent_clamped"]
-    told = f"{title}, {name}: {same['count']:,} of {same['n']:,} responses as in the baseline"
-    return f"{told}; {own:,} trials boost a latent of the set." if own else f"{told}."
+def _untouched(arm: Mapping[str, Any]) -> str:
+    same = arm["identical_responses"]
+    return f"{same['count']:,} of {same['n']:,} responses unchanged"
 
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
