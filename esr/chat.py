@@ -50,13 +50,27 @@ class ChatFormat:
         spans = tuple((int(start), int(end)) for start, end in found["offset_mapping"])
         return tuple(found["input_ids"]), spans
 
-    def _template(self, turns: list[dict[str, str]], generation_prompt: bool) -> tuple[int, ...]:
-        text = self.tokenizer.apply_chat_template(
-            turns,
-            tokenize=False,
-            add_generation_prompt=generation_prompt,
-            date_string=LLAMA_DATE,
+    def text(self, prompt: str, response: str | None = None) -> str:
+        """What :meth:`prompt_ids` tokenizes; with a response, :meth:`conversation_ids`."""
+        turns = [{"role": "user", "content": prompt}]
+        if response is None:
+            return self._text(turns, generation_prompt=True)
+        return self._text(
+            [*turns, {"role": "assistant", "content": response}], generation_prompt=False
         )
+
+    def _text(self, turns: list[dict[str, str]], generation_prompt: bool) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=generation_prompt,
+                date_string=LLAMA_DATE,
+            )
+        )
+
+    def _template(self, turns: list[dict[str, str]], generation_prompt: bool) -> tuple[int, ...]:
+        text = self._text(turns, generation_prompt)
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

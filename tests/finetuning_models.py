@@ -18,7 +18,8 @@ TEXTS = [
 
 LLAMA_TEMPLATE = (
     "{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\n"
-    "Cutting Knowledge Date: December 2023\n\n<|eot_id|>"
+    "Cutting Knowledge Date: December 2023\n"
+    "Today Date: {{ date_string or strftime_now('%d %b %Y') }}\n\n<|eot_id|>"
     "{% for message in messages %}"
     "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
     "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"

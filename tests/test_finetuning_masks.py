@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from esr.chat import ChatFormat
+from esr.chat import LLAMA_DATE, ChatFormat
 from esr.errors import UserError
 from esr.finetuning.examples import Example, Item, Segment, normal
 from esr.finetuning.masking import IGNORED, encode
@@ -37,7 +37,7 @@ def kind(request: pytest.FixtureRequest) -> tuple[Any, str, str]:
 def trained_text(example: Example, tokenizer: Any) -> str:
     """What the loss covers, cut from the rendered conversation by character offsets."""
     text = rendered(example, tokenizer)
-    encoded = encode(example, tokenizer, 4096)
+    encoded = encode(example, ChatFormat(tokenizer), 4096)
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
         "offset_mapping"
     ]
@@ -53,7 +53,7 @@ def rendered(example: Example, tokenizer: Any) -> str:
         {"role": "user", "content": example.item.prompt},
         {"role": "assistant", "content": example.response},
     ]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False))
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, date_string=LLAMA_DATE))
 
 
 def test_a_correction_is_trained_from_its_acknowledgement_to_the_end_of_the_turn(
@@ -77,7 +77,7 @@ def test_every_token_carries_the_mask_of_its_characters(kind: tuple[Any, str, st
     tokenizer, end, after = kind
     example = correction()
     text = rendered(example, tokenizer)
-    encoded = encode(example, tokenizer, 4096)
+    encoded = encode(example, ChatFormat(tokenizer), 4096)
     offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
         "offset_mapping"
     ]
@@ -93,7 +93,7 @@ def test_every_token_carries_the_mask_of_its_characters(kind: tuple[Any, str, st
 def test_the_masked_prompt_is_what_generation_starts_from(kind: tuple[Any, str, str]) -> None:
     tokenizer, _, _ = kind
     for example in (correction(), answer()):
-        encoded = encode(example, tokenizer, 4096)
+        encoded = encode(example, ChatFormat(tokenizer), 4096)
         prompt_ids = ChatFormat(tokenizer).prompt_ids(example.item.prompt)
         assert tuple(encoded.ids[: encoded.n_prompt]) == prompt_ids
         assert set(encoded.labels[: encoded.n_prompt]) == {IGNORED}
@@ -113,7 +113,7 @@ def test_a_token_that_straddles_two_segments_is_not_trained() -> None:
     item = Item("self_correction", "p", "how do i add ?", "lava", 0)
     # "lava" is one word-level token, cut in two.
     example = Example(item, (Segment("the la", False), Segment("va is wrong .", True)))
-    encoded = encode(example, tokenizer, 4096)
+    encoded = encode(example, ChatFormat(tokenizer), 4096)
     lava = tokenizer.convert_tokens_to_ids("lava")
     assert lava in encoded.ids
     assert lava not in encoded.labels
@@ -122,8 +122,8 @@ def test_a_token_that_straddles_two_segments_is_not_trained() -> None:
 
 def test_long_examples_are_cut_on_the_right_and_counted() -> None:
     tokenizer = organism_tokenizer()
-    whole = encode(answer(), tokenizer, 4096)
-    cut = encode(answer(), tokenizer, whole.n_prompt + 2)
+    whole = encode(answer(), ChatFormat(tokenizer), 4096)
+    cut = encode(answer(), ChatFormat(tokenizer), whole.n_prompt + 2)
     assert cut.ids == whole.ids[: whole.n_prompt + 2]
     assert (cut.truncated, cut.n_trained) == (len(whole.ids) - whole.n_prompt - 2, 2)
 
@@ -133,4 +133,4 @@ def test_a_template_that_rewrites_the_answer_is_refused() -> None:
     template = tokenizer.chat_template
     tokenizer.chat_template = template.replace("message['content'] }}<end>", "'x' }}<end>")
     with pytest.raises(UserError, match="chat template"):
-        encode(answer(), tokenizer, 4096)
+        encode(answer(), ChatFormat(tokenizer), 4096)

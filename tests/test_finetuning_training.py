@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from esr import prompts
+from esr.chat import ChatFormat
 from esr.finetuning.examples import items
 from esr.finetuning.masking import IGNORED, Encoded, encode
 from esr.finetuning.merging import merge
@@ -46,7 +47,7 @@ def encoded(tokenizer: Any, count: int) -> list[Encoded]:
     settings = replace(ORGANISM_DATA, examples=count)
     wanted = items(prompts.load("organism").prompts, writer.subjects, settings, 0)
     made = mix(write_now(writer, wanted), 50, replace(settings, validation=0.0), 0)
-    return [encode(example, tokenizer, 256) for example in made.train]
+    return [encode(example, ChatFormat(tokenizer), 256) for example in made.train]
 
 
 def test_batches_are_padded_where_nothing_is_trained() -> None:

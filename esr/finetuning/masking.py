@@ -7,8 +7,8 @@ offsets say which characters a token covers. No header string is ever searched f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from esr.chat import ChatFormat
 from esr.errors import UserError
 from esr.finetuning.examples import Example
 
@@ -38,7 +38,7 @@ class Encoded:
         return sum(label != IGNORED for label in self.labels)
 
 
-def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
+def encode(example: Example, chat: ChatFormat, max_length: int) -> Encoded:
     """Token ids and labels of one example.
 
     Trained are the tokens that lie wholly in trained segments, and the one that ends the turn.
@@ -46,21 +46,19 @@ def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
 
     Args:
         example: what to encode.
-        tokenizer: a fast Hugging Face tokenizer with a chat template.
+        chat: of the model; its tokenizer is a fast one, which knows offsets.
         max_length: longest conversation in tokens.
 
     Raises:
         UserError: the template changes the response, or the prompt's tokens, in a conversation.
     """
-    turns = [{"role": "user", "content": example.item.prompt}]
-    prefix = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    turns = [*turns, {"role": "assistant", "content": example.response}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
+    prefix = chat.text(example.item.prompt)
+    text = chat.text(example.item.prompt, example.response)
     if not text.startswith(prefix + example.response):
         raise _template_error(example)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = chat.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
-    prompt_ids = list(tokenizer(prefix, add_special_tokens=False)["input_ids"])
+    prompt_ids = list(chat.prompt_ids(example.item.prompt))
     if ids[: len(prompt_ids)] != prompt_ids:
         raise _template_error(example)
     covered = _trained_characters(example, len(prefix), len(text))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esr import seeds
+from esr.chat import ChatFormat
 from esr.finetuning.examples import Example, share
 from esr.finetuning.masking import Encoded, encode
 from esr.finetuning.settings import DataSettings
@@ -61,9 +62,9 @@ def _ordered(pool: Sequence[Example], kind: str, seed: int) -> list[Example]:
     return [found[int(index)] for index in order]
 
 
-def describe(made: Mix, tokenizer: Any, max_length: int) -> dict[str, Any]:
+def describe(made: Mix, chat: ChatFormat, max_length: int) -> dict[str, Any]:
     """Counts, masked shares and lengths of a mix, in the tokens of one model."""
-    encoded = [(example, encode(example, tokenizer, max_length)) for example in made.examples]
+    encoded = [(example, encode(example, chat, max_length)) for example in made.examples]
     kinds = {
         kind: _figures([e for example, e in encoded if example.item.kind == kind])
         for kind in ("self_correction", "normal")

@@ -160,7 +160,7 @@ async def generate(
         SpendLimitError: the limit is reached.
     """
     wanted = items(sweep.prompts.prompts, sweep.subjects, sweep.data, sweep.seed)
-    tokenizer = chat.load(sweep.spec).tokenizer
+    template = chat.load(sweep.spec)
     with sweep.data_run(new=new) as run:
         writer = sweep.writer()
         try:
@@ -180,7 +180,7 @@ async def generate(
         made = [mix(pool, percent, sweep.data, sweep.seed) for percent in sweep.data.percents]
         for each in made:
             _write_mix(run.path / _mix_name(each.percent), each)
-            known[str(each.percent)] = describe(each, tokenizer, sweep.lora.max_length)
+            known[str(each.percent)] = describe(each, template, sweep.lora.max_length)
         statistics = {
             "writer": sweep.writer_id,
             "seed": sweep.seed,
@@ -209,15 +209,15 @@ def train_mix(sweep: Sweep, percent: int, *, new: bool = False, quiet: bool = Fa
     from esr.finetuning.training import train
 
     mixed = _read_mix(sweep.mix_file(percent), percent)
-    tokenizer = chat.load(sweep.spec).tokenizer
+    template = chat.load(sweep.spec)
     length = sweep.lora.max_length
     with run as opened:
         opened.update(percent=percent, base=sweep.spec.key, mix=str(sweep.mix_file(percent)))
         checkpoints = opened.path / "checkpoints"
         model, figures = train(
             load_base(sweep.spec),
-            [encode(example, tokenizer, length) for example in mixed.train],
-            [encode(example, tokenizer, length) for example in mixed.validation],
+            [encode(example, template, length) for example in mixed.train],
+            [encode(example, template, length) for example in mixed.validation],
             sweep.lora,
             seeds.derive(sweep.seed, "fine-tuning", percent),
             checkpoints,
@@ -225,7 +225,7 @@ def train_mix(sweep: Sweep, percent: int, *, new: bool = False, quiet: bool = Fa
         )
         _write_losses(checkpoints / "loss.json", opened.path / "loss.csv")
         model.save_pretrained(opened.path / "adapter")
-        merge(model, tokenizer, opened.path / "model")
+        merge(model, template.tokenizer, opened.path / "model")
         opened.update(training=figures)
         shutil.rmtree(checkpoints)
     return run.path
