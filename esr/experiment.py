@@ -219,10 +219,11 @@ async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
 
     gpus = hours.gpus(provenance.gpus())
     ranks = config.tensor_parallel or max(1, len(gpus) // config.replicas)
+    share = memory.GPU_SHARE
     # Elsewhere in a cluster there may be other GPUs than here.
     if not os.environ.get("RAY_ADDRESS"):
         devices = [gpu.memory for gpu in gpus]
-        memory.check(spec, config.engine, ranks, config.in_flight, devices)
+        share = memory.check(spec, config.engine, ranks, config.in_flight, devices)
     make = partial(
         _make_engine,
         config.engine,
@@ -230,6 +231,7 @@ async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
         max_in_flight=config.in_flight,
         pairing=config.pairing,
         tensor_parallel=ranks,
+        gpu_memory=share,
     )
     if config.replicas == 1:
         return make()

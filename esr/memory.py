@@ -18,8 +18,8 @@ from esr.model_spec import ModelShape, ModelSpec
 GIB = 2**30
 
 GPU_SHARE = 0.9
-"""Share of each GPU that vLLM may take (:class:`esr.engine.vllm_config.VllmOptions`). What we add
-to it must fit into the rest, because vLLM measures its peak with our hooks at rest."""
+"""Largest share of each GPU that vLLM takes. What we add must fit into the rest, because vLLM
+measures its peak with our hooks at rest."""
 
 STEP_TOKENS = 8192
 """Most tokens of one step, as vLLM is started on GPUs."""
@@ -71,7 +71,11 @@ class MemoryPlan:
     @property
     def least(self) -> int:
         """Least memory of a device."""
-        return math.ceil(max(self.inside / GPU_SHARE, self.beside / (1 - GPU_SHARE)))
+        return math.ceil(max(self.inside / GPU_SHARE, self.inside + self.beside))
+
+    def share(self, memory: int) -> float:
+        """Share of a device of ``memory`` bytes that vLLM may take."""
+        return min(GPU_SHARE, 1 - self.beside / memory)
 
     def lines(self) -> list[str]:
         """For ``--dry-run``."""
@@ -184,16 +188,19 @@ def check(spec: ModelSpec, engine: str, devices: int, in_flight: int, gpus: Sequ
 
     Raises:
         UserError: the model cannot fit. Nothing is refused where its shape is not known.
+
+    Returns:
+        Share of each GPU that vLLM may take.
     """
     shape = shape_of(spec)
     if shape is None:
-        return
+        return GPU_SHARE
     if not gpus or engine == "transformers":
         have, where = (gpus[0], "the GPU") if gpus else (_main_memory(), "a machine without GPU")
         need = weight_bytes(spec, shape, quantised=engine == "vllm" and bool(gpus))
         if need > have:
             raise _too_large(spec, f"weights of {_gib(need)}", where, have, devices=1)
-        return
+        return GPU_SHARE
     wanted = plan(spec, shape, devices, in_flight)
     if devices > len(gpus):
         raise UserError(
@@ -204,6 +211,7 @@ def check(spec: ModelSpec, engine: str, devices: int, in_flight: int, gpus: Sequ
     smallest = min(gpus[:devices])
     if wanted.least > smallest:
         raise _too_large(spec, f"at least {_gib(wanted.least)}", "each GPU", smallest, devices)
+    return wanted.share(smallest)
 
 
 def _main_memory() -> int:

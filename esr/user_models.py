@@ -23,7 +23,6 @@ _TABLES: Mapping[str, type] = {
     "calibration": Calibration,
     "shape": ModelShape,
 }
-_NOT_YOURS = ("organism",)
 _UNKNOWN_PRIOR = {
     "rounds": 10,
     "prompts_per_round": 1,
@@ -82,7 +81,7 @@ def _refuse_unknown(path: Path, text: str, data: Mapping[str, Any]) -> None:
         if not isinstance(table, Mapping):
             raise _wrong(path, text, where, table, f"a table [{'.'.join(where)}]")
         assert is_dataclass(kind)
-        allowed = [f.name for f in fields(kind) if f.name not in _NOT_YOURS]
+        allowed = [f.name for f in fields(kind)]
         for name in table:
             if name not in allowed:
                 raise _wrong(path, text, (*where, name), "unknown field", ", ".join(allowed))

@@ -35,11 +35,21 @@ def test_what_cannot_fit_is_refused_in_one_line_before_anything_loads() -> None:
     spec = models.get("70b")
     with pytest.raises(UserError, match=r"70b needs at least 7\d\.\d GiB on each GPU, which has"):
         memory.check(spec, "vllm", 1, 64, [48 * GIB])
-    memory.check(spec, "vllm", 2, 64, [48 * GIB] * 2)
+    assert memory.check(spec, "vllm", 2, 64, [48 * GIB] * 2) == memory.GPU_SHARE
     with pytest.raises(UserError, match=r"70b needs weights of 131.* GiB on the GPU"):
         memory.check(spec, "transformers", 2, 64, [80 * GIB] * 2)
     with pytest.raises(UserError, match="split over 4 GPUs, and there are 2; allowed: 1 to 2"):
         memory.check(spec, "vllm", 4, 64, [80 * GIB] * 2)
+
+
+def test_on_a_small_gpu_vllm_gets_what_steering_leaves() -> None:
+    spec, plan_ = models.get("gemma-2b"), plan("gemma-2b", 1)
+    share = memory.check(spec, "vllm", 1, 64, [12 * GIB])
+    assert share < memory.GPU_SHARE
+    assert share * 12 * GIB == pytest.approx(12 * GIB - plan_.beside)
+    assert share * 12 * GIB > plan_.inside
+    with pytest.raises(UserError, match="gemma-2b needs at least"):
+        memory.check(spec, "vllm", 1, 64, [6 * GIB])
 
 
 def test_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ def create(
     tensor_parallel: int = 1,
     compiled: bool | None = None,
     in_process: bool = False,
+    gpu_memory: float = 0.9,
 ) -> Engine:
     """Start an engine; nothing heavy is imported before this call.
 
@@ -43,6 +44,7 @@ def create(
         tensor_parallel: GPUs (CPU sockets) one model is split over, vLLM only.
         compiled: whether vLLM compiles the model; None: on GPUs only.
         in_process: run vLLM inside this process: starts in seconds, meant for tests.
+        gpu_memory: share of each GPU that vLLM may take.
 
     Raises:
         UserError: unknown engine, a model that does not load or fit, a faulty option.
@@ -68,6 +70,7 @@ def create(
             tensor_parallel=tensor_parallel,
             compiled=compiled,
             in_process=in_process,
+            gpu_memory=gpu_memory,
         )
         return VllmEngine(
             spec,
