@@ -14,7 +14,14 @@ from esr.sae import Dictionary, write_rows
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama architecture. ``d_sae``: latents of the dictionary that goes with it."""
+    """A Llama architecture.
+
+    Attributes:
+        d_sae: latents of the dictionary that goes with it.
+        quantization: vLLM's on-the-fly scheme.
+        written: False where only the configuration is written, because the weights would fill
+            the disk; vLLM then makes random ones on the device (``load_format="dummy"``).
+    """
 
     layers: int
     width: int
@@ -24,12 +31,20 @@ class Shape:
     vocabulary: int
     d_sae: int
     dtype: str
+    quantization: str = ""
+    written: bool = True
 
 
 SHAPES: Mapping[str, Shape] = {
     "tiny": Shape(6, 128, 384, 4, 4, 2048, 768, "float32"),
     "152m": Shape(16, 768, 2048, 12, 4, 32000, 16384, "float32"),
     "8b-shape": Shape(32, 4096, 14336, 32, 8, 128256, 65536, "bfloat16"),
+    "70b-shape": Shape(
+        *(80, 8192, 28672, 64, 8, 128256, 65536),
+        dtype="bfloat16",
+        quantization="fp8_per_tensor",
+        written=False,
+    ),
 }
 
 
@@ -51,9 +66,13 @@ def build(name: str, folder: Path) -> tuple[ModelSpec, Dictionary]:
         max_position_embeddings=4096,
         tie_word_embeddings=False,
     )
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(config).to(getattr(torch, shape.dtype))
-    model.save_pretrained(folder / "model")
+    if shape.written:
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config).to(getattr(torch, shape.dtype))
+        model.save_pretrained(folder / "model")
+    else:
+        config.architectures = ["LlamaForCausalLM"]
+        config.save_pretrained(folder / "model")
     words = {f"w{i}": i for i in range(shape.vocabulary)}
     tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="w2").save_pretrained(
@@ -75,6 +94,7 @@ def _spec(name: str, shape: Shape, folder: Path) -> ModelSpec:
         calibration=Calibration(1, 1, 1.0, 1.0, 0.0, 1.0),
         context=1024,
         dtype=shape.dtype,
+        quantization=shape.quantization,
     )
 
 

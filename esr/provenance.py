@@ -20,6 +20,7 @@ PACKAGES = (
     "transformers",
     "sae-lens",
     "peft",
+    "ray",
     "numpy",
     "scipy",
     "statsmodels",

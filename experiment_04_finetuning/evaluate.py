@@ -15,7 +15,7 @@ from esr.lab import Lab
 from esr.latents import Selection
 from esr.models import ModelSpec
 from esr.outcomes import Outcome, outcomes_from_results
-from esr.plan import Stage
+from esr.plan import Stage, calibration_stage
 from esr.trials import TrialRecord, TrialSpec, at_threshold
 from experiment_04_finetuning.config import (
     BaseConfig,
@@ -33,10 +33,9 @@ def stages(config: BaseConfig, spec: ModelSpec, models: int = 1) -> list[Stage]:
     """Calibration and both arms of so many models, as an upper bound."""
     n = models * (config.n_latents or spec.n_latents)
     trials = n * (config.n_trials or spec.n_trials)
-    rounds = spec.calibration
     return [
         Stage("choosing latents", 0, 0, judged=False, reads=38),
-        Stage("calibration", n * rounds.rounds * rounds.prompts_per_round, rounds.max_tokens),
+        calibration_stage(spec, n),
         Stage(STEERED, trials, spec.max_tokens),
         Stage(UNSTEERED, trials, spec.max_tokens),
     ]
