@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from esr import judge, results
+from esr import judge
 from esr.agreement import Agreement, Estimate, WeightedRates, agree, paired, weighted_rates
 from esr.errors import UserError
 from esr.outcomes import Outcome, outcomes_from_results
-from plotting.sources import Source, find_sources
+from plotting.sources import Source
 
 EXPERIMENT = "experiment_07_cross_judge"
 ORIGINAL = "original"
@@ -39,6 +39,19 @@ class Run:
     judges: dict[str, str]
     outcomes: dict[str, list[Outcome]]
     weights: dict[str, float]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every graded trial of experiment 1 was drawn."""
+        return set(self.weights.values()) <= {1.0}
+
+    @cached_property
+    def rates(self) -> dict[str, WeightedRates]:
+        """By arm, the rates of all trials of experiment 1, estimated from the sample."""
+        return {
+            arm: weighted_rates(outcomes, self.weights, self.source.seed)
+            for arm, outcomes in self.outcomes.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,16 @@ class Group:
                 names[arm] = name if same else "judge of experiment 1"
         return names
 
+    @cached_property
+    def agreements(self) -> dict[tuple[str, str], Agreement]:
+        """Of every ordered pair of judges that have trials in common."""
+        pooled = {arm: self.pooled(arm) for arm in self.judges}
+        return {
+            (a, b): found
+            for a, b in permutations(pooled, 2)
+            if (found := agree(pooled[a], pooled[b], self.seed)).pairs
+        }
+
     def pooled(self, arm: str) -> list[Outcome]:
         """Outcomes of one judge over all models; latents and trials of two models differ."""
         return [
@@ -81,24 +104,23 @@ class Group:
         ]
 
 
-def load(where: Sequence[Path] = ()) -> list[Group]:
-    """The newest complete run of each model, or exactly what is named, large models first.
+def groups(sources: Sequence[Source]) -> list[Group]:
+    """Runs by kind of model, large models first.
 
     Raises:
-        UserError: a path that holds nothing of the kind.
+        UserError: a source that is no run of experiment 7.
     """
     runs = []
-    for source in find_sources(EXPERIMENT, where):
-        data = results.load(source.path)
-        if "sample" not in data or "judges" not in source.settings:
+    for source in sources:
+        if "sample" not in source.data or "judges" not in source.settings:
             raise UserError(
                 f"{source.path} is no run of {EXPERIMENT}", "", f"python -m {EXPERIMENT}"
             )
         arms = [ORIGINAL, *source.settings["judges"]]
         names = {arm: arm.partition("@")[0] for arm in arms}
         names[ORIGINAL] = f"{_short_name(str(source.settings['judge_id']))} (experiment 1)"
-        outcomes = {arm: outcomes_from_results(data, arm) for arm in arms}
-        runs.append(Run(source, names, outcomes, data["sample"]["weights"]))
+        outcomes = {arm: outcomes_from_results(source.data, arm) for arm in arms}
+        runs.append(Run(source, names, outcomes, source.data["sample"]["weights"]))
     kinds = [[run for run in runs if run.source.organism is kind] for kind in (False, True)]
     return [Group(tuple(kind)) for kind in kinds if kind]
 
@@ -117,19 +139,11 @@ def tables(groups: Sequence[Group]) -> dict[str, pd.DataFrame]:
     }
 
 
-def rates(run: Run) -> dict[str, WeightedRates]:
-    """By arm, the rates of all trials of experiment 1, estimated from the sample."""
-    return {
-        arm: weighted_rates(outcomes, run.weights, run.source.seed)
-        for arm, outcomes in run.outcomes.items()
-    }
-
-
 def _rates_table(groups: Sequence[Group]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for group in groups:
         for run in group.runs:
-            for arm, found in rates(run).items():
+            for arm, found in run.rates.items():
                 for label, key in RATES:
                     about = {"model": run.source.model, "judge": run.judges[arm]}
                     rows.append({**about, "quantity": label, **_plain(getattr(found, key))})
@@ -178,16 +192,6 @@ def _scores_table(groups: Sequence[Group]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "original_attempts", "attempts"])
 
 
-def agreements(group: Group) -> dict[tuple[str, str], Agreement]:
-    """Of every ordered pair of judges that have trials in common."""
-    pooled = {arm: group.pooled(arm) for arm in group.judges}
-    return {
-        (a, b): found
-        for a, b in permutations(pooled, 2)
-        if (found := agree(pooled[a], pooled[b], group.seed)).pairs
-    }
-
-
 def _agreement_table(groups: Sequence[Group]) -> pd.DataFrame:
     rows = [
         {
@@ -200,7 +204,7 @@ def _agreement_table(groups: Sequence[Group]) -> pd.DataFrame:
             **_plain(estimate),
         }
         for group in groups
-        for (a, b), found in agreements(group).items()
+        for (a, b), found in group.agreements.items()
         for name, estimate in vars(found).items()
         if isinstance(estimate, Estimate)
     ]

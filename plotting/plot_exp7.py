@@ -5,20 +5,18 @@ python plotting/plot_exp7.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from esr.agreement import Agreement, Estimate, agree, paired
-from esr.errors import UserError
+from esr.agreement import Estimate, paired
 from plotting import style
+from plotting.command import Drawn, figure_command
 from plotting.cross_judge import (
     EXPERIMENT,
     MOST,
@@ -26,52 +24,62 @@ from plotting.cross_judge import (
     RATES,
     Group,
     Run,
-    agreements,
     count_matrix,
-    load,
-    rates,
+    groups,
     tables,
 )
+from plotting.sources import Source
 
 COLUMNS = (
     ("multi-attempt:\nagree", "multi", True),
     ("multi-attempt:\nkappa", "multi_kappa", False),
     ("improved:\nagree", "improved", True),
     ("improved:\nkappa", "improved_kappa", False),
-    ("same\ndirection", "direction", True),
+    ("both multi:\nsame direction", "direction", True),
     ("multi-attempt:\nconfirmed", "confirmed", True),
 )
 """Columns of the table: heading, attribute of an agreement, whether in per cent."""
 
 
-def draw(groups: Sequence[Group]) -> dict[str, Figure]:
+_ENRICHED = (
+    " A sample holds more multi-attempts than all of experiment 1, so that agreement by chance is "
+    "lower than there."
+)
+
+_DARK = 0.85
+"""Shade from which numbers are white."""
+
+
+def draw(kinds: Sequence[Group]) -> dict[str, Figure]:
     """The three figures by name."""
     with style.look():
         return {
-            "rates": _rates_figure(groups),
-            "scores": _scores_figure(groups),
-            "agreement": _agreement_figure(groups),
+            "rates": _rates_figure(kinds),
+            "scores": _scores_figure(kinds),
+            "agreement": _agreement_figure(kinds),
         }
 
 
-def _notes(groups: Sequence[Group], *first: str) -> list[str]:
+def _notes(kinds: Sequence[Group], *first: str) -> list[str]:
     drawn = [
-        f"{run.source.title}: {len(run.weights):,} trials" for group in groups for run in group.runs
+        f"{run.source.title}: {'all ' if run.complete else ''}{len(run.weights):,} graded trials"
+        for group in kinds
+        for run in group.runs
     ]
     if not drawn:
         return []
     lost: Counter[str] = Counter()
-    for group in groups:
+    for group in kinds:
         for run in group.runs:
             for arm, outcomes in run.outcomes.items():
                 lost[run.judges[arm]] += sum(not outcome.graded for outcome in outcomes)
-    notes = [*first, f"Sample: all multi-attempt trials and others at random. {'; '.join(drawn)}."]
+    notes = [*first, f"Sample: all multi-attempt trials, and others at random. {'; '.join(drawn)}."]
     told = "; ".join(f"{name} {count:,}" for name, count in lost.items() if count)
     return [*notes, f"Not graded and left out: {told}."] if told else notes
 
 
-def _organisms(groups: Sequence[Group]) -> list[str]:
-    return [run.source.title for group in groups if group.organism for run in group.runs]
+def _organisms(kinds: Sequence[Group]) -> list[str]:
+    return [run.source.title for group in kinds if group.organism for run in group.runs]
 
 
 def _empty(width: float = style.COLUMN_WIDTH) -> Figure:
@@ -80,27 +88,26 @@ def _empty(width: float = style.COLUMN_WIDTH) -> Figure:
     return figure
 
 
-def _rates_figure(groups: Sequence[Group]) -> Figure:
+def _rates_figure(kinds: Sequence[Group]) -> Figure:
     """Rates of all trials by judge and model (Figure A.4)."""
-    runs = [run for group in groups for run in group.runs]
+    runs = [run for group in kinds for run in group.runs]
     if not runs:
         return _empty()
     rows = [0.42 + 0.19 * len(run.outcomes) for run in runs]
     figure = style.new_figure(sum(rows) + 0.95, style.PAGE_WIDTH)
     grid = figure.subplots(len(runs), 2, squeeze=False, height_ratios=rows, sharey="row")
     for run, axes_row in zip(runs, grid, strict=True):
-        estimated = rates(run)
         for axes, (label, key) in zip(axes_row, RATES, strict=True):
-            _dots(axes, run, [getattr(found, key) for found in estimated.values()])
+            _dots(axes, run, [getattr(found, key) for found in run.rates.values()])
             axes.set_title(f"{run.source.title}: {label}", loc="left")
     for axes in grid[-1]:
         axes.set_xlabel("% of graded trials")
     notes = _notes(
-        groups,
+        kinds,
         "Estimated for all trials of experiment 1: every sampled trial counts for as many as it "
         "was drawn to stand for. Lines: 95 %, bootstrap over latents.",
     )
-    style.footnotes(figure, notes, _organisms(groups))
+    style.footnotes(figure, notes, _organisms(kinds))
     return figure
 
 
@@ -136,9 +143,9 @@ def _others(group: Group) -> list[str]:
     return [arm for arm in group.judges if arm != ORIGINAL]
 
 
-def _scores_figure(groups: Sequence[Group]) -> Figure:
+def _scores_figure(kinds: Sequence[Group]) -> Figure:
     """First scores and numbers of attempts, original against other judges (Figure A.5)."""
-    rows = [(group, arm) for group in groups for arm in _others(group)]
+    rows = [(group, arm) for group in kinds for arm in _others(group)]
     if not rows:
         return _empty()
     beside = 1 if len(rows) == 1 else 2
@@ -147,17 +154,21 @@ def _scores_figure(groups: Sequence[Group]) -> Figure:
     figure = style.new_figure(1.75 * lines + 0.7, width)
     grid = figure.subplots(lines, 2 * beside, squeeze=False).reshape(-1, 2)
     for (group, arm), (left, right) in zip(rows, grid, strict=False):
-        _scatter(left, group, arm)
-        _counts(right, group, arm)
+        if (ORIGINAL, arm) in group.agreements:
+            _scatter(left, group, arm)
+            _counts(right, group, arm)
+        else:
+            for axes in (left, right):
+                style.empty_panel(axes, f"{group.judges[arm]}: no trial graded")
     for axes in grid[len(rows) :].flat:
         axes.set_axis_off()
     notes = _notes(
-        groups,
+        kinds,
         "First scores: one dot per trial, blue Llama, orange Gemma, green organism. Attempts: "
         f"trials by number of attempts, {MOST} standing for {MOST} or more. The diagonal is "
         "agreement. In brackets: 95 %, bootstrap over latents.",
     )
-    style.footnotes(figure, notes, _organisms(groups))
+    style.footnotes(figure, notes, _organisms(kinds))
     return figure
 
 
@@ -174,7 +185,7 @@ def _scatter(axes: Axes, group: Group, arm: str) -> None:
     axes.set_yticks([0, 50, 100])
     axes.set_xlabel(_short(group.judges[ORIGINAL]))
     axes.set_ylabel(_short(group.judges[arm]))
-    found = agree(group.pooled(ORIGINAL), group.pooled(arm), group.seed)
+    found = group.agreements[ORIGINAL, arm]
     axes.set_title(
         f"first score, n {found.pairs:,}\nr {_told(found.pearson)}",
         loc="left",
@@ -188,13 +199,15 @@ def _counts(axes: Axes, group: Group, arm: str) -> None:
     axes.imshow(shade, origin="lower", cmap="Blues", vmin=0, vmax=1.3, aspect="auto")
     for (x, y), count in np.ndenumerate(matrix):
         if count:
-            axes.text(x, y, f"{count:,}", ha="center", va="center", fontsize=style.SMALL)
+            ink = "white" if shade[y, x] > _DARK else style.INK
+            told = f"{count:,}"
+            axes.text(x, y, told, ha="center", va="center", fontsize=style.SMALL, color=ink)
     labels = [str(k) for k in range(1, MOST)] + [f"{MOST}+"]
     axes.set_xticks(range(MOST), labels)
     axes.set_yticks(range(MOST), labels)
     axes.set_xlabel(_short(group.judges[ORIGINAL]))
     axes.set_ylabel(_short(group.judges[arm]))
-    found = agree(group.pooled(ORIGINAL), group.pooled(arm), group.seed)
+    found = group.agreements[ORIGINAL, arm]
     axes.set_title(f"attempts\nr {_told(found.attempts)}", loc="left", fontsize=style.SMALL)
 
 
@@ -203,40 +216,40 @@ def _short(judge: str) -> str:
     return name if len(name) <= 22 else f"{name[:21]}…"
 
 
-def _agreement_figure(groups: Sequence[Group]) -> Figure:
+def _agreement_figure(kinds: Sequence[Group]) -> Figure:
     """Correlations of first scores and the table of agreement (Figure A.6)."""
-    if not groups:
+    if not kinds:
         return _empty(style.PAGE_WIDTH)
-    all_found = [agreements(group) for group in groups]
-    heights = [max(1.7, 0.75 + 0.34 * len(list(combinations(group.judges, 2)))) for group in groups]
+    heights = [max(1.7, 0.75 + 0.34 * len(list(combinations(group.judges, 2)))) for group in kinds]
     figure = style.new_figure(sum(heights) + 0.8, style.PAGE_WIDTH)
     grid = figure.subplots(
-        len(groups), 2, squeeze=False, width_ratios=[1, 2.9], height_ratios=heights
+        len(kinds), 2, squeeze=False, width_ratios=[1, 2.9], height_ratios=heights
     )
-    for group, found, height, (left, right) in zip(groups, all_found, heights, grid, strict=True):
-        _heat(left, group, found)
-        _text_table(right, group, found, 0.29 / height)
+    for group, height, (left, right) in zip(kinds, heights, grid, strict=True):
+        _heat(left, group)
+        _text_table(right, group, 0.29 / height)
+    whole = all(run.complete for group in kinds for run in group.runs)
     notes = _notes(
-        groups,
+        kinds,
         "Agree: share of trials with the same answer. Improved counts single attempts as not "
         "improved. Same direction: sign of last minus first score, where both judges find several "
         "attempts. Confirmed: multi-attempts of the judge named first that the second finds too. "
-        "In brackets: 95 %, bootstrap over latents. The sample holds more multi-attempts than "
-        "experiment 1 does, so that agreement by chance is lower than there.",
+        "In brackets: 95 %, bootstrap over latents." + ("" if whole else _ENRICHED),
     )
-    style.footnotes(figure, notes, _organisms(groups))
+    style.footnotes(figure, notes, _organisms(kinds))
     return figure
 
 
-def _heat(axes: Axes, group: Group, found: dict[tuple[str, str], Agreement]) -> None:
+def _heat(axes: Axes, group: Group) -> None:
     arms = list(group.judges)
     matrix = np.eye(len(arms))
-    for (a, b), pair in found.items():
+    for (a, b), pair in group.agreements.items():
         matrix[arms.index(a), arms.index(b)] = pair.pearson.value
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1.3)
     for (row, column), value in np.ndenumerate(matrix):
         told = f"{value:.2f}" if np.isfinite(value) else "-"
-        axes.text(column, row, told, ha="center", va="center", fontsize=style.SMALL)
+        ink = "white" if value > _DARK else style.INK
+        axes.text(column, row, told, ha="center", va="center", fontsize=style.SMALL, color=ink)
     names = [_short(group.judges[arm]) for arm in arms]
     axes.set_xticks(range(len(arms)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(arms)), names)
@@ -244,9 +257,8 @@ def _heat(axes: Axes, group: Group, found: dict[tuple[str, str], Agreement]) -> 
     axes.set_title("first scores: Pearson's r", loc="left")
 
 
-def _text_table(
-    axes: Axes, group: Group, found: dict[tuple[str, str], Agreement], row_height: float
-) -> None:
+def _text_table(axes: Axes, group: Group, row_height: float) -> None:
+    found = group.agreements
     axes.set_axis_off()
     axes.set_title(group.title, loc="left", fontweight="bold")
     pairs = [pair for pair in combinations(group.judges, 2) if pair in found]
@@ -293,34 +305,16 @@ def _told(estimate: Estimate) -> str:
     return f"{estimate.value:.2f}" + (f" [{ends.low:.2f}, {ends.high:.2f}]" if ends else "")
 
 
+def figures(sources: Sequence[Source]) -> list[Drawn]:
+    """What the command saves."""
+    found = groups(sources)
+    numbers = tables(found)
+    return [Drawn(f"exp7_{n}", figure, numbers[n]) for n, figure in draw(found).items()]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw and save; 0 if something was drawn from data, 1 if there was nothing, 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="plot_exp7.py", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--results",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="results folder, run folders or results files (default: data/results)",
-    )
-    parser.add_argument("--output", type=Path, default=style.FIGURES, help="folder for the figures")
-    options = parser.parse_args(argv)
-    try:
-        groups = load(options.results)
-        numbers = tables(groups)
-        paths = [
-            path
-            for name, figure in draw(groups).items()
-            for path in style.save(figure, numbers[name], options.output, f"exp7_{name}")
-        ]
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if not groups:
-        print(f"no complete run of {EXPERIMENT}; run: python -m {EXPERIMENT}", file=sys.stderr)
-    print("\n".join(str(path) for path in paths))
-    return 0 if groups else 1
+    return figure_command(EXPERIMENT, __doc__.splitlines()[0], figures, argv)
 
 
 if __name__ == "__main__":

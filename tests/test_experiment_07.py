@@ -19,6 +19,7 @@ from experiment_07_cross_judge.config import Config
 from experiment_07_cross_judge.run import main, per_model
 from experiment_07_cross_judge.sample import Recorded, allocate, draw
 from plotting import plot_exp7
+from plotting.sources import find_sources
 from plotting.style import clipped_text
 from tests import scripted
 from tests.judge_server import JudgeServer, Reply
@@ -100,13 +101,13 @@ def test_offline_from_start_to_figure(
     assert main(asked) == 0
     assert results.load(folder)["agreement"] == found["agreement"]
 
-    drawn = tmp_path / "figures"
-    assert plot_exp7.main(["--results", str(folder), "--output", str(drawn)]) == 0
+    saved = tmp_path / "figures"
+    assert plot_exp7.main(["--results", str(folder), "--output", str(saved)]) == 0
     for name in ("rates", "scores", "agreement"):
-        assert (drawn / f"exp7_{name}.png").stat().st_size > 10_000
-        assert (drawn / f"exp7_{name}.csv").read_text().count("\n") > 2
-    for figure in plot_exp7.draw(plot_exp7.load([folder])).values():
-        assert clipped_text(figure) == []
+        assert (saved / f"exp7_{name}.png").stat().st_size > 10_000
+        assert (saved / f"exp7_{name}.csv").read_text().count("\n") > 2
+    for drawn in plot_exp7.figures(find_sources(plot_exp7.EXPERIMENT, [folder])):
+        assert clipped_text(drawn.figure) == []
 
 
 def test_figures_without_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
