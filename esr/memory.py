@@ -176,7 +176,7 @@ def _pooled_reads(spec: ModelSpec, in_flight: int) -> int:
     return block + residual + 3 * 4 * WORKSPACE + 3 * 4 * spec.d_sae * in_flight
 
 
-def check(spec: ModelSpec, engine: str, devices: int, in_flight: int, gpus: Sequence[int]) -> None:
+def check(spec: ModelSpec, engine: str, devices: int, in_flight: int, gpus: Sequence[int]) -> float:
     """Refuse what cannot fit, before the engine starts.
 
     Args:

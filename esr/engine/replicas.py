@@ -199,6 +199,8 @@ def _start_ray(cpus: int) -> None:
         options |= {
             "address": "local",
             "include_dashboard": False,
+            # Whoever reaches Ray's ports may run programs: on one machine, only that machine.
+            "_node_ip_address": "127.0.0.1",
             "num_cpus": max(cpus, os.cpu_count() or 1),
             "object_store_memory": 2**28,
         }
