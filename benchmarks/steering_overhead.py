@@ -3,6 +3,8 @@
 Every request has a latent of its own. The arms alternate within each round on one engine, with
 the same prompts and lengths, so that a busy machine hits them alike; the result is the median
 of the ratios. Stop tokens are off, so that every arm generates the same number of tokens.
+Beside the wall clock stand tokens per second of processor time, which other programs on the
+machine disturb less; on GPUs only the wall clock says something.
 
     python benchmarks/steering_overhead.py tiny
     python benchmarks/steering_overhead.py --random 152m --compiled both --json out.json
@@ -21,7 +23,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +40,23 @@ if TYPE_CHECKING:
 ARMS = ("unsteered", "boost", "clamp", "boost+26 clamps")
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second of wall clock and of processor time."""
+
+    wall: float
+    processor: float
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     model = parser.add_mutually_exclusive_group()
     model.add_argument("model", nargs="?", default=None, help="a model key; default: tiny")
-    model.add_argument("--random", choices=("tiny", "152m", "8b-shape"), help="random weights")
+    model.add_argument(
+        "--random", choices=("tiny", "152m", "8b-shape", "70b-shape"), help="random weights"
+    )
     parser.add_argument("--in-flight", type=int, default=64, help="slots of the engine")
     parser.add_argument("--requests", type=int, default=192, help="requests per run")
     parser.add_argument("--tokens", type=int, default=64, help="mean length of a response")
@@ -91,12 +104,22 @@ def interventions(arm: str, i: int, spec: ModelSpec) -> tuple[Intervention, ...]
     return kinds[arm]
 
 
-async def speed(engine: Engine, batch: Sequence[GenerationRequest]) -> float:
+async def speed(engine: Engine, batch: Sequence[GenerationRequest]) -> Speed:
     """Generated tokens per second, all requests handed in at once."""
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), processor_seconds()
     answers = await asyncio.gather(*(engine.generate(request) for request in batch))
-    elapsed = time.perf_counter() - start
-    return sum(len(answer.token_ids) for answer in answers) / elapsed
+    elapsed, processor = time.perf_counter() - start, processor_seconds() - processor
+    tokens = sum(len(answer.token_ids) for answer in answers)
+    return Speed(tokens / elapsed, tokens / processor)
+
+
+def processor_seconds() -> float:
+    """Spent by this process and the engine's so far."""
+    import psutil
+
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return float(sum(t.user + t.system for t in times))
 
 
 async def measure(
@@ -108,25 +131,29 @@ async def measure(
     vocabulary = engine.facts.vocabulary
     for arm in arms:
         await speed(engine, requests(options, arm, spec, vocabulary, seed=10**6))
-    speeds: dict[str, list[float]] = {arm: [] for arm in arms}
+    speeds: dict[str, list[Speed]] = {arm: [] for arm in arms}
     for round_ in range(options.rounds):
         # The order turns, so that no arm always follows the same one.
         for arm in arms[round_ % len(arms) :] + arms[: round_ % len(arms)]:
             batch = requests(options, arm, spec, vocabulary, seed=round_)
             speeds[arm].append(await speed(engine, batch))
-            print(f"  round {round_ + 1} {arm:16} {speeds[arm][-1]:9.0f} tokens/s", flush=True)
+            print(f"  {round_ + 1:2} {arm:16} {speeds[arm][-1].wall:9.0f} tokens/s", flush=True)
     await engine.close()
-    ratios = {
-        arm: [a / b for a, b in zip(speeds[arm], speeds["unsteered"], strict=True)]
-        for arm in options.arms
-    }
     return {
         "engine": engine.describe(),
-        "tokens_per_second": {arm: statistics.median(runs) for arm, runs in speeds.items()},
-        "median_ratio": {arm: statistics.median(runs) for arm, runs in ratios.items()},
-        "all_tokens_per_second": speeds,
-        "all_ratios": ratios,
+        "tokens_per_second": {
+            arm: statistics.median(run.wall for run in runs) for arm, runs in speeds.items()
+        },
+        "median_ratio": {arm: ratio(speeds, arm, "wall") for arm in options.arms},
+        "median_ratio_processor": {arm: ratio(speeds, arm, "processor") for arm in options.arms},
+        "runs": {arm: [dataclasses.asdict(run) for run in runs] for arm, runs in speeds.items()},
     }
+
+
+def ratio(speeds: Mapping[str, Sequence[Speed]], arm: str, clock: str) -> float:
+    """Median over the rounds of steered / unsteered."""
+    pairs = zip(speeds[arm], speeds["unsteered"], strict=True)
+    return statistics.median(getattr(a, clock) / getattr(b, clock) for a, b in pairs)
 
 
 def start(
@@ -139,7 +166,12 @@ def start(
     engine = VllmEngine(
         spec,
         dictionary,
-        VllmOptions(options.in_flight, tensor_parallel=options.tensor_parallel, compiled=compiled),
+        VllmOptions(
+            options.in_flight,
+            tensor_parallel=options.tensor_parallel,
+            compiled=compiled,
+            load_format="dummy" if options.random == "70b-shape" else "auto",
+        ),
     )
     engine.facts = dataclasses.replace(engine.facts, stop_token_ids=())
     return engine
@@ -157,7 +189,7 @@ async def baselines(
     reference.facts = dataclasses.replace(reference.facts, stop_token_ids=())
     batch = requests(options, "boost", spec, reference.facts.vocabulary, seed=0)
     await speed(reference, batch[:1])
-    found = {"transformers engine": await speed(reference, batch[:6])}
+    found = {"transformers engine": (await speed(reference, batch[:6])).wall}
     rng = random.Random(0)
     prompts = [
         [rng.randrange(5, reference.facts.vocabulary) for _ in range(options.prompt)]
@@ -205,8 +237,13 @@ async def main(options: argparse.Namespace) -> dict[str, Any]:
             name = "compiled" if compiled else "eager"
             print(f"{spec.title}, vLLM {name}", flush=True)
             result[name] = await measure(options, spec, dictionary, compiled)
-            for arm, ratio in result[name]["median_ratio"].items():
-                print(f"{name}: {arm} / unsteered = {ratio:.3f} (median)", flush=True)
+            for arm, wall in result[name]["median_ratio"].items():
+                processor = result[name]["median_ratio_processor"][arm]
+                print(
+                    f"{name}: {arm} / unsteered = {wall:.3f} wall clock, {processor:.3f} "
+                    "processor time (medians)",
+                    flush=True,
+                )
         if options.baselines:
             result["baselines"] = await baselines(options, spec, dictionary)
             ours = result[name]["tokens_per_second"].get("boost")

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs, RequestOutput, SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.llm_engine import LLMEngine
 
 
 class Driver(Protocol):
     """What the engine needs of vLLM's front end."""
+
+    @property
+    def runner(self) -> str:
+        """Which of vLLM's two model runners is at work: "v1" or "v2"."""
+        ...
 
     async def run(
         self, prompt: Mapping[str, Any], sampling: SamplingParams, request_id: str
@@ -37,6 +44,10 @@ class OwnProcess:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self._llm = AsyncLLM.from_engine_args(args)
+
+    @property
+    def runner(self) -> str:
+        return _runner(self._llm)
 
     async def run(
         self, prompt: Mapping[str, Any], sampling: SamplingParams, request_id: str
@@ -70,6 +81,10 @@ class InProcess:
         self._llm = LLMEngine.from_engine_args(args)
         self._waiting: dict[str, asyncio.Future[RequestOutput]] = {}
         self._pump: asyncio.Task[None] | None = None
+
+    @property
+    def runner(self) -> str:
+        return _runner(self._llm)
 
     async def run(
         self, prompt: Mapping[str, Any], sampling: SamplingParams, request_id: str
@@ -109,3 +124,7 @@ class InProcess:
             for future in self._waiting.values():
                 if not future.done():
                     future.set_exception(error)
+
+
+def _runner(llm: AsyncLLM | LLMEngine) -> str:
+    return "v2" if llm.vllm_config.use_v2_model_runner else "v1"

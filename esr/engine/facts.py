@@ -67,7 +67,8 @@ def facts(spec: ModelSpec, d_sae: int) -> ModelFacts:
     config = config.get_text_config()
     stops = _stop_token_ids(spec, config, tokenizer)
     longest = int(getattr(config, "max_position_embeddings", spec.context))
-    return ModelFacts(config, tokenizer, stops, min(spec.context, longest), d_sae)
+    # A read of a full context still asks vLLM for one token, which must have a position.
+    return ModelFacts(config, tokenizer, stops, min(spec.context, longest - 1), d_sae)
 
 
 def cannot_load(spec: ModelSpec, reason: object) -> UserError:

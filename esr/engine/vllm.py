@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ from esr.sae import Dictionary
 if TYPE_CHECKING:
     from vllm import CompletionOutput
 
+T = TypeVar("T")
+
 
 class VllmEngine:
     """Continuous batching with interventions per request.
@@ -67,7 +69,6 @@ class VllmEngine:
         check_layer("feature layer", self.feature_layer, self.facts.n_layers)
         check_width(self.facts, dictionary)
         self._numbers = itertools.count()
-        self._runner = ""
         self._tested = False
         self._testing = asyncio.Lock()
         layers = {"steering_layer": self.steering_layer, "feature_layer": self.feature_layer}
@@ -106,7 +107,7 @@ class VllmEngine:
             await self._run(request.token_ids, task, f"read {key}", sampling)
         finally:
             # Also after a failure or a cancellation: the worker must not keep the reading.
-            answers = await self._driver.call("esr_take", key)
+            answers = await self._call("esr_take", key)
         answer = next((item for item in answers if item is not None), None)
         if answer is None or answer["problem"]:
             problem = answer["problem"] if answer else "missing"
@@ -127,7 +128,7 @@ class VllmEngine:
             "engine": "vllm",
             "version": vllm.__version__,
             "torch": torch.__version__,
-            "runner": self._runner,
+            "runner": self._driver.runner,
             "dtype": self.spec.dtype,
             "quantization": self.spec.quantization,
             "device": "cpu" if on_cpu() else torch.cuda.get_device_name(),
@@ -145,7 +146,7 @@ class VllmEngine:
     async def counters(self) -> dict[str, int]:
         """Rows steered and plans built since the start, on the first rank."""
         await self._self_test()
-        counts: dict[str, int] = (await self._driver.call("esr_counters"))[0]
+        counts: dict[str, int] = (await self._call("esr_counters"))[0]
         return counts
 
     async def close(self) -> None:
@@ -158,7 +159,6 @@ class VllmEngine:
     ) -> CompletionOutput:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
-        from vllm.v1.engine.exceptions import EngineDeadError
 
         prompt: dict[str, Any] = {"prompt_token_ids": list(token_ids)}
         if salt is not None:
@@ -176,12 +176,21 @@ class VllmEngine:
             extra_args={CONFIG_KEY: task.to_wire()} if needs_worker else None,
         )
         try:
-            output = await self._driver.run(prompt, params, task.key)
+            output = await self._alive(self._driver.run(prompt, params, task.key))
         except ValueError as error:
             raise UserError(f"vLLM refuses request {task.key}: {error}") from error
+        return output.outputs[0]
+
+    async def _call(self, method: str, *args: Any) -> list[Any]:
+        return await self._alive(self._driver.call(method, *args))
+
+    async def _alive(self, answer: Awaitable[T]) -> T:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return await answer
         except EngineDeadError as error:
             raise RuntimeError(f"vLLM stopped: {root_cause(self._log)}; see {self._log}") from error
-        return output.outputs[0]
 
     def _key(self, request_id: str) -> str:
         return f"{request_id}#{next(self._numbers)}"
@@ -191,14 +200,13 @@ class VllmEngine:
         async with self._testing:
             if self._tested:
                 return
-            self._runner = (await self._driver.call("esr_runner"))[0]
             prompt = (0,) * min(8, self.facts.context - 4)
             sampling = Sampling(temperature=0.0, max_tokens=4)
             for steered in ((), (Boost(0, 0.0),)):
                 salt = _salt(steered, "self-test")
-                before = await self._driver.call("esr_counters")
+                before = await self._call("esr_counters")
                 output = await self._run(prompt, Task(self._key("test"), steered), salt, sampling)
-                after = await self._driver.call("esr_counters")
+                after = await self._call("esr_counters")
                 expected = len(prompt) + len(output.token_ids) - 1 if steered else 0
                 rows = [
                     b["steered_rows"] - a["steered_rows"]

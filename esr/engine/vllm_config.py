@@ -24,6 +24,12 @@ from esr.sae import Dictionary
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs
 
+SET_BY_USER = frozenset(os.environ)
+"""Environment variables that were there before we set any."""
+
+CPU_CACHE = 4 * 2**30
+"""Most bytes of key-value cache on CPUs, unless asked for."""
+
 CPU_BLOCK = 32
 """Tokens per cache block on CPUs: what a common prefix is shared in."""
 
@@ -40,11 +46,13 @@ class VllmOptions:
         prefix_caching: reuse the cache of a common prefix among requests with the same
             interventions; steered and unsteered requests never share.
         max_batched_tokens: most tokens of one step; longer prompts are fed in chunks. None:
-            8192 on GPUs; on CPUs enough for two full contexts.
+            8192, at least a full context.
         kv_cache_bytes: size of the key-value cache. None: on GPUs what ``gpu_memory`` leaves,
-            on CPUs what ``max_in_flight`` full contexts need, at most half the free memory.
+            on CPUs what ``max_in_flight`` full contexts need, at most :data:`CPU_CACHE` and half
+            the free memory.
         gpu_memory: share of each GPU's memory vLLM may take.
         in_process: no process of its own, see :class:`esr.engine.drivers.InProcess`.
+        load_format: "dummy" makes random weights on the device, for benchmarks of a shape.
     """
 
     max_in_flight: int = 64
@@ -56,6 +64,7 @@ class VllmOptions:
     kv_cache_bytes: int | None = None
     gpu_memory: float = 0.9
     in_process: bool = False
+    load_format: str = "auto"
 
 
 def start(
@@ -72,7 +81,7 @@ def start(
         UserError: the model does not load, or the memory does not suffice.
     """
     # Somebody who asks for vLLM's messages gets them on the terminal.
-    quiet = "VLLM_LOGGING_LEVEL" not in os.environ
+    quiet = "VLLM_LOGGING_LEVEL" not in SET_BY_USER
     _environment(options)
     driver = InProcess if options.in_process else OwnProcess
     with output_to(log) if quiet else contextlib.nullcontext():
@@ -80,7 +89,7 @@ def start(
             return driver(engine_args(spec, facts, dictionary, options, layers))
         except Exception as error:
             reason = root_cause(log) or f"{type(error).__name__}: {error}"
-            raise _start_failed(spec, f"{reason} (details in {log})") from error
+            raise _start_failed(spec, f"{reason[:400]} (details in {log})") from error
 
 
 def engine_args(
@@ -93,7 +102,7 @@ def engine_args(
     """vLLM's arguments. ``layers``: ``steering_layer`` and ``feature_layer``."""
     from vllm import AsyncEngineArgs
 
-    context = facts.context + 1  # A read of a full context still asks for one token.
+    context = facts.context + 1  # See facts: room for the token a read asks for.
     return AsyncEngineArgs(
         model=spec.hf_id,
         revision=spec.revision,
@@ -105,6 +114,9 @@ def engine_args(
         enable_chunked_prefill=True,
         enable_prefix_caching=prefix_caching(options),
         tensor_parallel_size=options.tensor_parallel,
+        load_format=options.load_format,
+        # Left to itself, vLLM inside a Ray actor asks Ray for GPUs that the actor already holds.
+        distributed_executor_backend="mp" if options.tensor_parallel > 1 else "uni",
         gpu_memory_utilization=options.gpu_memory,
         kv_cache_memory_bytes=_kv_cache_bytes(spec, facts, options),
         block_size=CPU_BLOCK if on_cpu() else None,
@@ -149,9 +161,20 @@ def _compilation(options: VllmOptions) -> dict[str, Any]:
     from vllm.config import CompilationConfig
 
     # The hook is Python and differs from step to step, so it must stay outside of CUDA graphs:
-    # graphs are cut at it as they are at attention, and no graph spans the whole model.
-    cuts = [*CompilationConfig._attention_ops, "esr::touch"]
-    return {"cudagraph_mode": "PIECEWISE", "splitting_ops": cuts}
+    # graphs are cut at it, and no graph spans the whole model. Naming one cut means naming all,
+    # so vLLM's own come with it, and the fusions that would need them inside a graph are off.
+    cuts = [
+        *CompilationConfig._attention_ops,
+        "vllm::unified_kv_cache_update",
+        "vllm::unified_mla_kv_cache_update",
+        "esr::touch",
+    ]
+    fusions = ("fuse_attn_quant", "fuse_rope_kvcache", "fuse_qk_norm_rope_kvcache")
+    return {
+        "cudagraph_mode": "PIECEWISE",
+        "splitting_ops": cuts,
+        "pass_config": dict.fromkeys(fusions, False),
+    }
 
 
 def _kv_cache_bytes(spec: ModelSpec, facts: ModelFacts, options: VllmOptions) -> int | None:
@@ -168,26 +191,38 @@ def _kv_cache_bytes(spec: ModelSpec, facts: ModelFacts, options: VllmOptions) ->
     needed = 2 * facts.n_layers * heads * width * element * CPU_BLOCK * blocks
     per_rank = math.ceil(needed / options.tensor_parallel)
     free = psutil.virtual_memory().available // (2 * options.tensor_parallel)
-    return int(min(max(per_rank, 2**24), free))
+    return int(min(max(per_rank, 2**24), CPU_CACHE, free))
 
 
 def _environment(options: VllmOptions) -> None:
-    """Set before vLLM is imported; what the user has set stays."""
-    defaults = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    if options.pairing == "scheduler-order":
+    """vLLM is told much by environment variables; those the user has set stay."""
+    values: dict[str, str | None] = {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": _cores_of_ranks(options),
         # The V2 runner sorts its rows by scheduling order; the fault needs V1's refilled rows.
-        os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
-    if options.tensor_parallel > 1 and hasattr(os, "sched_getaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        share = max(1, len(cores) // options.tensor_parallel)
-        groups = [cores[i * share : (i + 1) * share] for i in range(options.tensor_parallel)]
-        binding = "|".join(",".join(map(str, group or cores)) for group in groups)
-        defaults["VLLM_CPU_OMP_THREADS_BIND"] = binding
-    elif options.in_process:
+        "VLLM_USE_V2_MODEL_RUNNER": "0" if options.pairing == "scheduler-order" else None,
+    }
+    for name, value in values.items():
+        if name in SET_BY_USER:
+            continue
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _cores_of_ranks(options: VllmOptions) -> str | None:
+    """Which cores each rank of a CPU engine is bound to; None leaves it to vLLM."""
+    if options.in_process:
         # Else the calling process, its other threads included, is bound to some of its cores.
-        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+        return "nobind"
+    if options.tensor_parallel == 1 or not hasattr(os, "sched_getaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(1, len(cores) // options.tensor_parallel)
+    groups = [cores[i * share : (i + 1) * share] for i in range(options.tensor_parallel)]
+    return "|".join(",".join(map(str, group or cores)) for group in groups)
 
 
 def _start_failed(spec: ModelSpec, reason: str) -> UserError:

@@ -76,10 +76,6 @@ class SteeringWorker(BaseWorker):
             "plans_built": self.steering.plans_built,
         }
 
-    def esr_runner(self) -> str:
-        """Which of vLLM's model runners is at work."""
-        return "v2" if self.use_v2_model_runner else "v1"
-
     def _attach(self) -> None:
         options = self.vllm_config.additional_config[CONFIG_KEY]
         runner = self.model_runner

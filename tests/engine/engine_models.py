@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from esr.engine.base import GenerationRequest, Sampling
-from esr.interventions import Boost, Clamp, Intervention
+from esr.interventions import Boost, Clamp, Intervention, Scale
 from esr.models import Calibration, ModelSpec, SaeSource
 from esr.sae import Dictionary, write_rows
 
@@ -127,6 +127,7 @@ def mixed_requests(
                 Boost(rng.randrange(D_SAE), -scale),
                 Clamp(rng.randrange(100, D_SAE), 3.0),
             ),
+            (Scale(rng.randrange(D_SAE), 4.0), Boost(rng.randrange(D_SAE), scale)),
         ]
         prompt = tuple(rng.randrange(4, VOCABULARY) for _ in range(rng.randint(3, 70)))
         requests.append(

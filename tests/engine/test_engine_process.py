@@ -28,10 +28,7 @@ async def engine(
     ranks = request.param
     if len(os.sched_getaffinity(0)) < ranks:
         pytest.skip(f"{ranks} ranks need {ranks} cores")
-    with pytest.MonkeyPatch.context() as patch:
-        # An engine inside this process, in another test, may have set it.
-        patch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
-        made = create("vllm", specs["llama"], dictionary, max_in_flight=16, tensor_parallel=ranks)
+    made = create("vllm", specs["llama"], dictionary, max_in_flight=16, tensor_parallel=ranks)
     assert isinstance(made, VllmEngine)
     yield made
     await made.close()
