@@ -169,6 +169,8 @@ def show(found: Mapping[str, Any]) -> str:
         lines.append(
             f"  {name}: p < 0.05 for {raw} of {len(family)} latents, {holm} after Holm's correction"
         )
+    if "backtracking" not in found["groups"]:
+        lines.append("  backtracking: no label holds a word of correcting oneself")
     if facts["organism"]:
         lines.append("  A trained demonstration organism: no evidence about large models.")
     return "\n".join(lines)

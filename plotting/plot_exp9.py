@@ -22,6 +22,8 @@ from plotting.sources import Source
 EXPERIMENT = "experiment_09_activation_stats"
 ALIGNED, BARS = "exp9_aligned", "exp9_regions"
 
+NAMES = {"detectors": "off-topic detectors", "backtracking": "backtracking latents"}
+
 MIN_EPISODES = 3
 """Fewer episodes at a token give no mean worth a line; the CSV has them."""
 
@@ -61,7 +63,7 @@ def _figure(sources: Sequence[Source], key: str, row: float, panel: Any, xlabel:
             members = sum(r["group"] == name for r in source.data["latents"])
             panel(axes, source, source.data[key][name])
             axes.set_title(
-                f"{source.title}: {members} {_named(source, name)}",
+                f"{source.title}: {members} {NAMES.get(name, name)}",
                 loc="left",
                 fontweight="bold",
                 color=style.colour(source.model),
@@ -70,11 +72,6 @@ def _figure(sources: Sequence[Source], key: str, row: float, panel: Any, xlabel:
             grid[-1].set_xlabel(xlabel)
         style.footnotes(figure, notes, organisms)
     return figure
-
-
-def _named(source: Source, name: str) -> str:
-    method = source.data["detectors"]["method"]
-    return f"off-topic detectors ({method})" if name == "detectors" else f"{name} latents"
 
 
 def _trace(axes: Axes, source: Source, found: Mapping[str, Any]) -> None:
@@ -125,8 +122,11 @@ def _notes(sources: Sequence[Source], key: str) -> list[str]:
         notes.append(
             f"{source.title}: {counts['episodes_analysed']} episodes under "
             f"{counts['boosted_latents']} boosted latents, {counts['baseline']} baseline "
-            f"responses; boundaries: {', '.join(source.data['boundaries'])}."
+            f"responses; detectors chosen by {source.data['detectors']['method']}; boundaries: "
+            f"{', '.join(source.data['boundaries'])}."
         )
+        if "backtracking" not in source.data["groups"]:
+            notes.append(f"{source.title}: no backtracking latents were found.")
         if key == "groups":
             notes += [_test(source.title, name, row) for name, row in source.data[key].items()]
     return [note for note in [*notes, *rates.judges(sources)] if note]
