@@ -112,16 +112,19 @@ def _machine(config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> list
     replicas = config.replicas
     devices = config.tensor_parallel or max(1, len(gpus) // replicas)
     here = "here" if found else "the paper's machine; there is no GPU here"
-    lines = [f"{len(gpus)} x {gpus[0].name} ({here}), {replicas} engines over {devices} GPUs each"]
+    engines = "1 engine" if replicas == 1 else f"{replicas} engines"
+    lines = [f"{len(gpus)} x {gpus[0].name} ({here}): {engines}, split over {devices}"]
     lines += memory.plan(spec, shape, devices, config.in_flight).lines()
     if gpus[0].bandwidth:
         rate = hours.tokens_per_second(spec, shape, gpus[0], devices, config.in_flight)
         total = sum(
             hours.stage_hours(s.responses, s.max_tokens, rate, config.in_flight, s.at_once)
+            # Calibration's ``at_once`` counts the latents of all engines already.
+            / (1 if s.at_once else replicas)
             for s in stages
         )
         lines.append(
-            f"hours, at most: {total / replicas:.1f}, estimated from {rate:,.0f} tokens per second "
+            f"hours, at most: {total:.1f}, estimated from {rate:,.0f} tokens per second "
             "and engine (docs/costs.md)"
         )
     return lines
