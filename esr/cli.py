@@ -72,7 +72,7 @@ class CommonConfig:
     """GPUs one model is split over; 0 for all there are, or an equal share for each replica."""
 
     replicas: int = incidental(1, metavar="N")
-    """Engines that share the work, over Ray; RAY_ADDRESS names a cluster (README)."""
+    """Engines that share the work, over Ray (docs/own-model.md); RAY_ADDRESS names a cluster."""
 
     judge_concurrency: int = incidental(32, metavar="N")
     """Judge calls at once."""
