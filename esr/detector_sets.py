@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from simple_parsing import field as option
-
-from esr.cli import ReplayConfig
+from esr.cli import ReplayConfig, incidental
 from esr.errors import UserError
 from esr.lab import Lab
 from esr.models import REGISTRY
@@ -184,9 +182,7 @@ def newest_search(output: Path, model: str) -> Path:
 class DetectorConfig(ReplayConfig):
     """Options of an experiment on the detectors and on the trials of experiment 1."""
 
-    detectors: str = option(
-        default="", alias=["--ablate"], metavar="FILE", metadata={"identity": False}
-    )
+    detectors: str = incidental("", alias=["--ablate"], metavar="FILE")
     """Detectors file; default: what the newest complete search of this model found (2.3)."""
 
     # Spelled out: simple-parsing looks names of inherited fields up in the base's module.

@@ -45,6 +45,7 @@ class Experiment(Generic[ConfigT]):
         results: what goes into ``results.json``; also called on the records there are when a
             run is interrupted.
         report: lines for the terminal, from the results.
+        command: what is typed after ``python -m``, for help; the name where left out.
         runs: the configs of the runs that one command makes, each in a folder of its own, on one
             engine; the config itself where left out.
     """
@@ -55,6 +56,7 @@ class Experiment(Generic[ConfigT]):
     specs: Callable[[ConfigT, Lab], Awaitable[list[TrialSpec]]]
     results: Callable[[ConfigT, Lab, list[TrialRecord]], dict[str, Any]]
     report: Callable[[Mapping[str, Any]], str]
+    command: str = ""
     runs: Callable[[ConfigT, ModelSpec], list[ConfigT]] = field(default=_one_run)
 
 
@@ -62,10 +64,11 @@ def main(experiment: Experiment[ConfigT], argv: Sequence[str] | None = None) -> 
     """The command line of an experiment; returns the exit status."""
 
     def command() -> None:
-        config = parse(experiment.config, f"python -m {experiment.name}", argv)
+        typed = experiment.command or experiment.name
+        config = parse(experiment.config, f"python -m {typed}", argv)
         spec = resolve(config)
         if config.dry_run:
-            show_plan(experiment.name, config, spec, experiment.stages(config, spec))
+            show_plan(typed, config, spec, experiment.stages(config, spec))
         else:
             asyncio.run(run(experiment, config, spec))
 

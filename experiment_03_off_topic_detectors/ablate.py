@@ -113,6 +113,7 @@ def show(found: Mapping[str, Any]) -> str:
 
 EXPERIMENT = Experiment(
     name="experiment_03_off_topic_detectors",
+    command="experiment_03_off_topic_detectors ablate",
     config=AblateConfig,
     stages=stages,
     specs=specs,

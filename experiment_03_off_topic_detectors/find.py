@@ -198,6 +198,7 @@ def show(found: Mapping[str, Any]) -> str:
 
 EXPERIMENT = Experiment(
     name=FIND,
+    command="experiment_03_off_topic_detectors find",
     config=FindConfig,
     stages=stages,
     specs=specs,

@@ -181,6 +181,7 @@ def _matching_lines(found: Mapping[str, Any]) -> list[str]:
 
 EXPERIMENT = Experiment(
     name="experiment_10_random_latent_control",
+    command="experiment_10_random_latent_control run-random",
     config=Config,
     stages=stages,
     specs=specs,
