@@ -185,6 +185,7 @@ async def open_lab(
             context=context,
             parent=replayed,
             in_flight=config.in_flight * config.replicas,
+            judge_at_once=0 if config.judge_batch else config.judge_concurrency,
             max_spend=config.max_spend,
         )
         try:

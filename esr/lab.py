@@ -6,6 +6,7 @@ The engine starts on first use only: a run whose generations are all on disk nee
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class Lab:
         run: the open run folder.
         seed: the run seed; every other seed derives from it.
         in_flight: requests sent to the engine at once.
+        judge_at_once: judge calls under way at once; 0 for no limit, as batches need.
         max_spend: US dollars of judging after which the run stops; 0 for no limit.
         start_engine: makes the engine, called at most once.
         start_chat: makes the chat format, called at most once.
@@ -76,6 +78,7 @@ class Lab:
     context: Mapping[str, Any]
     parent: Parent | None = None
     in_flight: int = 64
+    judge_at_once: int = 32
     max_spend: float = 0.0
     quiet: bool = False
     spent: float = 0.0
@@ -83,9 +86,11 @@ class Lab:
     _chat: Chat | None = None
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _slots: asyncio.Semaphore | None = None
+    _judging: asyncio.Semaphore | None = None
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.in_flight)
+        self._judging = asyncio.Semaphore(self.judge_at_once or sys.maxsize)
         self.spent = sum(v["cost"] for _, v in self.run.journal.values("verdict"))
 
     @property
@@ -138,13 +143,17 @@ class Lab:
         Raises:
             SpendLimitError: the limit has been reached; nothing was sent.
         """
-        if self.max_spend and self.spent >= self.max_spend:
-            raise SpendLimitError(
-                f"judging has cost ${self.spent:.2f}, the limit of --max-spend; "
-                "repeat the command with a higher limit to go on"
-            )
-        verdict = await self.judge.grade(request)
-        self.spent += verdict.cost
+        assert self._judging is not None
+        # The limit is looked at when a call's turn has come, not when it starts to wait: all
+        # trials of a run may be waiting at once.
+        async with self._judging:
+            if self.max_spend and self.spent >= self.max_spend:
+                raise SpendLimitError(
+                    f"judging has cost ${self.spent:.2f}, the limit of --max-spend; "
+                    "repeat the command with a higher limit to go on"
+                )
+            verdict = await self.judge.grade(request)
+            self.spent += verdict.cost
         return verdict
 
     async def close(self) -> None:

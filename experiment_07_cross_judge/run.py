@@ -128,8 +128,7 @@ async def run(config: Config, spec: ModelSpec) -> None:
     """Re-grade one model's sample with every judge, in one run folder."""
     names = config.judges.split(",")
     async with open_lab(NAME, config, spec) as lab:
-        assert lab.parent is not None
-        sample = draw(recorded_trials(lab.parent, lab), config.n_samples, lab.seed)
+        sample = draw(recorded_trials(lab.replayed, lab), config.n_samples, lab.seed)
         arms = {arm: specs(sample, arm, lab) for arm in (ORIGINAL, *names)}
         infos: dict[str, Any] = {}
         try:
@@ -193,11 +192,10 @@ def outcome_results(
     infos: Mapping[str, Any],
 ) -> dict[str, Any]:
     """``results.json`` of experiment 7."""
-    assert lab.parent is not None
     records: dict[str, list[TrialRecord]] = {a: finished(s, lab) for a, s in arms.items()}
     outcomes = {arm: [r.outcome() for r in found] for arm, found in records.items()}
     facts = sample.facts()
-    original = lab.parent.data["experiment_config"]
+    original = lab.replayed.data["experiment_config"]
     return {
         "experiment_config": {
             **results.experiment_config(config.identity(), lab),

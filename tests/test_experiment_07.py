@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from esr import models, results
+from esr.errors import SpendLimitError
 from esr.judge import base, cache
 from esr.judge.base import JudgeRequest, Verdict
 from esr.judge.overlap import OverlapJudge
@@ -187,6 +189,32 @@ async def test_language_model_and_its_faults(
     for file in folder.iterdir():
         if file.is_file():
             assert "sk-secret" not in file.read_text(), f"a key in {file.name}"
+
+
+async def test_spend_limit(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded responses are all ready to be graded at once: the limit must hold all the same."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-key-0123456789")
+    monkeypatch.setattr(cache, "default_path", lambda: tmp_path / "cache.sqlite")
+    async with JudgeServer(lambda _: Reply(usage=(1_000_000, 0, 0))).running() as server:
+        config = Config(
+            model="tiny",
+            from_results=str(parent),
+            output=str(tmp_path / "out"),
+            judges=f"haiku@{server.url}",
+            n_samples=20,
+            min_per_model=5,
+            judge_concurrency=2,
+            max_spend=4.5,
+        )
+        (part,) = per_model(config)
+        with pytest.raises(SpendLimitError):
+            await experiment.run(part, models.get("tiny"))
+        # A dollar a call, two at once: the limit is passed by what was under way.
+        assert 5 <= len(server.calls) <= 6
+        facts = json.loads((run_folder(tmp_path) / "run.json").read_text())
+        assert facts["status"] == "interrupted"
+        await experiment.run(replace(part, max_spend=0.0), models.get("tiny"))
+        assert len(server.calls) == 20, "an answer that was paid for was asked for again"
 
 
 def test_user_errors(
