@@ -30,6 +30,10 @@ SIGMA = 0.5
 """Of the paper's Gaussian, in levels: the published curve is reproduced by whole trials only so."""
 
 
+LABELS = dict(zip(rates.QUANTITIES, ("multi-attempt (%)", "improved (%)", "ESR (%)"), strict=True))
+"""Of the three panels, from top to bottom."""
+
+
 @dataclass(frozen=True)
 class Point:
     """One boost: in the model's units, in sd from the mean threshold, and what was measured."""
@@ -113,9 +117,9 @@ def _draw(found: Sequence[Column]) -> Figure:
         for axes in grid[:, 0]:
             style.empty_panel(axes, f"no complete run of {EXPERIMENT}")
     for column, panels in zip(found, grid.T, strict=False):
-        for axes, (quantity, label) in zip(panels, rates.QUANTITIES.items(), strict=True):
+        for axes, (quantity, label) in zip(panels, LABELS.items(), strict=True):
             _panel(axes, column, quantity)
-            axes.set_ylabel(f"{label} (%)", fontsize=style.SMALL)
+            axes.set_ylabel(label, fontsize=style.SMALL)
         _heading(panels[0], column)
         panels[-1].set_xlabel("boost, in sd from the mean threshold")
     style.footnotes(figure, notes, organisms)
@@ -163,7 +167,7 @@ def _notes(found: Sequence[Column]) -> list[str]:
     notes = [
         f"Points: raw rates. {rates.INTERVALS}",
         f"Line: the paper's Gaussian smoothing (sigma {SIGMA} levels), over defined points only. "
-        "n: graded trials; in the middle panel, multi-attempt trials.",
+        "Improved: of multi-attempt trials. n: graded trials, in the middle panel multi-attempt ones.",
         "Diamonds: redraw null, how often another first attempt under the same latent and boost "
         "beats the first attempt.",
     ]

@@ -93,13 +93,21 @@ class Group:
         """The baseline in grey and the conditions, or the one condition named."""
         made = []
         if self.baseline is not None:
-            made.append(rates.bar("no meta-prompt", self.baseline[quantity], "#9a9a9a"))
+            label = f"no meta-prompt{_null(quantity, self.baseline)}"
+            made.append(rates.bar(label, self.baseline[quantity], "#9a9a9a"))
         for condition in self.conditions:
             if only in ("", condition.name):
                 colour = style.colour(self.source.model)
-                rate = condition.summary[quantity]
-                made.append(rates.bar(condition.label(quantity), rate, colour))
+                label = condition.label(quantity) + _null(quantity, condition.summary)
+                made.append(rates.bar(label, condition.summary[quantity], colour))
         return made
+
+
+def _null(quantity: str, summary: Mapping[str, Any]) -> str:
+    """The redraw null, beside every improvement rate."""
+    if quantity != "conditional_improvement_rate" or summary["redraw_null"]["rate"] is None:
+        return ""
+    return f", null {100 * summary['redraw_null']['rate']:.1f} %"
 
 
 def groups(sources: Sequence[Source]) -> list[Group]:
@@ -173,7 +181,8 @@ def draw_model(group: Group) -> Figure:
     """An appendix figure: all meta-prompts of one model, three panels above each other."""
     with style.look():
         organisms = [group.source.title] if group.source.organism else []
-        notes = _notes([group])
+        null = "Null: how often another first attempt under the same latent beats the first."
+        notes = [null, *_notes([group])]
         rows = len(group.bars("esr_rate"))
         height = 3 * (0.27 * rows + 0.3) + 0.3 + 0.095 * sum(1 + len(n) // 80 for n in notes)
         figure = style.new_figure(height + (0.3 if organisms else 0.0))
@@ -224,16 +233,20 @@ def table(found: Sequence[Group]) -> pd.DataFrame:
     made: list[dict[str, Any]] = []
     for group in found:
         run = {"model": group.source.model, "title": group.source.title}
-        for quantity in rates.QUANTITIES:
-            if group.baseline is not None:
-                row = rates.row(group.baseline[quantity])
-                made.append({**run, "condition": "baseline", "quantity": quantity, **row})
-            for condition in group.conditions:
-                row = {**rates.row(condition.summary[quantity]), **condition.ratio(quantity)}
-                where = {"source": condition.source.path.name, "condition": condition.name}
-                made.append({**run, **where, "quantity": quantity, **row})
+        if group.baseline is not None:
+            made += [{**run, "condition": "baseline", **row} for row in _rows(group.baseline)]
+        for condition in group.conditions:
+            where = {"source": condition.source.path.name, "condition": condition.name}
+            for row in _rows(condition.summary):
+                made.append({**run, **where, **row, **condition.ratio(row["quantity"])})
     names = ["model", "title", "source", "condition", "quantity", *rates.COLUMNS]
     return pd.DataFrame(made, columns=[*names, "ratio", "ratio_low", "ratio_high"])
+
+
+def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    null = summary["redraw_null"]
+    rows = [{"quantity": name, **rates.row(summary[name])} for name in rates.QUANTITIES]
+    return [*rows, {"quantity": "redraw_null", "value": null["rate"], "n": null["n"]}]
 
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:

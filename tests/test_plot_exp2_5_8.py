@@ -177,7 +177,7 @@ class TestVariants:
         given = ["--results", str(tmp_path / "root"), "--output", str(tmp_path / "f")]
         assert plot_exp5.main(given) == 0
         table = pd.read_csv(tmp_path / "f" / f"{plot_exp5.NAME}.csv")
-        assert len(table) == 3 * 3
+        assert len(table) == 3 * 4
         assert "exp5_variants_scripted.pdf" in capsys.readouterr().out
 
     def test_another_baseline_is_not_mixed_in(self, variants: list[Path]) -> None:
