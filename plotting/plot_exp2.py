@@ -167,7 +167,7 @@ def _notes(found: Sequence[Column]) -> list[str]:
     notes = [
         f"Points: raw rates. {rates.INTERVALS}",
         f"Line: the paper's Gaussian smoothing (sigma {SIGMA} levels), over defined points only. "
-        "Improved: of multi-attempt trials. n: graded trials, in the middle panel multi-attempt ones.",
+        "Improved: of multi-attempt trials. n: graded trials; in the middle panel, those.",
         "Diamonds: redraw null, how often another first attempt under the same latent and boost "
         "beats the first attempt.",
     ]
