@@ -156,7 +156,7 @@ class ReplicatedEngine:
             if isinstance(answer, UserError):
                 raise answer
             return answer
-        cause = _last_line(reason) if reason else "see the messages above"
+        cause = _reason(reason) if reason else "see the messages above"
         raise RuntimeError(f"all replicas are lost: {cause}") from reason
 
     def _least_busy(self) -> _Member | None:
@@ -169,7 +169,7 @@ class ReplicatedEngine:
         member.lost = True
         left = sum(not other.lost for other in self._members)
         print(
-            f"replica {member.number} is lost ({_last_line(error)}); {left} go on",
+            f"replica {member.number} is lost ({_reason(error)}); {left} left",
             file=sys.stderr,
         )
         await self._stop(member)
@@ -208,7 +208,7 @@ def _start_ray(cpus: int) -> None:
         ray.init(**options)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"Ray does not start: {_last_line(error)}",
+            f"Ray does not start: {_reason(error)}",
             "no RAY_ADDRESS for this machine alone, or the address of a running cluster",
             "ray start --head, or leave out --replicas",
         ) from error
@@ -254,6 +254,7 @@ def _actor(
     )
 
 
-def _last_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__
+    # Ray's own reasons end in advice; their first sentences say what happened.
+    return ". ".join(lines[-1].split(". ")[:2])[:200] if lines else type(error).__name__
