@@ -11,7 +11,7 @@ import pytest_asyncio
 import torch
 from engine_models import mixed_requests
 
-from esr.engine import create
+from esr.engine import create, vllm_config
 from esr.engine.base import ReadRequest
 from esr.engine.transformers import TransformersEngine
 from esr.engine.vllm import VllmEngine
@@ -81,3 +81,20 @@ def test_unknown_engine_and_pairing_are_one_line(
         create("vlm", specs["llama"], dictionary)
     with pytest.raises(UserError, match="pairing"):
         create("transformers", specs["llama"], dictionary, pairing="scheduler-order")
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_gpu_graphs_are_cut_at_the_hook(monkeypatch: pytest.MonkeyPatch, quantised: bool) -> None:
+    """Needs no GPU: vLLM itself settles the configuration a GPU would get."""
+    from vllm.config import CompilationConfig, CompilationMode, CUDAGraphMode
+
+    monkeypatch.setattr(vllm_config, "on_cpu", lambda: False)
+    settings = vllm_config._compilation(VllmOptions(compiled=True))
+    config = CompilationConfig(mode=CompilationMode.VLLM_COMPILE, **settings)
+    if quantised and config.pass_config.fuse_attn_quant is None:
+        config.pass_config.fuse_attn_quant = True
+    config.set_splitting_ops_for_v1(all2all_backend="naive", data_parallel_size=1)
+    assert config.splitting_ops is not None
+    assert "esr::touch" in config.splitting_ops
+    assert config.splitting_ops_contain_attention()
+    assert config.cudagraph_mode == CUDAGraphMode.PIECEWISE
