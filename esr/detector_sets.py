@@ -120,23 +120,7 @@ def load(path: Path, method: Method = "auto") -> DetectorSet:
     Raises:
         UserError: unreadable, not such a file, or without any detector.
     """
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        listed = [int(k) for k in data["off_topic_detectors"]]
-        separable = [int(k) for k in data.get("separability_detectors") or []]
-        stats = {int(k): dict(v) for k, v in (data.get("detector_stats") or {}).items()}
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path} ({error.strerror})",
-            "a detectors file",
-            "python -m experiment_03_off_topic_detectors find MODEL",
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is not a detectors file ({type(error).__name__}: {error})",
-            "JSON with model_name, off_topic_detectors, detector_stats",
-            "compare with data/off_topic_detectors_paper.json",
-        ) from error
+    data, listed, separable, stats = _read(path)
     own = str(data.get("method") or "as listed")
     by_separability = method == "separability" or (method == "auto" and not listed)
     chosen = separable if by_separability and "separability_detectors" in data else listed
@@ -176,6 +160,30 @@ def newest_search(output: Path, model: str) -> Path:
         "a detectors file",
         f"python -m experiment_03_off_topic_detectors find {model}, or --ablate FILE",
     )
+
+
+def _read(
+    path: Path,
+) -> tuple[dict[str, Any], list[int], list[int], dict[int, dict[str, Any]]]:
+    """The whole file, its two lists, its statistics by latent."""
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        listed = [int(k) for k in data["off_topic_detectors"]]
+        separable = [int(k) for k in data.get("separability_detectors") or []]
+        stats = {int(k): dict(v) for k, v in (data.get("detector_stats") or {}).items()}
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path} ({error.strerror})",
+            "a detectors file",
+            "python -m experiment_03_off_topic_detectors find MODEL",
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not a detectors file ({type(error).__name__}: {error})",
+            "JSON with model_name, off_topic_detectors, detector_stats",
+            "compare with data/off_topic_detectors_paper.json",
+        ) from error
+    return data, listed, separable, stats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,13 +133,15 @@ def outcome_results(
             "method": config.detector_set().method,
         },
         "series": {name: values.tolist() for name, values in series.items()},
-        "region_means": {
-            name: {
-                part: float(values[where].mean()) if values[where].size else None
-                for part, where in parts.parts.items()
-            }
-            for name, values in series.items()
-        },
+        "region_means": {name: _means(values, parts) for name, values in series.items()},
+    }
+
+
+def _means(values: NDArray[np.float64], parts: Regions) -> dict[str, float | None]:
+    """Mean per region; None of no tokens."""
+    return {
+        name: float(values[where].mean()) if values[where].size else None
+        for name, where in parts.parts.items()
     }
 
 

@@ -39,6 +39,7 @@ def analysed(config: Config, lab: Lab) -> dict[str, Any]:
             f"python -m {collect.NAME} all {lab.spec.key}, or a run with more trials",
         )
     groups, read = collect.groups(config, lab), collect.columns(config, lab)
+    places = {name: [read.index(k) for k in members] for name, members in groups.items() if members}
     marks = collect.known_marks(lab)
     detectors = config.detector_set()
     return {
@@ -57,14 +58,10 @@ def analysed(config: Config, lab: Lab) -> dict[str, Any]:
         "boundaries": sorted({mark.method for mark in marks.values()}),
         "latents": _rows(lab, measured, baseline, groups, read),
         "groups": {
-            name: analysis.group(measured, baseline, [read.index(k) for k in members], lab.seed)
-            for name, members in groups.items()
-            if members
+            name: analysis.group(measured, baseline, at, lab.seed) for name, at in places.items()
         },
         "aligned": {
-            name: analysis.aligned(measured, [read.index(k) for k in members], config.window)
-            for name, members in groups.items()
-            if members
+            name: analysis.aligned(measured, at, config.window) for name, at in places.items()
         },
         "results_by_feature": [],
     }

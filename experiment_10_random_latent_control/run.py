@@ -131,32 +131,38 @@ def show(found: Mapping[str, Any]) -> str:
         lines.append(
             report.comparison_table(title, arm["summary"], found["baseline"], arm["comparison"])
         )
-    pooled = found["pooled"]
-    lines.append(
-        report.comparison_table(
-            "all sets", pooled["summary"], found["baseline"], pooled["comparison"]
-        )
-    )
-    ablation = found["ablation"]
-    if ablation is None:
-        lines.append(
-            "  no ablation of these detectors in these trials yet: "
-            f"python -m {ABLATION} ablate {facts['model']}, then analyze"
-        )
-    else:
-        lines.append(
-            report.comparison_table(
-                "detectors, against all random sets",
-                ablation["summary"],
-                pooled["summary"],
-                ablation["against_random"],
-            )
-        )
+    lines += _pooled_lines(found)
     if facts["organism"]:
         lines.append("  A trained demonstration organism: no evidence about large models.")
     if match.get("method") == "uniform":
         lines.append("  Sets drawn uniformly: they need not be as active as the detectors.")
     return "\n".join(lines)
+
+
+def _pooled_lines(found: Mapping[str, Any]) -> list[str]:
+    """All sets against the baseline, and the detectors against all sets."""
+    pooled, ablation = found["pooled"], found["ablation"]
+    lines = [
+        report.comparison_table(
+            "all sets", pooled["summary"], found["baseline"], pooled["comparison"]
+        )
+    ]
+    if ablation is None:
+        model = found["experiment_config"]["model"]
+        lines.append(
+            "  no ablation of these detectors in these trials yet: "
+            f"python -m {ABLATION} ablate {model}, then analyze"
+        )
+    else:
+        lines.append(
+            report.comparison_table(
+                "detectors (here) against all random sets (baseline)",
+                ablation["summary"],
+                pooled["summary"],
+                ablation["against_random"],
+            )
+        )
+    return lines
 
 
 def _matching_lines(found: Mapping[str, Any]) -> list[str]:

@@ -168,7 +168,7 @@ async def test_results_stand_beside_the_ablation_of_the_same_trials(
     assert data["pooled"]["summary"] == metrics.summary(outcomes, 0)
     assert data["pooled"]["summary"]["counts"]["trials"] == 90
     assert data["pooled"]["comparison"]["multi_attempt_rate"].get("paired") is None
-    assert "detectors, against all random sets" in show({**data})
+    assert "detectors (here) against all random sets" in show({**data})
 
 
 async def test_resumes(tmp_path: Path, replayed: Parent) -> None:
