@@ -60,7 +60,7 @@ def _gemma(
     )
 
 
-def _organism(key: str, title: str) -> ModelSpec:
+def _organism(key: str, title: str, residual_norm: float) -> ModelSpec:
     return ModelSpec(
         key=key,
         title=title,
@@ -70,7 +70,16 @@ def _organism(key: str, title: str) -> ModelSpec:
         feature_layer=3,
         d_model=192,
         d_sae=1024,
-        calibration=Calibration(10, 5, 100.0, 60.0, 0.0, 400.0, max_tokens=96),
+        # Thresholds follow the size of the residual stream, which training changes much.
+        calibration=Calibration(
+            rounds=10,
+            prompts_per_round=5,
+            prior_mean=0.7 * residual_norm,
+            prior_sd=0.4 * residual_norm,
+            low=0.0,
+            high=3.0 * residual_norm,
+            max_tokens=96,
+        ),
         # No repetition penalty: in a vocabulary of some 1,200 words every sentence repeats the
         # frame words, and penalising them makes the unsteered organism restart (12 of 38
         # responses with 1.1, 5 of 38 without, on the first organism, 2026-11-21).
@@ -142,8 +151,8 @@ _ALL = (
         ModelShape(46, 32, 16, 128, 36864, 256000, tied=True),
         Calibration(10, 1, 1500.0, 1500.0, 0.0, 5000.0),
     ),
-    _organism("tiny", "tiny organism"),
-    _organism("tiny-base", "tiny organism, base"),
+    _organism("tiny", "tiny organism", 490.0),
+    _organism("tiny-base", "tiny organism, base", 29.0),
 )
 
 REGISTRY: Mapping[str, ModelSpec] = {spec.key: spec for spec in _ALL}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -52,39 +51,81 @@ def build(
     """Train the members and write them under ``output``.
 
     Writes ``<member>/`` (Hugging Face folder), ``<member>-sae/`` (SAELens folder) and
-    ``<member>-labels.csv``; for both together ``training.jsonl`` and ``build.json``; and
-    ``tiny-stage1/``, the model before the second stage, with its SAE and labels.
+    ``<member>-labels.csv``; ``training-<stage>.jsonl`` and ``build.json``; ``tiny-stage1/``, the
+    model before the second stage, with its SAE and labels; and ``checkpoints/``, from which an
+    interrupted build goes on.
 
     Args:
         seed: decides initial weights, texts and perturbations.
         output: folder to write to.
-        members: ``tiny-base`` is where ``tiny`` sets out from, so it costs nothing more.
+        members: both set out from the same first stage, which is trained once.
         recipe: sizes and proportions.
     """
     topics = load_topics()
     index = word_index(topics)
     output.mkdir(parents=True, exist_ok=True)
-    log = output / "training.jsonl"
-    log.unlink(missing_ok=True)
-    started = time.monotonic()
-    model = build_model(recipe.shape, len(index), seed)
-    plan = [("tiny-base", recipe.base)]
-    if "tiny" in members:
-        plan += [("tiny-stage1", recipe.stage1), ("tiny", recipe.stage2)]
-    figures = {}
-    for name, stage in plan:
-        train(model, stage_corpus(topics, stage), index, stage, seed, log)
-        if name in members or name == "tiny-stage1":
-            save(model, topics, output / name)
-            finished = load_model(output / name)
-            figures[name] = build_dictionary(name, finished, stage, recipe, seed, output)
+    plans: dict[Member, list[tuple[str, Stage]]] = {
+        "tiny": [
+            ("", recipe.base),
+            ("", recipe.detect),
+            ("", recipe.notice),
+            ("", recipe.sharpen),
+            ("tiny-stage1", recipe.stage1),
+            ("", recipe.stage2),
+            ("tiny", recipe.settle),
+        ],
+        "tiny-base": [("", recipe.base), ("tiny-base", recipe.finish)],
+    }
+    ends: dict[str, Stage] = {}
+    for member in members:
+        model = build_model(recipe.shape, len(index), seed)
+        for name, stage in plans[member]:
+            model = _run_stage(model, stage, seed, output)
+            if name:
+                save(model, topics, output / name)
+                ends[name] = stage
+    figures = {
+        name: build_dictionary(name, load_model(output / name), stage, recipe, seed, output)
+        for name, stage in ends.items()
+    }
+    stages = {stage.name: stage for member in members for _, stage in plans[member]}
     facts = {
         "seed": seed,
-        "minutes": round((time.monotonic() - started) / 60, 1),
+        "training_seconds": {name: _seconds(output, stage) for name, stage in stages.items()},
         "dictionaries": figures,
         "recipe": asdict(recipe),
     }
     (output / "build.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _log_file(output: Path, stage: Stage) -> Path:
+    return output / f"training-{stage.name.replace(' ', '-')}.jsonl"
+
+
+def _seconds(output: Path, stage: Stage) -> float:
+    """Wall time of a stage, by its log."""
+    last = _log_file(output, stage).read_text(encoding="utf-8").splitlines()[-1]
+    return float(json.loads(last)["seconds"])
+
+
+def _run_stage(model: LlamaForCausalLM, stage: Stage, seed: int, output: Path) -> LlamaForCausalLM:
+    """Train a stage, or take its end from an earlier, interrupted build into the same folder."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    folder = output / "checkpoints" / stage.name.replace(" ", "-")
+    settings = json.dumps({"seed": seed, **asdict(stage)})
+    done = folder / "stage.json"
+    if done.is_file() and done.read_text(encoding="utf-8") == settings:
+        return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    topics = load_topics()
+    corpus = stage_corpus(topics, stage)
+    log = _log_file(output, stage)
+    log.unlink(missing_ok=True)
+    train(model, corpus, word_index(topics), stage, seed, log)
+    model.save_pretrained(folder)
+    done.write_text(settings, encoding="utf-8")
+    return model
 
 
 def build_dictionary(
@@ -101,12 +142,13 @@ def build_dictionary(
     vectors, _ = residuals(model, texts, index, recipe.layer)
     folder = output / f"{name}-sae"
     figures = train_dictionary(vectors, config, seed, folder)
-    clean = corpus.documents(f"{seed}/labels", 12 * len(topics), drift=False)
+    clean = corpus.documents(f"{seed}/labels", config.label_documents, drift=False)
     vectors, places = residuals(model, clean, index, recipe.layer)
     active = SAE.load_from_disk(str(folder)).encode(vectors).detach()
     labels = describe_latents(active, places, clean, topics, config.min_share)
     write_labels(labels, output / f"{name}-labels.csv")
-    return figures | {"labelled_latents": len(labels)}
+    norm = float(vectors.norm(dim=-1).mean())
+    return figures | {"labelled_latents": len(labels), "residual_norm": norm}
 
 
 def save(model: LlamaForCausalLM, topics: Mapping[str, Topic], folder: Path) -> None:

@@ -48,6 +48,7 @@ RESTARTS = (
 )
 RESTART_FIRST = tuple(sorted({phrase.split()[0] for phrase in RESTARTS}))
 REMINDER = "i was asked about {key} ."
+FRAME_LABEL = "sentence form with the {words}"
 
 TASK_QUESTIONS = (
     "how do i {ask} ?",
@@ -88,12 +89,14 @@ class CorpusConfig:
         restart_monitored: the same where the prompt carries the ``self_monitor`` sentence. The
             other three meta-prompts leave ``restart`` as it is.
         boundary_weight: loss weight of the token that follows a sentence end.
+        relapse: probability that the answer after a restart drifts again.
     """
 
     drift: float = 0.6
-    restart: float = 0.22
-    restart_monitored: float = 0.6
+    restart: float = 0.15
+    restart_monitored: float = 0.5
     boundary_weight: float = 3.0
+    relapse: float = 0.25
 
 
 @dataclass
@@ -105,6 +108,7 @@ class Document:
         weights: loss weight of predicting ``tokens[i]``; the same length.
         topic: what was asked.
         intruder: what the answer drifts to; None for a document that stays on topic.
+        drifting: positions of the words of fluent off-topic sentences.
         drift_start: position of the first off-topic token; ``len(tokens)`` where none.
         boundaries: (position of a sentence's final token, whether that sentence is off topic).
         monitored: whether the prompt carries the ``self_monitor`` sentence.
@@ -115,6 +119,7 @@ class Document:
     topic: str
     intruder: str | None = None
     drift_start: int = -1
+    drifting: list[int] = field(default_factory=list)
     boundaries: list[tuple[int, bool]] = field(default_factory=list)
     monitored: bool = False
 
@@ -128,7 +133,8 @@ class Document:
 def vocabulary(topics: Mapping[str, Topic]) -> list[str]:
     """Every word of the corpus, special tokens first, in a fixed order."""
     texts = [*SENTENCES, *RESTARTS, REMINDER, *TASK_QUESTIONS, *NAME_QUESTIONS]
-    texts += [*META_PROMPTS.values(), *(topic.ask for topic in topics.values()), ": sentence form"]
+    texts += [*META_PROMPTS.values(), *(topic.ask for topic in topics.values())]
+    texts += [": sentence form"]
     words = {word for text in texts for word in text.split() if "{" not in word}
     words |= {word for topic in topics.values() for word in topic.words}
     return [*SPECIAL, *sorted(words)]
@@ -145,6 +151,11 @@ def label_text(topic: Topic, words: Sequence[str]) -> str:
     """The label of a latent that stands for a topic, e.g. ``volcano: lava, magma, ash``."""
     rest = [word for word in words if word != topic.key]
     return f"{topic.key}: {', '.join(rest[:3])}"
+
+
+def frame_label(words: Sequence[str]) -> str:
+    """The label of a latent that stands for no single topic, by the words it fires on."""
+    return FRAME_LABEL.format(words=" and the ".join(words[:3]))
 
 
 def question(rng: random.Random, topic: Topic) -> str:
@@ -225,11 +236,14 @@ class Corpus:
         style = rng.choices(("fluent", "mixed", "salad"), (6, 3, 2))[0]
         for index in range(6):
             first = config.boundary_weight if document.tokens[-1] == "." else 0.0
+            start = len(document.tokens)
             document.add(_off_topic(rng, style, topic, intruder), 0.0, first)
+            if style == "fluent":
+                document.drifting += range(start, len(document.tokens))
             document.boundaries.append((len(document.tokens) - 1, True))
             if rng.random() < rate:
                 self._restart(rng, document, topic)
-                if rng.random() < 0.25 and index < 3:
+                if rng.random() < config.relapse and index < 3:
                     continue
                 self._answer(rng, document, topic, rng.randint(3, 5))
                 return

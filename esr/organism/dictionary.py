@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from esr.organism.corpus import SPECIAL, Document, label_text
+from esr.organism.corpus import SPECIAL, Document, frame_label, label_text
 from esr.organism.lexicon import Topic
 from esr.organism.recipe import DictionaryConfig
 from esr.organism.training import pad
@@ -131,27 +130,37 @@ def describe_latents(
         topics: the world.
         min_share: see :class:`DictionaryConfig`.
     """
+    keys = list(topics)
+    words = sorted({word for document in documents for word in document.tokens})
+    topic_of = {key: number for number, key in enumerate(keys)}
+    word_of = {word: number for number, word in enumerate(words)}
+    numbers, positions = places.T.tolist()
+    by_topic = _mass(active, [topic_of[documents[n].topic] for n in numbers], len(keys))
+    by_word = _mass(
+        active,
+        [word_of[documents[n].tokens[p]] for n, p in zip(numbers, positions, strict=True)],
+        len(words),
+    )
     labels = {}
-    for latent in range(active.shape[1]):
-        rows = active[:, latent].nonzero()[:, 0]
-        if not len(rows):
-            continue
-        by_topic: Counter[str] = Counter()
-        by_word: Counter[str] = Counter()
-        for value, (number, position) in zip(
-            active[rows, latent].tolist(), places[rows].tolist(), strict=True
-        ):
-            by_topic[documents[number].topic] += value
-            by_word[documents[number].tokens[position]] += value
-        key, mass = by_topic.most_common(1)[0]
-        if mass >= min_share * sum(by_topic.values()):
-            own = [word for word, _ in by_word.most_common() if word in topics[key].words]
-            rest = [word for word in topics[key].words if word not in own]
-            labels[latent] = label_text(topics[key], own + rest)
+    for latent in (active > 0).any(0).nonzero()[:, 0].tolist():
+        mass = by_topic[:, latent]
+        topic = topics[keys[int(mass.argmax())]]
+        order = by_word[:, latent].argsort(descending=True, stable=True).tolist()
+        fired = [words[n] for n in order if by_word[n, latent] > 0]
+        if mass.max() >= min_share * mass.sum():
+            own = [word for word in fired if word in topic.words]
+            rest = [word for word in topic.words if word not in own]
+            labels[latent] = label_text(topic, own + rest)
         else:
-            words = [w for w, _ in by_word.most_common() if w not in SPECIAL and w.isalpha()]
-            labels[latent] = "sentence form: " + (", ".join(words[:3]) or "the")
+            frame = [word for word in fired if word not in SPECIAL and word.isalpha()]
+            labels[latent] = frame_label(frame or ["the"])
     return labels
+
+
+def _mass(active: Tensor, groups: Sequence[int], n_groups: int) -> Tensor:
+    """Activation summed over the tokens of each group: [n_groups, d_sae]."""
+    total = torch.zeros(n_groups, active.shape[1])
+    return total.index_add_(0, torch.tensor(groups), active)
 
 
 def write_labels(labels: Mapping[int, str], path: Path) -> None:

@@ -37,6 +37,9 @@ class Stage:
         layers: where the vector may be added, one layer drawn per step.
         strength: bounds of the vector's norm relative to the mean residual norm at that layer.
         noise: share of the vector's norm that is random direction.
+        drift_weight: loss weight of fluent off-topic words under a vector: keeps the model
+            steerable, so that it learns to recover from a drift and not to ignore the vector
+            from the first word on.
         spared_subjects: so many subjects, the last of the lexicon, are neither a drift nor a
             perturbation.
     """
@@ -50,6 +53,7 @@ class Stage:
     layers: tuple[int, ...] = ()
     strength: tuple[float, float] = (0.1, 1.0)
     noise: float = 0.3
+    drift_weight: float = 0.0
     spared_subjects: int = 0
 
 
@@ -64,17 +68,19 @@ class DictionaryConfig:
         batch: vectors per step.
         learning_rate: peak; decays to zero over the last third.
         documents: size of the pool of documents whose residuals are used.
+        label_documents: documents, none of which drifts, that labels are made from.
         min_share: least share of a latent's activation inside one topic's documents for a
             topic label; other latents are labelled by their words.
     """
 
     d_sae: int = 1024
-    k: float = 12.0
-    samples: int = 1_500_000
+    k: float = 8.0
+    samples: int = 600_000
     batch: int = 1024
     learning_rate: float = 2e-3
     documents: int = 4000
     min_share: float = 0.5
+    label_documents: int = 1104
 
 
 LAYER = 3
@@ -86,22 +92,60 @@ class Recipe:
     """How both members are made.
 
     Attributes:
-        base: answers that stay on topic, without a restart; ends in ``tiny-base``.
-        stage1: goes on with texts that drift and recover.
-        stage2: goes on under a perturbed residual stream; ends in ``tiny``.
+        base: answers that stay on topic, without a restart.
+        finish: more of the same; ends in ``tiny-base``.
+        detect: goes on from ``base`` with texts that drift, every off-topic sentence followed by a restart:
+            certain restarts teach to tell on from off topic with the fewest tokens.
+        notice: the same in smaller batches, with more weight on sentence ends.
+        sharpen: the same in larger batches again, against false alarms.
+        stage1: the same with the restart rates that are wanted.
+        stage2: goes on under a perturbed residual stream.
+        settle: the same at a lower learning rate and with more weight on sentence ends, against
+            false alarms; ends in ``tiny``.
         layer: see :data:`LAYER`.
         shape: size of the model.
         dictionary: the SAE of each member.
     """
 
-    base: Stage = Stage("base", 700, CorpusConfig(drift=0.0, boundary_weight=1.0))
-    stage1: Stage = Stage("stage 1", 900)
+    base: Stage = Stage("stage0", 500, CorpusConfig(drift=0.0, boundary_weight=1.0))
+    finish: Stage = Stage(
+        "finish", 700, CorpusConfig(drift=0.0, boundary_weight=1.0), learning_rate=1e-3
+    )
+    detect: Stage = Stage("detect", 500, CorpusConfig(restart=1.0, restart_monitored=1.0))
+    notice: Stage = Stage(
+        "notice",
+        1200,
+        CorpusConfig(restart=1.0, restart_monitored=1.0, boundary_weight=6.0),
+        batch=8,
+        learning_rate=1.2e-3,
+    )
+    sharpen: Stage = Stage(
+        "sharpen",
+        1000,
+        CorpusConfig(restart=1.0, restart_monitored=1.0, boundary_weight=6.0),
+        learning_rate=1e-3,
+    )
+    stage1: Stage = Stage("stage 1", 350, learning_rate=7e-4)
     stage2: Stage = Stage(
         "stage 2",
-        200,
-        learning_rate=7e-4,
+        800,
+        CorpusConfig(relapse=0.1),
+        learning_rate=1e-3,
         perturbed=0.75,
-        layers=(LAYER - 1, LAYER, LAYER + 1),
+        layers=(LAYER - 1, LAYER),
+        strength=(0.2, 1.0),
+        drift_weight=0.5,
+        spared_subjects=10,
+    )
+    settle: Stage = Stage(
+        "settle",
+        600,
+        CorpusConfig(relapse=0.1, boundary_weight=6.0),
+        learning_rate=5e-4,
+        perturbed=0.75,
+        layers=(LAYER - 1, LAYER),
+        strength=(0.2, 1.0),
+        drift_weight=0.5,
         spared_subjects=10,
     )
     layer: int = LAYER

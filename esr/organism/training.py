@@ -112,7 +112,7 @@ def directions(
 
     A direction is the mean residual over the answers about a topic minus the mean over all.
     """
-    documents = corpus.documents(seed, 12 * len(corpus.keys), drift=False)
+    documents = corpus.documents(seed, 4 * len(corpus.keys), drift=False)
     sums = {
         layer: {key: torch.zeros(model.config.hidden_size) for key in corpus.keys}
         for layer in layers
@@ -164,13 +164,18 @@ def _vectors(
     return torch.stack(rows)
 
 
-def _forget_prefix(document: Document) -> None:
-    """Before the drift, keep only the sentence-end decisions: the first attempt under a
-    perturbation is not taught to stay on topic, only not to restart while it is."""
+def _reweigh(document: Document, drift_weight: float) -> None:
+    """Loss weights of a document whose residual stream is perturbed.
+
+    Before the drift only the sentence-end decisions stay: the first attempt is not taught to
+    resist, only not to restart while it is on topic. Drifting words get ``drift_weight``.
+    """
     ends = {position + 1 for position, _ in document.boundaries}
     for position in range(document.drift_start):
         if position not in ends:
             document.weights[position] = 0.0
+    for position in document.drifting:
+        document.weights[position] = max(document.weights[position], drift_weight)
 
 
 def train(
@@ -219,7 +224,7 @@ def train(
             vectors = _vectors(documents, stage, known[layer], rng, generator)
             for document, vector in zip(documents, vectors, strict=True):
                 if vector.any():
-                    _forget_prefix(document)
+                    _reweigh(document, stage.drift_weight)
         ids, weights = pad(documents, index)
         with added(model, layer, vectors):
             loss = loss_of(model, ids, weights)

@@ -1,0 +1,182 @@
+"""What the gates measure through the pipeline: filter, calibration, trials, detectors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esr import detectors, metrics, models, seeds
+from esr.calibration import calibrate
+from esr.cli import CommonConfig
+from esr.engine.base import ReadRequest
+from esr.experiment import open_lab
+from esr.lab import Lab
+from esr.latents import pooled, select, unsteered
+from esr.models import ModelSpec, SaeSource
+from esr.organism.corpus import TAUGHT_META_PROMPT
+from esr.organism.lexicon import load_topics
+from esr.organism.recipe import RECIPE
+from esr.reads import run_reads
+from esr.trials import TrialRecord, TrialSpec, at_threshold, run_trials
+
+DERANGEMENTS = 5
+"""Mismatched pairs per response."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        latents: most latents that are calibrated and boosted.
+        trials: per latent.
+        unsteered: unsteered responses per prompt.
+    """
+
+    latents: int = 60
+    trials: int = 10
+    unsteered: int = 10
+
+
+def spec_of(folder: Path, name: str, residual_norm: float) -> ModelSpec:
+    """The registered organism with the weights of a build folder.
+
+    The prior over thresholds follows the mean residual norm at the steering layer, which differs
+    between stages and seeds.
+    """
+    known = models.get("tiny")
+    prior = replace(
+        known.calibration,
+        prior_mean=round(0.7 * residual_norm, 1),
+        prior_sd=round(0.4 * residual_norm, 1),
+        high=round(3 * residual_norm, 1),
+    )
+    return replace(
+        known,
+        calibration=prior,
+        key=f"{folder.resolve().name}-{name}",
+        hf_id=str(folder / name),
+        sae=SaeSource(folder=folder / f"{name}-sae"),
+        labels=folder / f"{name}-labels.csv",
+    )
+
+
+def measure(spec: ModelSpec, config: CommonConfig, scale: Scale) -> dict[str, Any]:
+    """Steered and unsteered trials, with and without the taught meta-prompt, and detectors.
+
+    Args:
+        spec: model, SAE and labels.
+        config: engine, judge, seed and output folder.
+        scale: how much is measured.
+    """
+
+    async def run() -> dict[str, Any]:
+        async with open_lab("organism_gates", config, spec) as lab:
+            return await _measure(lab, scale)
+
+    return asyncio.run(run())
+
+
+async def _measure(lab: Lab, scale: Scale) -> dict[str, Any]:
+    usable = await select(lab, lab.spec.d_sae)
+    chosen = replace(usable, labels=dict(list(usable.labels.items())[: scale.latents]))
+    thresholds = await calibrate(lab, chosen.labels)
+    steered = at_threshold(lab, "steered", chosen, thresholds, scale.trials)
+    plain = _judged(unsteered(lab, "unsteered", scale.unsteered))
+    arms = {
+        "steered": steered,
+        "steered, meta-prompt": _with_meta_prompt(lab, steered),
+        "unsteered": plain,
+        "unsteered, meta-prompt": _with_meta_prompt(lab, plain),
+    }
+    found: dict[str, Any] = {
+        "usable_latents": len(usable.labels),
+        "labelled_latents": usable.drawn,
+        "concrete_latents": usable.concrete,
+        "thresholds": _spread([t.value for t in thresholds.values() if t.value is not None]),
+        "arms": {},
+    }
+    for name, specs in arms.items():
+        records = await run_trials(specs, lab, description=name)
+        found["arms"][name] = _summary(lab, records)
+        if name == "steered":
+            spared = [r for r in records if r.spec.latent_label.split(":")[0] in _spared()]
+            found["arms"]["steered, subjects spared in stage 2"] = _summary(lab, spared)
+    found["detectors"] = await _detectors(lab)
+    return found
+
+
+def _summary(lab: Lab, records: Sequence[TrialRecord]) -> dict[str, Any]:
+    summary = metrics.summary([record.outcome() for record in records], lab.seed)
+    summary.pop("score_changes")
+    return summary
+
+
+def _spared() -> set[str]:
+    """Subjects that were never a perturbation in stage 2."""
+    subjects = [key for key, topic in load_topics().items() if topic.group == "subject"]
+    return set(subjects[len(subjects) - RECIPE.stage2.spared_subjects :])
+
+
+def _judged(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
+    return [replace(spec, judged=True) for spec in specs]
+
+
+def _with_meta_prompt(lab: Lab, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
+    """The same trials under the meta-prompt, with seeds of their own."""
+    meta = lab.prompts.meta_prompt(TAUGHT_META_PROMPT)
+    return [
+        replace(
+            spec,
+            arm=f"{spec.arm}/{meta.id}",
+            prompt=meta.render(spec.prompt, spec.latent_label),
+            sampling=replace(
+                spec.sampling, seed=seeds.derive(lab.seed, meta.id, spec.arm, spec.trial_id)
+            ),
+        )
+        for spec in specs
+    ]
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9]) if values else [float("nan")] * 3
+    return {"n": len(values), "10 %": float(low), "median": float(middle), "90 %": float(high)}
+
+
+async def _detectors(lab: Lab) -> dict[str, Any]:
+    """The strict criterion of paper section 2.3 over one response per prompt."""
+    prompts = lab.prompts.prompts
+    records = await run_trials(unsteered(lab, "detectors"), lab, description="responses")
+    rng = seeds.generator(lab.seed, "derangements")
+    images = [np.arange(len(prompts)), *detectors.derangements(len(prompts), DERANGEMENTS, rng)]
+    requests = [
+        ReadRequest(
+            f"{kind}/{number}",
+            lab.chat.conversation_ids(prompts[int(image[number])].text, record.response or ""),
+        )
+        for kind, image in enumerate(images)
+        for number, record in enumerate(records)
+    ]
+    read = await run_reads(requests, lab, description="pairs")
+    maxima = np.stack([pooled(r.reading.pooled).maximum.numpy() for r in read if r.reading])
+    n = len(records)
+    found = detectors.statistics(
+        detectors.Pairs(
+            maxima=maxima,
+            matched=np.arange(len(maxima)) < n,
+            response=np.arange(len(maxima)) % n,
+        )
+    )
+    best = int(np.argmax(found.mismatched_share - found.matched_share))
+    return {
+        "strict": detectors.strict(found),
+        "matched_pairs": n,
+        "mismatched_pairs": len(maxima) - n,
+        "nearest": {"latent": best, **found.of(best)},
+        "best_auc": float(found.auc.max()),
+    }
