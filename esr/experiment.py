@@ -90,11 +90,11 @@ def resolve(config: ConfigT) -> ModelSpec:
 
 async def run(experiment: Experiment[ConfigT], config: ConfigT, spec: ModelSpec) -> None:
     """Run an experiment in its folder, or show the results of a run that is complete."""
-    spent = 0.0
+    spent, facts = 0.0, model_facts(spec)
     async with one_engine(config, spec) as start:
         for part in experiment.runs(config, spec):
             limited = replace(part, max_spend=_left(config.max_spend, spent))
-            async with open_lab(experiment.name, limited, spec, start) as lab:
+            async with open_lab(experiment.name, limited, spec, start, facts) as lab:
                 results = await conduct(experiment, limited, lab)
                 print(experiment.report(results))
                 print(f"run folder: {lab.run.path}")
@@ -128,7 +128,11 @@ async def conduct(experiment: Experiment[ConfigT], config: ConfigT, lab: Lab) ->
 
 @asynccontextmanager
 async def open_lab(
-    name: str, config: ConfigT, spec: ModelSpec, start: StartEngine | None = None
+    name: str,
+    config: ConfigT,
+    spec: ModelSpec,
+    start: StartEngine | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Lab]:
     """The lab of one run: judge checked, folder locked, engine not yet started.
 
@@ -137,6 +141,7 @@ async def open_lab(
         config: its options.
         spec: the model.
         start: gives an engine that outlives the lab; where left out, the lab has its own.
+        facts: :func:`model_facts` from when that engine was not yet started.
 
     A config with ``from_results`` gives the lab its parent run.
 
@@ -152,7 +157,7 @@ async def open_lab(
     judge_name = config.judge or spec.judge
     grader = judge.create(judge_name, concurrency=config.judge_concurrency, rubric=config.rubric)
     context = {
-        "model": model_facts(spec),
+        "model": dict(facts or model_facts(spec)),
         "profile": asdict(spec.profile(config.profile)),
         "prompts": prompt_set.digest,
         "judge": asdict(grader.info),
