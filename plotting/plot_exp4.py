@@ -27,6 +27,9 @@ from plotting.sources import Source, find_sources
 EXPERIMENT, PROMPTING = "experiment_04_finetuning", "experiment_05_prompt_variants"
 NAME, COMBINED = "exp4_finetuning", "exp4_prompting_and_finetuning"
 
+HEADROOM = 1.4
+"""Height of an axis in its highest point: the legend stands above the data."""
+
 UNSTEERED_COLOUR = "#CC79A7"
 PAPER_COLOUR = "#9a9a9a"
 VARIANTS = ("dont_get_distracted", "ignore_latent_label", "self_monitor", "resist_manipulation")
@@ -69,19 +72,25 @@ def _panel(axes: Axes, sweep: Sweep, quantity: str) -> None:
         for place, point in zip(places, shown, strict=True):
             rates.point(axes, place, point.arms[arm][quantity], colour)
     if quantity == "conditional_improvement_rate":
-        nulls = [(p.percent, p.arms["steered"]["redraw_null"]["rate"]) for p in sweep.points]
-        known = [(x, 100 * y) for x, y in nulls if y is not None]
-        axes.plot(*zip(*known, strict=True), "k:", linewidth=0.8) if known else None
-    paper = _paper(sweep.base, quantity)
+        _null(axes, sweep)
+    paper = paper_points(sweep.base, quantity)
     if paper:
         axes.plot(*zip(*paper, strict=True), "x", color=PAPER_COLOUR, markersize=4)
     tops = [rates.top(p.arms[arm][quantity]) for p in sweep.points for arm in ARMS]
     highest = max([100 * top for top in tops] + [value for _, value in paper])
-    axes.set_ylim(-0.03 * highest, 1.12 * highest or 1.0)
+    axes.set_ylim(-0.03 * highest, HEADROOM * highest or 1.0)
     axes.set_xlim(-5, 95)
     axes.set_xticks(range(0, 91, 10))
-    axes.set_xlabel("% self-correction in training data (0: base model)")
+    axes.set_xlabel("% self-correction in training (0: base)")
     axes.set_ylabel("%")
+
+
+def _null(axes: Axes, sweep: Sweep) -> None:
+    nulls = [(p.percent, p.arms["steered"]["redraw_null"]["rate"]) for p in sweep.points]
+    known = [(place, 100 * rate) for place, rate in nulls if rate is not None]
+    if known:
+        axes.plot(*zip(*known, strict=True), "--", color=style.INK, linewidth=0.8)
+        axes.legend(axes.lines[-1:], ["redraw null, steered"], loc="upper left", handlelength=1.6)
 
 
 def _colour(sweep: Sweep, arm: str) -> str:
@@ -91,12 +100,12 @@ def _colour(sweep: Sweep, arm: str) -> str:
 def _legend(axes: Axes, sweep: Sweep) -> None:
     for arm, label in ARMS.items():
         axes.plot([], [], "o-", color=_colour(sweep, arm), markersize=3, label=label)
-    if _paper(sweep.base, "esr_rate"):
+    if paper_points(sweep.base, "esr_rate"):
         axes.plot([], [], "x", color=PAPER_COLOUR, markersize=4, label="paper, steered")
     axes.legend(loc="upper left", handlelength=1.2, borderaxespad=0.2)
 
 
-def _paper(base: str, quantity: str) -> list[tuple[float, float]]:
+def paper_points(base: str, quantity: str) -> list[tuple[float, float]]:
     """The paper's points of this very model: (% self-correction, %)."""
     return [
         (float(number.arm.split()[0]), number.value)
@@ -154,7 +163,8 @@ def _pair(grid: Sequence[Axes], sweep: Sweep, prompted: Mapping[str, Summary], n
         left.set_xticks(range(len(prompted)), [k.replace("_", "\n") for k in prompted])
         left.set_xlim(-0.5, len(prompted) - 0.5)
         left.set_ylabel("%")
-        highest = max([right.get_ylim()[1], *(112 * rates.top(s[name]) for s in prompted.values())])
+        tops = [100 * HEADROOM * rates.top(summary[name]) for summary in prompted.values()]
+        highest = max([right.get_ylim()[1], *tops])
         for axes in grid:
             axes.set_ylim(-0.03 * highest, highest)
     else:
@@ -180,7 +190,7 @@ def _notes(found: Sequence[Sweep]) -> list[str]:
     if not found:
         return []
     notes = [
-        f"{rates.INTERVALS} Dotted line: redraw null of the steered arm. Fine-tuned models differ "
+        f"{rates.INTERVALS} Fine-tuned models differ "
         "from the base model in their weights alone; thresholds are calibrated for each."
     ]
     for sweep in found:
@@ -204,14 +214,19 @@ def table(found: Sequence[Sweep]) -> pd.DataFrame:
     for sweep in found:
         for point in sweep.points:
             for arm, summary in point.arms.items():
-                run = {"model": sweep.base, "source": point.source.path.name, "arm": arm}
-                run |= {"percent": point.percent, "condition": "fine-tuning"}
+                run: dict[str, Any] = {
+                    "model": sweep.base,
+                    "source": point.source.path.name,
+                    "arm": arm,
+                }
+                run |= {"source": point.source.path.name, "percent": point.percent}
+                run["condition"] = "fine-tuning"
                 made += [{**run, "quantity": q, **rates.row(summary[q])} for q in rates.QUANTITIES]
                 null = summary["redraw_null"]
                 made.append({**run, "quantity": "redraw_null", "value": null["rate"]})
         for quantity in rates.QUANTITIES:
-            for percent, value in _paper(sweep.base, quantity):
-                row = {"model": sweep.base, "source": "paper", "arm": "steered"}
+            for percent, value in paper_points(sweep.base, quantity):
+                row: dict[str, Any] = {"model": sweep.base, "source": "paper", "arm": "steered"}
                 row |= {"percent": percent, "condition": "fine-tuning", "quantity": quantity}
                 made.append({**row, "value": value / 100})
     names = ["model", "source", "condition", "arm", "percent", "quantity", *rates.COLUMNS]

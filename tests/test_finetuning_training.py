@@ -182,5 +182,5 @@ if __name__ == "__main__":
         time.sleep(0.05)
         return step(self, *args, **options)
 
-    Trainer.training_step = slow  # type: ignore[method-assign]
+    Trainer.training_step = slow
     final_weights(Path(sys.argv[1]))

@@ -120,7 +120,8 @@ def train(
         quiet: no progress bar.
 
     Returns:
-        The trained model with its adapter, and figures of the training.
+        The trained model with its adapter, and figures of the training; times are of this process
+        alone, also where it went on from a checkpoint.
 
     Raises:
         UserError: nothing to train on, or the device's memory is too small.
@@ -133,7 +134,7 @@ def train(
         arguments = _arguments(settings, seed, folder, bool(rows(validation)), max_steps, quiet)
         trainer = _trainer(peft_model, arguments, rows(training), rows(validation))
         checkpoint = last_checkpoint(folder)
-        started = time.monotonic()
+        started, worked = time.monotonic(), time.process_time()
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except torch.OutOfMemoryError as error:
@@ -145,7 +146,10 @@ def train(
     history = trainer.state.log_history
     (folder / "loss.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
     peft_model.eval()
-    return peft_model, _figures(trainer, peft_model, training, time.monotonic() - started)
+    figures = _figures(trainer, peft_model, training)
+    figures["seconds"] = round(time.monotonic() - started, 1)
+    figures["cpu_seconds"] = round(time.process_time() - worked, 1)
+    return peft_model, figures
 
 
 def _trainer(
@@ -236,10 +240,8 @@ def last_checkpoint(folder: Path) -> Path | None:
     return whole
 
 
-def _figures(
-    trainer: Trainer, model: PeftModel, training: Sequence[Encoded], seconds: float
-) -> dict[str, Any]:
-    """Of a training, for ``run.json`` and tables; times are of this process alone."""
+def _figures(trainer: Trainer, model: PeftModel, training: Sequence[Encoded]) -> dict[str, Any]:
+    """Of a training, for ``run.json`` and tables."""
     history = trainer.state.log_history
     losses = [point["loss"] for point in history if "loss" in point]
     validations = [point["eval_loss"] for point in history if "eval_loss" in point]
@@ -254,7 +256,6 @@ def _figures(
         "last_loss": losses[-1] if losses else None,
         "validation_loss_before": validations[0] if validations else None,
         "validation_loss_after": validations[-1] if validations else None,
-        "seconds": round(seconds, 1),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "peak_gpu_memory_gib": (
             round(torch.cuda.max_memory_allocated() / 2**30, 2)

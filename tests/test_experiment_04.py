@@ -1,0 +1,330 @@
+"""Experiment 4: models that differ in their weights alone, both arms, and the three commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from esr import models
+from esr.chat import load as load_chat
+from esr.engine.base import Engine, Generation, GenerationRequest
+from esr.errors import UserError
+from esr.finetuning.settings import LoraSettings
+from esr.models import ModelSpec, SaeSource
+from esr.results import load
+from esr.runs import read_run
+from experiment_04_finetuning import evaluate as evaluation
+from experiment_04_finetuning.config import Config, read, sweep_of
+from experiment_04_finetuning.evaluate import NAME, evaluate, show, sweep_table
+from experiment_04_finetuning.stages import main
+from plotting import finetuning_sweeps, plot_exp4, style
+from plotting.sources import find_sources
+from tests import scripted
+from tests.finetuning_models import organism_tokenizer, small_llama
+
+PACKAGE = Path(evaluation.__file__).parent
+
+
+@dataclass
+class Run:
+    """What is known of a training."""
+
+    facts: dict[str, str]
+
+
+class TrainedSweep:
+    """Stands for a sweep whose models are trained: the scripted engine needs no weights."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+
+    def fine_tuned(self, percent: int) -> ModelSpec:
+        return replace(self.spec, key=f"scripted+ft-{percent}", hf_id=f"folder-{percent}")
+
+    def training_run(self, percent: int) -> Run:
+        return Run({"run_id": f"training-{percent}"})
+
+
+class Restarting(scripted.ScriptedEngine):
+    """Restarts a third of its responses, boosted or not; drifts at half the boost."""
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        made = await super().generate(request)
+        boosts = sum(i.value for i in request.interventions)
+        drift = "off " * min(10, round(boosts / 2))
+        third = scripted.number(request.request_id, 3) == 0
+        text = f"{drift}answer{scripted.RESTART if third else ' '}done"
+        return replace(made, text=text, token_ids=tuple(ord(c) for c in text))
+
+
+async def scripted_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The whole evaluation on the scripted engine: the base model and two fine-tuned ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    async def start(_: Any, spec: ModelSpec) -> Engine:
+        kind = Restarting if "+" in spec.key else scripted.ScriptedEngine
+        return kind(folder / "calls.log")
+
+    monkeypatch.setattr("esr.experiment._start_engine", start)
+    monkeypatch.setattr("esr.chat.load", lambda *_: scripted.ScriptedChat())
+    monkeypatch.setattr("esr.prompts.load", lambda *_: scripted.PROMPTS)
+    monkeypatch.setattr(
+        "esr.judge.create", lambda *_, **__: scripted.ScriptedJudge(folder / "calls.log")
+    )
+    monkeypatch.setattr("esr.experiment._rate", lambda _, labels: scripted.rate(labels))
+    # A dictionary of its own: the scripted one lies beside the results, and is named by content.
+    spec = replace(scripted.spec(folder), sae=SaeSource(folder=folder / "dictionary"))
+    config = Config(model="scripted", n_latents=None, output=str(folder / "results"))
+    config = replace(config, data=replace(config.data, percents=(10, 50)))
+    return await evaluate(config, TrainedSweep(spec))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    return await scripted_sweep(tmp_path, monkeypatch)
+
+
+def trials(entry: dict[str, Any], arm: str) -> dict[str, dict[str, Any]]:
+    """Trials of one arm by id."""
+    listed = [t for feature in entry["results_by_feature"] for t in feature["trials"]]
+    return {t["trial_id"]: t for t in listed if t["arm"] == arm}
+
+
+async def test_every_model_gets_the_same_latents_prompts_and_seeds(
+    found: list[dict[str, Any]],
+) -> None:
+    percents = [entry["experiment_config"]["self_correction_percent"] for entry in found]
+    assert percents == [0, 10, 50]
+    base = trials(found[0], "steered")
+    assert len(base) == 30
+    for entry in found:
+        assert entry["experiment_config"]["base_model"] == "scripted"
+        for arm in ("steered", "unsteered"):
+            ours = trials(entry, arm)
+            assert ours.keys() == base.keys()
+            for name, trial in ours.items():
+                same = ("prompt", "seed", "feature_index_in_sae", "feature_label")
+                assert [trial[k] for k in same] == [base[name][k] for k in same]
+
+
+async def test_the_unsteered_arm_has_no_boost_and_the_steered_one_its_own_threshold(
+    found: list[dict[str, Any]],
+) -> None:
+    thresholds = []
+    for entry in found:
+        own = {f["feature_index_in_sae"]: f["threshold"] for f in entry["results_by_feature"]}
+        thresholds.append(own)
+        for trial in trials(entry, "steered").values():
+            (boost,) = trial["spec"]["interventions"]
+            assert boost["value"] == trial["threshold"] == own[trial["feature_index_in_sae"]]
+        for trial in trials(entry, "unsteered").values():
+            assert (trial["spec"]["interventions"], trial["threshold"]) == ([], 0.0)
+            assert (
+                trial["spec"]["sampling"]
+                == trials(entry, "steered")[trial["trial_id"]]["spec"]["sampling"]
+            )
+    # The scripted fine-tuned model drifts at twice the boost.
+    assert all(thresholds[1][k] > thresholds[0][k] for k in thresholds[0])
+
+
+async def test_restarts_without_steering_are_counted_apart(found: list[dict[str, Any]]) -> None:
+    base, tuned = found[0], found[1]
+    assert base["unsteered"]["multi_attempt_rate"]["count"] == 0
+    assert tuned["unsteered"]["multi_attempt_rate"]["count"] > 0
+    against = tuned["against_base"]["unsteered"]["multi_attempt_rate"]
+    assert against["second"] == 0
+    assert against["first"] == tuned["unsteered"]["multi_attempt_rate"]["rate"]
+    assert tuned["against_base"]["run_id"] == base["experiment_config"]["run_id"]
+    assert "against_base" not in base
+
+
+async def test_models_of_a_sweep_differ_in_their_weights_alone(
+    found: list[dict[str, Any]],
+) -> None:
+    for entry in found[1:]:
+        assert entry["against_base"]["differences"] == ["model.hf_id", "model.key"]
+
+
+async def test_repeating_the_evaluation_generates_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await scripted_sweep(tmp_path, monkeypatch)
+    calls = (tmp_path / "calls.log").read_text()
+    assert await scripted_sweep(tmp_path, monkeypatch) == first
+    assert (tmp_path / "calls.log").read_text() == calls
+    assert len(list((tmp_path / "results" / NAME).glob("*/*"))) == 3
+
+
+async def test_tables_name_every_model_and_arm(found: list[dict[str, Any]]) -> None:
+    lines = sweep_table(found).splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [
+        [percent, arm] for percent in ("0", "10", "50") for arm in ("steered", "unsteered")
+    ]
+    assert "unsteered" in show(found[1])
+
+
+async def test_the_figure_shows_what_the_runs_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await scripted_sweep(tmp_path, monkeypatch)
+    sources = find_sources(NAME, [tmp_path / "results"])
+    (sweep,) = finetuning_sweeps.sweeps(sources)
+    assert [point.percent for point in sweep.points] == [0, 10, 50]
+    table = plot_exp4.table([sweep])
+    for entry in found:
+        percent = entry["experiment_config"]["self_correction_percent"]
+        for arm, key in (("steered", "summary"), ("unsteered", "unsteered")):
+            for quantity in ("multi_attempt_rate", "esr_rate"):
+                (row,) = table[
+                    (table.percent == percent) & (table.arm == arm) & (table.quantity == quantity)
+                ].to_dict("records")
+                assert row["value"] == entry[key][quantity]["rate"]
+                assert row["n"] == entry[key][quantity]["n"]
+    assert style.clipped_text(plot_exp4.draw([sweep])) == []
+    assert style.clipped_text(plot_exp4.draw_combined([sweep], [])) == []
+    assert plot_exp4.main(["--results", str(tmp_path / "results"), "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "exp4_finetuning.csv").is_file()
+    assert (tmp_path / "exp4_prompting_and_finetuning.png").is_file()
+
+
+def test_the_figure_without_data_is_an_empty_panel(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    output = ["--output", str(tmp_path / "figures")]
+    assert plot_exp4.main(["--results", str(tmp_path / "none"), *output]) == 1
+    assert (tmp_path / "figures" / "exp4_finetuning.png").is_file()
+
+
+def test_the_papers_points_stand_beside_its_own_model_only() -> None:
+    assert len(plot_exp4.paper_points("8b", "esr_rate")) == 9
+    assert plot_exp4.paper_points("tiny-base", "esr_rate") == []
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """The commands on a random model under the name tiny-base; gives common arguments."""
+    small_llama(len(organism_tokenizer()), tmp_path / "base")
+    spec = replace(models.get("tiny-base"), hf_id=str(tmp_path / "base"))
+    monkeypatch.setattr("esr.models.get", lambda _: spec)
+    options = ["--examples", "20", "--epochs", "1", "--output", str(tmp_path / "results")]
+    return lambda stage: [stage, "tiny-base", *options, "--percents", "20", "60"]
+
+
+def test_generate_and_train_end_in_models_that_differ_in_weights_alone(
+    small: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(small("train")) == 2
+    assert "generate tiny-base" in capsys.readouterr().err
+    assert main(small("generate")) == 0
+    assert main(small("evaluate")) == 2
+    assert "train tiny-base" in capsys.readouterr().err
+    assert main(small("train")) == 0
+    config = read("test", small("")[1:])
+    made = sweep_of(config, models.get("tiny-base"))
+    tuned = made.fine_tuned(20)
+    changed = {
+        f.name for f in fields(tuned) if getattr(tuned, f.name) != getattr(made.spec, f.name)
+    }
+    assert changed <= {"key", "title", "hf_id"}
+    text = "How do I add two fractions?"
+    assert load_chat(tuned).prompt_ids(text) == load_chat(made.spec).prompt_ids(text)
+    run = made.training_run(20).path
+    facts = read_run(run)
+    assert facts["status"] == "complete"
+    assert facts["training"]["steps"] == 3
+    assert (run / "loss.csv").read_text().startswith("step,epoch,loss,eval_loss")
+    assert (run / "adapter" / "adapter_model.safetensors").is_file()
+    assert not (run / "checkpoints").exists()
+    # Repeating trains nothing.
+    before = (run / "model" / "model.safetensors").stat().st_mtime_ns
+    assert main(small("train")) == 0
+    assert (run / "model" / "model.safetensors").stat().st_mtime_ns == before
+    # Other hyperparameters are another training.
+    other = sweep_of(replace(config, lora=LoraSettings()), made.spec)
+    assert other.training_run(20).path != run
+    with pytest.raises(UserError, match="no model fine-tuned on 20 %"):
+        other.fine_tuned(20)
+    shutil.rmtree(tmp_path / "results")
+
+
+def test_the_organism_has_defaults_of_its_own_and_the_user_has_the_last_word() -> None:
+    assert read("test", ["8b"]) == Config(model="8b")
+    own = read("test", ["tiny-base"])
+    assert (own.data.writer, own.n_latents) == ("template", None)
+    differing = {
+        name for name, value in asdict(own.lora).items() if value != asdict(LoraSettings())[name]
+    }
+    assert "learning_rate" in differing
+    assert "lora_rank" not in differing
+    given = read("test", ["tiny-base", "--learning-rate", "2e-4", "--n-latents", "280"])
+    assert (given.lora.learning_rate, given.n_latents) == (2e-4, 280)
+    assert given.data == own.data
+
+
+def test_dry_run_states_memory_steps_and_hours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["8b", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    for part in (
+        "1,675 calls",
+        "436 steps each, 3,924 in all",
+        "83,886,080",
+        "GPU memory, estimate",
+        "hours, estimate",
+        "unsteered",
+    ):
+        assert part in told, part
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "nonsense"], "unknown model"),
+        (["train", "8b", "--lora-rank", "0"], "--lora-rank 0"),
+        (["train", "8b", "--percents", "0"], "--percents"),
+        (["train", "8b", "--nonsense"], "--nonsense"),
+        (["generate", "8b", "--subjects", "missing.json", "--dry-run"], "missing.json"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ([sys.executable, "setup_masked_ratio_sweep.py"], "offline: no key, no cost"),
+        (["bash", "train.sh"], "218 steps each"),
+        (["bash", "run_esr.sh"], "unsteered"),
+    ],
+)
+def test_the_published_commands_work_in_their_folder(command: list[str], told: str) -> None:
+    done = subprocess.run(
+        [*command, "--dry-run"],
+        cwd=PACKAGE,
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert told in done.stdout
+
+
+def test_results_follow_the_authors_schema(found: list[dict[str, Any]], tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(found[1]))
+    assert load(path)["results_by_feature"]
