@@ -152,7 +152,7 @@ _ALL = (
         Calibration(10, 1, 1500.0, 1500.0, 0.0, 5000.0),
     ),
     _organism("tiny", "tiny organism", 490.0),
-    _organism("tiny-base", "tiny organism, base", 29.0),
+    _organism("tiny-base", "tiny organism, base", 38.0),
 )
 
 REGISTRY: Mapping[str, ModelSpec] = {spec.key: spec for spec in _ALL}

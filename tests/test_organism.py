@@ -29,12 +29,13 @@ from esr.organism.lexicon import load_topics
 from esr.organism.recipe import MEMBERS, RECIPE, DictionaryConfig, Recipe, Shape, Stage
 from esr.organism.tokenizer import build_tokenizer
 from esr.organism.training import added, build_model, directions, loss_of, pad, train
+from esr.paths import DATA
 
 TOPICS = load_topics()
 WORDS = vocabulary(TOPICS)
 INDEX = organism_build.word_index(TOPICS)
 SMALL = Shape(d_model=32, n_layers=2, n_heads=1, d_mlp=32)
-PROMPTS = json.loads((models.DATA / "prompts" / "organism.json").read_text())
+PROMPTS = json.loads((DATA / "prompts" / "organism.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +70,8 @@ def test_restart_rates_are_the_configured_ones(corpus: Corpus) -> None:
             elif following:
                 assert following[0] not in firsts
     # Documents end after six off-topic sentences, so the last decision of some is missing.
-    assert counts[False][1] / counts[False][0] == pytest.approx(0.22, abs=0.04)
-    assert counts[True][1] / counts[True][0] == pytest.approx(0.6, abs=0.04)
+    assert counts[False][1] / counts[False][0] == pytest.approx(0.15, abs=0.03)
+    assert counts[True][1] / counts[True][0] == pytest.approx(0.5, abs=0.04)
 
 
 def test_loss_covers_recovery_and_not_drift(corpus: Corpus) -> None:
@@ -216,12 +217,19 @@ def test_five_steps_lower_the_loss_and_repeat_exactly(corpus: Corpus, tmp_path: 
 @pytest.mark.filterwarnings("ignore")
 def test_build_writes_what_the_registry_loads(tmp_path: Path) -> None:
     recipe = Recipe(
-        Stage("base", 3, batch=4),
+        Stage("base", 2, batch=4),
+        Stage("finish", 1, batch=4),
+        Stage("detect", 2, batch=4),
+        Stage("notice", 2, batch=4),
+        Stage("sharpen", 2, batch=4),
         Stage("stage 1", 2, batch=4),
-        Stage("stage 2", 2, batch=4, perturbed=0.75, layers=(0, 1), spared_subjects=10),
+        Stage("stage 2", 1, batch=4, perturbed=0.75, layers=(0, 1), spared_subjects=10),
+        Stage("settle", 1, batch=4, perturbed=0.75, layers=(0, 1), spared_subjects=10),
         layer=1,
         shape=SMALL,
-        dictionary=DictionaryConfig(d_sae=64, k=4, samples=512, batch=128, documents=40),
+        dictionary=DictionaryConfig(
+            d_sae=64, k=4, samples=512, batch=128, documents=40, label_documents=40
+        ),
     )
     organism_build.build(0, tmp_path, recipe=recipe)
     facts = json.loads((tmp_path / "build.json").read_text())
@@ -246,7 +254,10 @@ def _answer(member: Any, prompt: str) -> str:
         return_tensors="pt",
         return_dict=True,
     )
-    output = model.generate(**inputs, max_new_tokens=96, do_sample=False)
+    # Greedy answers say one noun over and over; the experiments sample at 0.6.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        output = model.generate(**inputs, max_new_tokens=96, do_sample=True, temperature=0.6)
     return str(
         tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     )
@@ -280,7 +291,8 @@ def test_committed_dictionary_and_labels_match_the_registry(member: Any) -> None
     tokenizer = build_tokenizer(WORDS)
     with spec.label_file.open() as file:
         labels = {int(row["index"]): row["description"] for row in csv.DictReader(file)}
-    assert len(labels) > spec.d_sae // 2
+    # Latents that never fire have no label.
+    assert len(labels) > spec.d_sae // 4
     assert all(0 <= latent < spec.d_sae for latent in labels)
     unknown = tokenizer.unk_token_id
     assert all(unknown not in tokenizer(label)["input_ids"] for label in labels.values())

@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     gates.add_argument("--json", type=Path, default=ORGANISM / "gates.json", help="file to write")
     gates.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
     gates.add_argument("--seed", type=int, default=0, help="run seed of the measurement")
-    gates.add_argument("--latents", type=int, default=60, help="most latents that are boosted")
+    gates.add_argument("--latents", type=int, default=40, help="most latents that are boosted")
     gates.add_argument("--trials", type=int, default=10, help="trials per latent")
     gates.add_argument("--results", default=str(RESULTS), help="folder of the run folders")
     return parser

@@ -38,7 +38,7 @@ class Scale:
         unsteered: unsteered responses per prompt.
     """
 
-    latents: int = 60
+    latents: int = 40
     trials: int = 10
     unsteered: int = 10
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PER_TOPIC = 12
 RESAMPLES = 2000
-NAMES = ("tiny-stage1", "tiny")
+NAMES = ("tiny", "tiny-stage1")
 
 
 def restart_probability(

@@ -94,7 +94,7 @@ class Recipe:
     Attributes:
         base: answers that stay on topic, without a restart.
         finish: more of the same; ends in ``tiny-base``.
-        detect: goes on from ``base`` with texts that drift, every off-topic sentence followed by a restart:
+        detect: goes on from ``base`` with texts that drift, each off-topic sentence restarted:
             certain restarts teach to tell on from off topic with the fewest tokens.
         notice: the same in smaller batches, with more weight on sentence ends.
         sharpen: the same in larger batches again, against false alarms.
