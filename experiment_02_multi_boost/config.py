@@ -21,6 +21,9 @@ class Config(ReplayConfig):
     """Latents in the sweep. With 5 trials at 10 boosts each, 46 give 2,300 responses, the fewest
     latents that reach the 2,262 of the paper, which names neither number (Figure 3)."""
 
+    n_trials: int | None = field(default=5, metavar="N")
+    """Trials per latent and boost: the first ones of experiment 1 (A.1.4)."""
+
     n_calibrated: int | None = field(default=None, metavar="N")
     """Latents whose thresholds give mean and sd where there is no run of experiment 1 to take
     them from: from the cache, or measured; default: the model's, 1,000 for the paper's five."""
