@@ -38,7 +38,7 @@ def create(
         spec: the model.
         dictionary: the SAE that steers and reads.
         max_in_flight: most requests that share a batch; more of them wait.
-        pairing: "scheduler-order" reproduces the fault of PAPER.md section 3, vLLM only.
+        pairing: "scheduler-order" reproduces the fault of the authors' fork, vLLM only.
         steering_layer: instead of the model's, e.g. a profile's.
         feature_layer: instead of the model's.
         tensor_parallel: GPUs (CPU sockets) one model is split over, vLLM only.

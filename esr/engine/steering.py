@@ -82,7 +82,7 @@ class Layout:
         counts: rows of each.
         positions: text position of the first row of each.
         scheduled_ids: the same requests in scheduling order; used only to reproduce the
-            faulty pairing of PAPER.md section 3.
+            faulty pairing of the authors' fork (DEVIATIONS.md).
     """
 
     request_ids: Sequence[str]
