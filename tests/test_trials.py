@@ -96,7 +96,8 @@ def test_killed_at_random_moments_ends_like_an_uninterrupted_run(tmp_path: Path)
 
 
 def test_interruption_leaves_a_partial_result(tmp_path: Path) -> None:
-    process = start(tmp_path, 0.05)
+    # Slow enough that the signal comes while trials are under way, also on a busy machine.
+    process = start(tmp_path, 0.25)
     journal = None
     while process.poll() is None:
         journal = next(iter(tmp_path.glob("results/*/*/*/journal.jsonl")), None)

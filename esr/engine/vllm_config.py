@@ -40,7 +40,7 @@ class VllmOptions:
 
     Attributes:
         max_in_flight: most requests in one batch.
-        pairing: "scheduler-order" reproduces the fault.
+        pairing: "scheduler-order" reproduces the fault of the authors' fork (DEVIATIONS.md).
         tensor_parallel: ranks the model is split over.
         compiled: torch.compile and, on GPUs, piecewise CUDA graphs; None: on GPUs only.
         prefix_caching: reuse the cache of a common prefix among requests with the same
