@@ -151,8 +151,8 @@ _EMPTY_WORDS = frozenset((_FUNCTION_WORDS + _CONVERSATION + _GRAMMAR).split())
 class StopWordConcreteness:
     """Offline rating by word lists: the share of a label's words that carry content.
 
-    Function words, words of conversation and words about language carry none. It knows nothing of meaning: it serves
-    the organism, whose labels are lists of words, and dry runs.
+    Function words, words of conversation and words about language carry none. It knows nothing
+    of meaning: it serves the organism, whose labels are lists of words, and dry runs.
     """
 
     async def rate(self, labels: Sequence[str]) -> list[float | None]:
