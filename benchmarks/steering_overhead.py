@@ -153,7 +153,7 @@ async def measure(
 def ratio(speeds: Mapping[str, Sequence[Speed]], arm: str, clock: str) -> float:
     """Median over the rounds of steered / unsteered."""
     pairs = zip(speeds[arm], speeds["unsteered"], strict=True)
-    return statistics.median(getattr(a, clock) / getattr(b, clock) for a, b in pairs)
+    return float(statistics.median(getattr(a, clock) / getattr(b, clock) for a, b in pairs))
 
 
 def start(

@@ -124,7 +124,7 @@ class RunFile:
         """The same for a run and the runs that replay its trials."""
         parent = self.facts.get("parent") or {}
         own = self.digest if self.theirs else self.run_id
-        return str(parent.get('run_id') or parent.get('digest') or own)
+        return str(parent.get("run_id") or parent.get("digest") or own)
 
     @cached_property
     def arms(self) -> dict[str, list[Outcome]]:

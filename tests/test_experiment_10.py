@@ -123,7 +123,9 @@ async def test_the_same_trials_are_replayed_per_set(tmp_path: Path, replayed: Pa
         lab, _ = lab_of(run, tmp_path, replayed)
         made = await specs(config(tmp_path, matching="uniform"), lab)
         before = list(replayed.specs(lab))
-        sets = run.journal.get("sets", "uniform")["sets"]
+        drawn = run.journal.get("sets", "uniform")
+        assert drawn is not None
+        sets = drawn["sets"]
     assert len(sets) == 3
     assert len(made) == 3 * len(before)
     for number, latents in enumerate(sets, start=1):

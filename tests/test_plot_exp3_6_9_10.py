@@ -53,15 +53,15 @@ async def test_ablation(tmp_path: Path, replayed: Parent, detectors: str) -> Non
     assert style.clipped_text(drawn.figure) == []
     assert "3 detectors clamped to 0" in texts(drawn.figure)
     assert "replayed, nothing clamped" in texts(drawn.figure)
-    rows = drawn.table.set_index(["arm", "quantity"])
-    assert len(rows) == 2 * 4
+    rows = {(row["arm"], row["quantity"]): row for _, row in drawn.table.iterrows()}
+    assert len(rows) == len(drawn.table) == 2 * 4
     found = data["arms"]["ablation"]
     for quantity in ("multi_attempt_rate", "esr_rate"):
-        row = rows.loc[("3 detectors clamped to 0", quantity)]
+        row = rows["3 detectors clamped to 0", quantity]
         assert row["value"] == found["summary"][quantity]["rate"]
         assert row["n"] == found["summary"][quantity]["n"]
         assert row["mcnemar_p"] == found["comparison"][quantity]["paired"]["test"]["p_value"]
-        base = rows.loc[("baseline", quantity)]
+        base = rows["baseline", quantity]
         assert base["count"] == data["baseline"][quantity]["count"]
         assert pd.isna(base["mcnemar_p"])
 

@@ -73,6 +73,8 @@ async def test_readings_survive_the_disk_to_the_bit_and_are_made_once(tmp_path: 
             assert record.error is None
             assert record.reading is not None
             assert record.reading.request_id == request.request_id
+        assert one.reading is not None
+        assert two.reading is not None
         if fresh.values is not None:
             assert one.reading.values is not None
             assert torch.equal(one.reading.values, fresh.values)

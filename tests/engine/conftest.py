@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_models import build_dictionary, build_model
 
 from esr.engine.transformers import TransformersEngine
 from esr.models import ModelSpec
 from esr.sae import Dictionary
+from tests.engine.engine_models import build_dictionary, build_model
 
 FAMILIES = ("llama", "gemma2")
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 import torch
-from engine_models import mixed_requests
 
 from esr.engine import create, vllm_config
 from esr.engine.base import ReadRequest
@@ -19,6 +18,7 @@ from esr.engine.vllm_config import VllmOptions
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.sae import Dictionary
+from tests.engine.engine_models import mixed_requests
 
 
 @pytest_asyncio.fixture(scope="module", params=[1, 2])

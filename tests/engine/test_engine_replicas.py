@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_models import VOCABULARY
 
 from esr import models
 from esr.engine import replicas, replicate
@@ -28,6 +27,7 @@ from esr.runs import RunFolder
 from esr.sae import Dictionary
 from esr.trials import TrialSpec, run_trials
 from tests import scripted
+from tests.engine.engine_models import VOCABULARY
 
 N_TRIALS = 40
 KILL_AFTER = 10

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_models import D_MODEL, D_SAE
 
 from esr.engine.bank import BankCache
 from esr.engine.log import root_cause
@@ -20,6 +19,7 @@ from esr.engine.pooling import Pool, add_rows
 from esr.engine.steering import CONFIG_KEY, Layout, ReadTask, Steering, Task
 from esr.interventions import Boost, Clamp, apply, latents_of, plan_rows
 from esr.sae import Dictionary
+from tests.engine.engine_models import D_MODEL, D_SAE
 
 CPU = torch.device("cpu")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from engine_models import CONTEXT, D_SAE, VOCABULARY, mixed_requests
 from transformers import AutoModelForCausalLM
 
 from esr.engine.base import GenerationRequest, ReadRequest, Sampling
@@ -16,6 +17,7 @@ from esr.errors import UserError
 from esr.interventions import Boost, Clamp
 from esr.models import ModelSpec
 from esr.sae import Dictionary
+from tests.engine.engine_models import CONTEXT, D_SAE, VOCABULARY, mixed_requests
 
 PROMPT = tuple(range(50, 80))
 
@@ -127,7 +129,7 @@ def test_penalty_and_nucleus_by_hand() -> None:
     torch.testing.assert_close(nucleus(probabilities.log(), 1.0), probabilities)
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
     "latent": ({"interventions": (Boost(D_SAE, 1.0),)}, f"latent {D_SAE}"),
     "infinite": ({"interventions": (Boost(1, float("inf")),)}, "inf"),
     "empty": ({"prompt_token_ids": ()}, "empty prompt"),
@@ -154,7 +156,7 @@ async def test_bad_requests_get_one_line(
     "change", [{"latents": (D_SAE,)}, {"latents": ()}, {"first_token": 30}, {"token_ids": ()}]
 )
 async def test_bad_reads_get_one_line(
-    references: dict[str, TransformersEngine], change: dict[str, object]
+    references: dict[str, TransformersEngine], change: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError):
         await references["llama"].read(
@@ -163,7 +165,7 @@ async def test_bad_reads_get_one_line(
 
 
 def test_bad_models_and_layers_get_one_line(
-    specs: dict[str, ModelSpec], dictionary: Dictionary, tmp_path
+    specs: dict[str, ModelSpec], dictionary: Dictionary, tmp_path: Path
 ) -> None:
     spec = specs["llama"]
     with pytest.raises(UserError, match="steering layer 4"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 import pytest_asyncio
 import torch
-from engine_models import CONTEXT, D_SAE, LAYERS, VOCABULARY, mixed_requests
 
 from esr.engine import vllm as client
 from esr.engine.base import Generation, GenerationRequest, Reading, ReadRequest, Sampling
@@ -20,6 +20,7 @@ from esr.errors import UserError
 from esr.interventions import Boost, Clamp
 from esr.models import ModelSpec
 from esr.sae import Dictionary
+from tests.engine.engine_models import CONTEXT, D_SAE, LAYERS, VOCABULARY, mixed_requests
 
 SLOTS = 16
 BLOCK_BYTES = 2 * LAYERS * 2 * 32 * 4 * 32
@@ -135,7 +136,7 @@ async def test_reads_equal_the_reference(
 
 
 def compare(reading: Reading, expected: Reading, n_tokens: int) -> None:
-    close = {"rtol": 1e-4, "atol": 2e-4}
+    close: dict[str, Any] = {"rtol": 1e-4, "atol": 2e-4}
     if expected.values is not None:
         assert reading.values is not None
         assert reading.values.shape == (n_tokens, 3)
