@@ -96,10 +96,16 @@ def _notes(panels: Sequence[Panel]) -> list[str]:
         prefix = f"{panel.title}, " if len(panels) > 1 else ""
         notes += [note for note in panel.notes if note]
         for arm in panel.arms:
-            notes.append(rates.lost(f"{panel.title}, {arm.name}", arm.summary["counts"]))
-            told = _compared(arm) + (f"; {arm.note}" if arm.note else "")
-            notes.append(f"{prefix}{arm.name}: {told}.")
+            told = [_compared(arm), arm.note, _lost(arm.summary["counts"])]
+            notes.append(f"{prefix}{arm.name}: {'; '.join(part for part in told if part)}.")
     return [note for note in [*notes, *rates.judges([p.source for p in panels])] if note]
+
+
+def _lost(counts: Mapping[str, int]) -> str:
+    """Trials that left the denominators."""
+    found = {name: counts[name] for name in ("no_attempts", "failed") if counts[name]}
+    told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in found.items())
+    return f"left out: {told}" if told else ""
 
 
 def _compared(arm: Arm) -> str:

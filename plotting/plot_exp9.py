@@ -22,7 +22,7 @@ from plotting.sources import Source
 EXPERIMENT = "experiment_09_activation_stats"
 ALIGNED, BARS = "exp9_aligned", "exp9_regions"
 
-NAMES = {"detectors": "off-topic detectors", "backtracking": "backtracking latents"}
+NAMES = {"detectors": "off-topic detector", "backtracking": "backtracking latent"}
 
 MIN_EPISODES = 3
 """Fewer episodes at a token give no mean worth a line; the CSV has them."""
@@ -63,7 +63,7 @@ def _figure(sources: Sequence[Source], key: str, row: float, panel: Any, xlabel:
             members = sum(r["group"] == name for r in source.data["latents"])
             panel(axes, source, source.data[key][name])
             axes.set_title(
-                f"{source.title}: {members} {NAMES.get(name, name)}",
+                f"{source.title}: {members} {NAMES.get(name, name)}{'s' * (members != 1)}",
                 loc="left",
                 fontweight="bold",
                 color=style.colour(source.model),
