@@ -137,10 +137,16 @@ async def measure(
         for arm in arms[round_ % len(arms) :] + arms[: round_ % len(arms)]:
             batch = requests(options, arm, spec, vocabulary, seed=round_)
             speeds[arm].append(await speed(engine, batch))
-            print(f"  {round_ + 1:2} {arm:16} {speeds[arm][-1].wall:9.0f} tokens/s", flush=True)
+            last = speeds[arm][-1]
+            print(
+                f"  {round_ + 1:2} {arm:16} {last.wall:8.0f} tokens/s, "
+                f"{last.processor:8.0f} per processor second",
+                flush=True,
+            )
+    description = engine.describe()
     await engine.close()
     return {
-        "engine": engine.describe(),
+        "engine": description,
         "tokens_per_second": {
             arm: statistics.median(run.wall for run in runs) for arm, runs in speeds.items()
         },

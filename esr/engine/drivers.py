@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 class Driver(Protocol):
     """What the engine needs of vLLM's front end."""
 
-    @property
-    def runner(self) -> str:
-        """Which of vLLM's two model runners is at work: "v1" or "v2"."""
-        ...
+    runner: str
+    """Which of vLLM's two model runners is at work: "v1" or "v2"."""
 
     async def run(
         self, prompt: Mapping[str, Any], sampling: SamplingParams, request_id: str
@@ -44,10 +42,7 @@ class OwnProcess:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self._llm = AsyncLLM.from_engine_args(args)
-
-    @property
-    def runner(self) -> str:
-        return _runner(self._llm)
+        self.runner = _runner(self._llm)
 
     async def run(
         self, prompt: Mapping[str, Any], sampling: SamplingParams, request_id: str
@@ -79,12 +74,9 @@ class InProcess:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self._llm = LLMEngine.from_engine_args(args)
+        self.runner = _runner(self._llm)
         self._waiting: dict[str, asyncio.Future[RequestOutput]] = {}
         self._pump: asyncio.Task[None] | None = None
-
-    @property
-    def runner(self) -> str:
-        return _runner(self._llm)
 
     async def run(
         self, prompt: Mapping[str, Any], sampling: SamplingParams, request_id: str
