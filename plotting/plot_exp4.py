@@ -49,13 +49,8 @@ def draw(found: Sequence[Sweep]) -> Figure:
         for sweep, row in zip(found, grid, strict=False):
             for axes, quantity in zip(row, rates.QUANTITIES, strict=True):
                 _panel(axes, sweep, quantity)
-                axes.set_title(
-                    f"{sweep.title}: {rates.QUANTITIES[quantity]}",
-                    loc="left",
-                    fontweight="bold",
-                    fontsize=style.SMALL,
-                    color=style.colour(sweep.base),
-                )
+                _title(axes, sweep, rates.QUANTITIES[quantity])
+            _name(row[0], sweep)
             _legend(row[0], sweep)
         style.footnotes(figure, notes, organisms)
     return figure
@@ -79,17 +74,28 @@ def _panel(axes: Axes, sweep: Sweep, quantity: str) -> None:
     tops = [rates.top(p.arms[arm][quantity]) for p in sweep.points for arm in ARMS]
     highest = max([100 * top for top in tops] + [value for _, value in paper])
     axes.set_ylim(-0.03 * highest, HEADROOM * highest or 1.0)
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
+    axes.set_ylim(-0.03 * highest, HEADROOM * highest or 1.0)
     axes.set_xlim(-5, 95)
     axes.set_xticks(range(0, 91, 10))
     axes.set_xlabel("% self-correction in training (0: base)")
     axes.set_ylabel("%")
 
 
+def _title(axes: Axes, sweep: Sweep, text: str) -> None:
+    axes.set_title(text, loc="left", fontweight="bold", color=style.colour(sweep.base))
+
+
+def _name(axes: Axes, sweep: Sweep) -> None:
+    """The model's name at the left of its row."""
+    axes.set_ylabel(f"{sweep.title}\n%", color=style.colour(sweep.base))
+
+
 def _null(axes: Axes, sweep: Sweep) -> None:
     nulls = [(p.percent, p.arms["steered"]["redraw_null"]["rate"]) for p in sweep.points]
     known = [(place, 100 * rate) for place, rate in nulls if rate is not None]
     if known:
-        axes.plot(*zip(*known, strict=True), "--", color=style.INK, linewidth=0.8)
+        axes.plot(*zip(*known, strict=True), "D--", color=style.INK, linewidth=0.8, markersize=2.4)
         axes.legend(axes.lines[-1:], ["redraw null, steered"], loc="upper left", handlelength=1.6)
 
 
@@ -162,7 +168,6 @@ def _pair(grid: Sequence[Axes], sweep: Sweep, prompted: Mapping[str, Summary], n
     if prompted:
         left.set_xticks(range(len(prompted)), [k.replace("_", "\n") for k in prompted])
         left.set_xlim(-0.5, len(prompted) - 0.5)
-        left.set_ylabel("%")
         tops = [100 * HEADROOM * rates.top(summary[name]) for summary in prompted.values()]
         highest = max([right.get_ylim()[1], *tops])
         for axes in grid:
@@ -170,13 +175,8 @@ def _pair(grid: Sequence[Axes], sweep: Sweep, prompted: Mapping[str, Summary], n
     else:
         style.empty_panel(left, f"no complete run of {PROMPTING} for {sweep.base}")
     for axes, what in ((left, "prompting"), (right, "fine-tuning")):
-        axes.set_title(
-            f"{sweep.title}, {what}: {rates.QUANTITIES[name]}",
-            loc="left",
-            fontweight="bold",
-            fontsize=style.SMALL,
-            color=style.colour(sweep.base),
-        )
+        _title(axes, sweep, f"{what}: {rates.QUANTITIES[name]}")
+    _name(left, sweep)
 
 
 def _confounds(source: Source) -> str:
@@ -203,7 +203,8 @@ def _notes(found: Sequence[Sweep]) -> list[str]:
         if sweep.left_out:
             notes.append(f"Not drawn, other run of the base: {', '.join(sweep.left_out)}.")
         counts = [p.arms["steered"]["counts"]["graded"] for p in sweep.points]
-        notes.append(f"{sweep.title}: {min(counts):,} to {max(counts):,} graded trials per point.")
+        most = f" to {max(counts):,}" if max(counts) > min(counts) else ""
+        notes.append(f"{sweep.title}: {min(counts):,}{most} graded trials per steered point.")
     sources = [point.source for sweep in found for point in sweep.points]
     return [note for note in [*notes, *rates.judges(sources)] if note]
 
