@@ -22,6 +22,8 @@ from experiment_10_random_latent_control import sets
 from experiment_10_random_latent_control.config import Config
 
 ABLATION = "experiment_03_off_topic_detectors"
+PARTNERED = "partnered-detectors"
+"""Arm of the detectors that have a partner in every set."""
 
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
@@ -31,20 +33,43 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     return [
         Stage("activity of latents", 0, 0, judged=False, reads=reads),
         Stage(f"{config.n_sets} random sets", n * config.n_sets, spec.max_tokens),
+        Stage(
+            "partnered detectors",
+            n if config.matching == "matched" else 0,
+            spec.max_tokens,
+            note="The last arm is left out where every detector has a partner in every set.",
+        ),
     ]
 
 
-def arms(chosen: Mapping[str, Any]) -> list[Arm]:
+def random_arms(chosen: Mapping[str, Any]) -> list[Arm]:
     """One arm per set; a set that the caliper left empty is none."""
     numbered = enumerate(chosen["sets"], start=1)
     return [Arm(f"random-{number}", tuple(latents)) for number, latents in numbered if latents]
 
 
+def arms(config: Config, chosen: Mapping[str, Any]) -> list[Arm]:
+    """The sets and, where some detectors have no partner, the detectors that do.
+
+    The strongest detectors are the first to lack one. A comparison of the whole set with random
+    latents then rests on those that nothing was matched to; this arm is the fair one.
+    """
+    made = random_arms(chosen)
+    if "pairs" in chosen["matching"]:
+        partnered = [{target for target, _ in pairs} for pairs in chosen["matching"]["pairs"]]
+        detectors = config.detector_set().latents
+        kept = tuple(k for k in detectors if all(k in there for there in partnered))
+        if kept and len(kept) < len(detectors):
+            made.append(Arm(PARTNERED, kept))
+    return made
+
+
 async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
     """The parent's trials once per set."""
     config.detector_set().check(lab)
-    made = arms(await sets.choose(config, lab))
-    if not made:
+    chosen = await sets.choose(config, lab)
+    made = arms(config, chosen)
+    if not random_arms(chosen):
         raise UserError(
             f"no detector has a match within {config.caliper} sd",
             "a wider caliper",
@@ -64,7 +89,8 @@ def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dic
     )
     baseline = Baseline.of_parent(lab.replayed, replayed)
     detectors = config.detector_set()
-    outcomes = [record.outcome() for record in records]
+    partnered = [r.outcome() for r in records if r.spec.arm == PARTNERED]
+    outcomes = [r.outcome() for r in records if r.spec.arm != PARTNERED]
     return {
         "experiment_config": results.experiment_config(config.identity(), lab),
         "detectors": {"latents": list(detectors.latents), "method": detectors.method},
@@ -73,11 +99,14 @@ def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dic
         "parent": lab.replayed.identity(),
         "differences": lab.replayed.differences(lab.context),
         "baseline": metrics.summary(baseline.outcomes, lab.seed),
-        "arms": arm_results(arms(chosen), records, baseline, lab.seed),
+        "arms": arm_results(arms(config, chosen), records, baseline, lab.seed),
         "pooled": {
             "summary": metrics.summary(outcomes, lab.seed),
             "comparison": _against(outcomes, baseline.outcomes, lab.seed),
         },
+        "partnered_against_random": (
+            _against(partnered, outcomes, lab.seed) if partnered and outcomes else None
+        ),
         "ablation": _ablation(config, lab, baseline.outcomes, outcomes),
         "results_by_feature": parents.by_feature(lab, records),
     }
@@ -147,6 +176,15 @@ def _pooled_lines(found: Mapping[str, Any]) -> list[str]:
             "all sets", pooled["summary"], found["baseline"], pooled["comparison"]
         )
     ]
+    if found["partnered_against_random"]:
+        lines.append(
+            report.comparison_table(
+                "detectors with a partner in every set (here) against all random sets (baseline)",
+                found["arms"][PARTNERED]["summary"],
+                pooled["summary"],
+                found["partnered_against_random"],
+            )
+        )
     if ablation is None:
         model = found["experiment_config"]["model"]
         lines.append(
@@ -156,7 +194,7 @@ def _pooled_lines(found: Mapping[str, Any]) -> list[str]:
     else:
         lines.append(
             report.comparison_table(
-                "detectors (here) against all random sets (baseline)",
+                "all detectors (here) against all random sets (baseline)",
                 ablation["summary"],
                 pooled["summary"],
                 ablation["against_random"],

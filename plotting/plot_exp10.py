@@ -17,10 +17,11 @@ from plotting.sources import Source
 
 EXPERIMENT = "experiment_10_random_latent_control"
 NAME = "exp10_random_control"
+PARTNERED = "partnered-detectors"
 
 
 def panels(sources: Sequence[Source]) -> list[Panel]:
-    """Baseline, detectors, each set and all sets together."""
+    """Baseline, detectors, each set, the detectors that the sets match, and all sets together."""
     return [_panel(source) for source in sources if "pooled" in source.data]
 
 
@@ -31,8 +32,12 @@ def _panel(source: Source) -> Panel:
     if ablation:
         name = f"{len(data['detectors']['latents'])} detectors clamped to 0"
         found.append(Arm(name, ablation["summary"], ablation["comparison"]))
-    for number, arm in enumerate(data["arms"].values(), start=1):
-        name = f"random set {number}: {len(arm['latents'])} latents"
+    # The detectors that the sets match stand beside the whole set.
+    for key in sorted(data["arms"], key=lambda key: key != PARTNERED):
+        arm = data["arms"][key]
+        name = f"random set {key.removeprefix('random-')}: {len(arm['latents'])} latents"
+        if key == PARTNERED:
+            name = f"the {len(arm['latents'])} detectors with a partner in every set"
         found.append(Arm(name, arm["summary"], arm["comparison"]))
     pooled = data["pooled"]
     found.append(Arm("all random sets", pooled["summary"], pooled["comparison"]))
@@ -42,13 +47,18 @@ def _panel(source: Source) -> Panel:
 def _notes(title: str, data: Mapping[str, Any]) -> list[str]:
     match, ablation = data["matching"], data.get("ablation")
     notes = [f"{title}: detectors chosen by {data['detectors']['method']}; {_sets(match)}."]
-    if ablation:
-        found = ablation["against_random"]["multi_attempt_rate"]
-        notes.append(
-            f"{title}: multi-attempt rate, detectors over all random sets "
-            f"{report.risk_ratio(found)}, difference {report.difference(found, 100)} points."
-        )
-    else:
+    against = {
+        "detectors with a partner": data.get("partnered_against_random"),
+        "all detectors": ablation and ablation["against_random"],
+    }
+    for name, compared in against.items():
+        if compared:
+            found = compared["multi_attempt_rate"]
+            notes.append(
+                f"{title}: multi-attempt rate, {name} over all random sets "
+                f"{report.risk_ratio(found)}, difference {report.difference(found, 100)} points."
+            )
+    if not ablation:
         notes.append(f"{title}: no ablation of these detectors in these trials was found.")
     if data.get("differences"):
         notes.append(f"{title}: the baseline differs in {', '.join(data['differences'])}.")

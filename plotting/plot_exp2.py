@@ -30,7 +30,11 @@ SIGMA = 0.5
 """Of the paper's Gaussian, in levels: the published curve is reproduced by whole trials only so."""
 
 
-LABELS = dict(zip(rates.QUANTITIES, ("multi-attempt (%)", "improved (%)", "ESR (%)"), strict=True))
+LABELS = dict(
+    zip(
+        rates.QUANTITIES, ("multi-attempt (%)", "improved, given multi (%)", "ESR (%)"), strict=True
+    )
+)
 """Of the three panels, from top to bottom."""
 
 
@@ -167,7 +171,7 @@ def _notes(found: Sequence[Column]) -> list[str]:
     notes = [
         f"Points: raw rates. {rates.INTERVALS}",
         f"Line: the paper's Gaussian smoothing (sigma {SIGMA} levels), over defined points only. "
-        "Improved: of multi-attempt trials. n: graded trials; in the middle panel, those.",
+        "n: graded trials; in the middle panel, multi-attempt trials.",
         "Diamonds: redraw null, how often another first attempt under the same latent and boost "
         "beats the first attempt.",
     ]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from esr import metrics
@@ -42,14 +43,25 @@ class Condition:
     summary: dict[str, Any]
 
     @property
+    def unsteered(self) -> bool:
+        """Whether nothing was boosted."""
+        return bool(self.source.settings.get("no_steering"))
+
+    @property
+    def colour(self) -> str:
+        """The model's; pale without steering."""
+        full = style.colour(self.source.model)
+        return _pale(full) if self.unsteered else full
+
+    @property
     def comparison(self) -> Mapping[str, Any] | None:
         """With the baseline; None for a file of the authors, which holds none."""
         found: Mapping[str, Any] | None = self.source.data.get("comparison")
         return found
 
     def ratio(self, quantity: str) -> Mapping[str, Any]:
-        """Ratio to the baseline, with its interval."""
-        compared = (self.comparison or {}).get(quantity) or {}
+        """Ratio to the baseline, with its interval; none without steering, which the baseline has."""
+        compared = {} if self.unsteered else (self.comparison or {}).get(quantity) or {}
         ends = compared.get("risk_ratio_interval") or (None, None)
         return {"ratio": compared.get("risk_ratio"), "ratio_low": ends[0], "ratio_high": ends[1]}
 
@@ -60,9 +72,9 @@ class Condition:
             return self.name
         ends = ""
         if ratio["ratio_low"] is not None:
-            high = "∞" if ratio["ratio_high"] is None else f"{ratio['ratio_high']:.1f}"
-            ends = f" [{ratio['ratio_low']:.1f}, {high}]"
-        return f"{self.name}, ratio {ratio['ratio']:.1f}{ends}"
+            high = "∞" if ratio["ratio_high"] is None else f"{ratio['ratio_high']:.2f}"
+            ends = f" [{ratio['ratio_low']:.2f}, {high}]"
+        return f"{self.name}, ratio {ratio['ratio']:.2f}{ends}"
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,11 @@ class Group:
         found: dict[str, Any] | None = (self.source.data.get("baseline") or {}).get("summary")
         return found
 
+    def only(self, name: str) -> Group:
+        """The one condition named; the whole group where it is missing."""
+        named = [condition for condition in self.conditions if condition.name == name]
+        return replace(self, conditions=named) if named else self
+
     def bars(self, quantity: str, only: str = "") -> list[style.Bar]:
         """The baseline in grey and the conditions, or the one condition named."""
         made = []
@@ -97,10 +114,14 @@ class Group:
             made.append(rates.bar(label, self.baseline[quantity], "#9a9a9a"))
         for condition in self.conditions:
             if only in ("", condition.name):
-                colour = style.colour(self.source.model)
                 label = condition.label(quantity) + _null(quantity, condition.summary)
-                made.append(rates.bar(label, condition.summary[quantity], colour))
+                made.append(rates.bar(label, condition.summary[quantity], condition.colour))
         return made
+
+
+def _pale(colour: str) -> str:
+    red, green, blue = (0.4 * part + 0.6 for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def _null(quantity: str, summary: Mapping[str, Any]) -> str:
@@ -146,7 +167,7 @@ def draw(found: Sequence[Group]) -> Figure:
     """Figure 4: the main meta-prompt against none, one row per model."""
     with style.look():
         organisms = [group.source.title for group in found if group.source.organism]
-        notes = _notes(found)
+        notes = _notes([group.only(MAIN) for group in found])
         height = 0.95 * max(1, len(found)) + 0.2 + 0.085 * sum(1 + len(n) // 168 for n in notes)
         figure = style.new_figure(height + (0.25 if organisms else 0.0), style.PAGE_WIDTH)
         grid = figure.subplots(max(1, len(found)), 2, squeeze=False)

@@ -143,6 +143,10 @@ async def test_dead_detectors_are_reported_and_not_matched(
     data = await child(tmp_path, replayed, config(tmp_path, [17, 40], caliper=9.0, n_sets=1))
     assert data["matching"]["dead_detectors"] == [40]
     assert len(data["random_sets"][0]) == 1
+    arm = data["arms"]["partnered-detectors"]
+    assert arm["latents"] == [17], "the detectors the sets can be compared with"
+    assert data["partnered_against_random"]["multi_attempt_rate"]["difference"] is not None
+    assert data["pooled"]["summary"]["counts"]["trials"] == 30, "random sets alone"
     assert "1 detectors are never active" in show(data)
 
 
@@ -170,7 +174,7 @@ async def test_results_stand_beside_the_ablation_of_the_same_trials(
     assert data["pooled"]["summary"] == metrics.summary(outcomes, 0)
     assert data["pooled"]["summary"]["counts"]["trials"] == 90
     assert data["pooled"]["comparison"]["multi_attempt_rate"].get("paired") is None
-    assert "detectors (here) against all random sets" in show({**data})
+    assert "all detectors (here) against all random sets" in show({**data})
 
 
 async def test_resumes(tmp_path: Path, replayed: Parent) -> None:

@@ -196,6 +196,21 @@ class TestVariants:
         assert group.baseline is None
         assert "files without a baseline" in texts(plot_exp5.draw_model(group))
 
+    async def test_without_steering_there_is_no_ratio(
+        self, tmp_path: Path, variants: list[Path], replayed: Parent
+    ) -> None:
+        config = Variants(variants=("self_monitor",), no_steering=True)
+        path = await replaying.child_run(EXPERIMENT_5, config, tmp_path / "off", replayed)
+        (group,) = plot_exp5.groups([as_organism(load_source(p)) for p in [*variants, path]])
+        names = [condition.name for condition in group.conditions]
+        assert names == ["ignore_latent_label", "self_monitor", "self_monitor, no steering"]
+        figure = plot_exp5.draw_model(group)
+        assert "self_monitor, no steering: " in texts(figure)
+        assert style.clipped_text(figure) == []
+        rows = plot_exp5.table([group])
+        assert rows[rows.condition == names[2]]["ratio"].isna().all()
+        assert not rows[rows.condition == names[1]]["ratio"].isna().all()
+
     def test_order_and_text(self, variants: list[Path]) -> None:
         sources = [as_organism(load_source(path)) for path in variants]
         (group,) = plot_exp5.groups(sources)

@@ -24,6 +24,9 @@ from esr.sae import Dictionary
 CONFIG_KEY = "esr"
 """Where our settings lie in vLLM's ``additional_config`` and in a request's ``extra_args``."""
 
+CLIENT = "ESR_CLIENT"
+"""Environment variable with the process id of the client, whose end ends the engine."""
+
 
 @dataclass(frozen=True)
 class ReadTask:

@@ -16,7 +16,7 @@ from esr.engine.base import Pairing
 from esr.engine.drivers import Driver, InProcess, OwnProcess
 from esr.engine.facts import ModelFacts, cannot_load
 from esr.engine.log import output_to, root_cause
-from esr.engine.steering import CONFIG_KEY
+from esr.engine.steering import CLIENT, CONFIG_KEY
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.sae import Dictionary
@@ -196,6 +196,7 @@ def _kv_cache_bytes(spec: ModelSpec, facts: ModelFacts, options: VllmOptions) ->
 
 def _environment(options: VllmOptions) -> None:
     """vLLM is told much by environment variables; those the user has set stay."""
+    os.environ[CLIENT] = str(os.getpid())
     values: dict[str, str | None] = {
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",

@@ -5,18 +5,24 @@ are private, so the version is pinned, a missing attribute stops the start with 
 a step whose hook did not run stops the engine (:meth:`Steering.end_step`).
 """
 
+import contextlib
 import functools
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import vllm
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import direct_register_custom_op
 
 from esr.engine.layers import decoder_layers
-from esr.engine.steering import CONFIG_KEY, Layout, Steering, Task
+from esr.engine.steering import CLIENT, CONFIG_KEY, Layout, Steering, Task
 from esr.sae import Dictionary
 
 if current_platform.is_cpu():
@@ -62,6 +68,7 @@ class SteeringWorker(BaseWorker):
 
     def load_model(self, **options: Any) -> None:
         """Load, then hook: before the first forward pass, which is the one that compiles."""
+        end_with_client()
         super().load_model(**options)
         self._attach()
 
@@ -183,3 +190,34 @@ def needed(owner: Any, name: str) -> Callable[..., Any]:
         )
     found: Callable[..., Any] = getattr(owner, name)
     return found
+
+
+def end_with_client(every: float = 1.0) -> None:
+    """End the engine when the process that started it is gone.
+
+    vLLM's processes survive a client that is killed: they would go on computing for nobody,
+    and hold the memory the next run needs.
+    """
+    ancestors = {process.pid: process for process in psutil.Process().parents()}
+    client = ancestors.get(int(os.environ.get(CLIENT, "0")))
+    if client is None:
+        return  # The engine runs inside its client.
+    # Our parent is vLLM's engine process, or the client itself where worker and engine are one.
+    engine = psutil.Process(os.getpid() if os.getppid() == client.pid else os.getppid())
+
+    def alive() -> bool:
+        try:
+            return client.is_running() and client.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def watch() -> None:
+        while alive():
+            time.sleep(every)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in {engine, psutil.Process()}:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(number)
+            time.sleep(10)
+
+    threading.Thread(target=watch, name="end-with-client", daemon=True).start()

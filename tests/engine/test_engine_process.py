@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
 import torch
@@ -62,6 +66,34 @@ async def test_a_cancelled_read_leaves_nothing_behind(engine: VllmEngine) -> Non
         await read
     request = mixed_requests(2)[1]
     assert (await engine.generate(request)).token_ids
+
+
+CLIENT = """
+import sys, time
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+from engine_models import build_dictionary, build_model
+from esr.engine import create
+if __name__ == "__main__":
+    place = Path({place!r})
+    create("vllm", build_model(place / "model", "llama"), build_dictionary(place / "rows"))
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_engine_ends_with_a_killed_client(tmp_path: Path) -> None:
+    """kill -9 leaves no process of vLLM behind, which would hold the next run's memory."""
+    script = tmp_path / "client.py"
+    script.write_text(CLIENT.format(folder=str(Path(__file__).parent), place=str(tmp_path)))
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "ready\n"
+        started = psutil.Process(client.pid).children(recursive=True)
+        assert started
+        client.kill()
+    _, left = psutil.wait_procs(started, timeout=60)
+    assert not left
 
 
 def test_too_little_memory_is_one_line(

@@ -1,0 +1,145 @@
+"""Trials as compact data for the page: one script per run, loaded when it is wanted.
+
+A script, not JSON to be fetched: browsers refuse to fetch from a page opened as a file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from esr import metrics
+from esr.judge.lexical import restart_spans
+from esr.outcomes import degraded, outcomes_from_results, trial_name
+from plotting.report.attempts import attempt_spans, utf16
+from plotting.runfiles import RunFile, arm_of, judged
+
+
+class Table:
+    """Texts that recur, stored once: text -> number."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, text: str) -> int:
+        """Place of a text in ``texts``."""
+        if text not in self._numbers:
+            self._numbers[text] = len(self.texts)
+            self.texts.append(text)
+        return self._numbers[text]
+
+
+def run_data(run: RunFile) -> dict[str, Any]:
+    """All judged trials of a run that have a response or an error.
+
+    A trial is a list, in the order of ``fields``. Attempts are [score, start, end], with the
+    quoted text in place of start and end where it does not stand in the response; a response is
+    stored once.
+    """
+    prompts, labels, arms = Table(), Table(), Table()
+    trials = []
+    for latent, feature, trial in judged_trials(run.data):
+        label = str(trial.get("feature_label") or feature.get("feature_label") or "")
+        boost = trial.get("threshold", feature.get("threshold"))
+        response = str(trial.get("response") or "")
+        trials.append(
+            [
+                trial_name(trial, latent),
+                arms.number(arm_of(run, trial)),
+                latent,
+                labels.number(label),
+                prompts.number(str(trial.get("prompt") or "")),
+                boost,
+                trial.get("seed"),
+                _status(feature, trial),
+                int(degraded(response)),
+                response,
+                _attempts(response, trial),
+                [list(span) for span in utf16(response, restart_spans(response)) if span],
+                str(trial.get("error") or ""),
+            ]
+        )
+    return {
+        "fields": FIELDS,
+        "prompts": prompts.texts,
+        "labels": labels.texts,
+        "arms": arms.texts,
+        "trials": trials,
+    }
+
+
+FIELDS = (
+    *("id", "arm", "latent", "label", "prompt", "boost", "seed", "status", "degraded"),
+    *("response", "attempts", "restarts", "error"),
+)
+
+
+def judged_trials(
+    data: Mapping[str, Any],
+) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, Any]]]:
+    """(latent, its entry, trial) of a results file, in its order: the order of the page's data."""
+    for feature in data.get("results_by_feature") or []:
+        for trial in feature.get("trials") or []:
+            if judged(trial):
+                latent = int(trial.get("feature_index_in_sae", feature["feature_index_in_sae"]))
+                yield latent, feature, trial
+
+
+def _status(feature: Mapping[str, Any], trial: Mapping[str, Any]) -> str:
+    one = {"results_by_feature": [{**feature, "trials": [trial]}]}
+    return str(outcomes_from_results(one)[0].status)
+
+
+def _attempts(response: str, trial: Mapping[str, Any]) -> list[list[Any]]:
+    quoted = (trial.get("score") or {}).get("attempts") or []
+    texts = [str(attempt.get("attempt_text") or "") for attempt in quoted]
+    spans = utf16(response, attempt_spans(response, texts))
+    return [
+        [attempt["score"], *(span or (text,))]
+        for attempt, text, span in zip(quoted, texts, spans, strict=True)
+    ]
+
+
+def run_facts(run: RunFile, exclude_degraded: bool = False) -> dict[str, Any]:
+    """What the page says of a run before its trials are loaded, the rates of each arm included."""
+    arms = {}
+    for name, outcomes in run.arms.items():
+        kept = [o for o in outcomes if not (exclude_degraded and o.degraded)]
+        summary = metrics.summary(kept, run.seed)
+        shown = {key: summary[key] for key in _SHOWN}
+        arms[name] = {**shown, "left_out": len(outcomes) - len(kept)}
+    return {
+        "key": run.key,
+        "experiment": run.experiment,
+        "model": run.model,
+        "title": run.title,
+        "organism": run.organism,
+        "run_id": run.run_id,
+        "status": run.status,
+        "judge": run.judge,
+        "started": run.started,
+        "family": run.family,
+        "arms": arms,
+        "trials": sum(len(outcomes) for outcomes in run.arms.values()),
+        "file": f"transcripts/{run.key}.js",
+    }
+
+
+_SHOWN = ("counts", "multi_attempt_rate", "conditional_improvement_rate", "esr_rate")
+
+
+def as_script(function: str, *arguments: Any) -> str:
+    """A script of one call with plain data; ASCII, so that its encoding cannot be mistaken."""
+    texts = [json.dumps(item, separators=(",", ":"), allow_nan=False) for item in arguments]
+    return f"{function}({','.join(texts)});\n"
+
+
+def write(run: RunFile, folder: Path) -> Path:
+    """Write the script of one run below ``folder``."""
+    path = folder / "transcripts" / f"{run.key}.js"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(as_script("ESR.store.add", run.key, run_data(run)), encoding="ascii")
+    return path
