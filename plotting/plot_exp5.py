@@ -60,7 +60,7 @@ class Condition:
         return found
 
     def ratio(self, quantity: str) -> Mapping[str, Any]:
-        """Ratio to the baseline, with its interval; none without steering, which the baseline has."""
+        """Ratio to the baseline, with its interval; none for a run without steering."""
         compared = {} if self.unsteered else (self.comparison or {}).get(quantity) or {}
         ends = compared.get("risk_ratio_interval") or (None, None)
         return {"ratio": compared.get("risk_ratio"), "ratio_low": ends[0], "ratio_high": ends[1]}
