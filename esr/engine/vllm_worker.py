@@ -207,7 +207,7 @@ def end_with_client(every: float = 1.0) -> None:
 
     def alive() -> bool:
         try:
-            return client.is_running() and client.status() != psutil.STATUS_ZOMBIE
+            return bool(client.is_running() and client.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
 
