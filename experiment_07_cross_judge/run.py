@@ -81,7 +81,7 @@ def per_model(config: Config) -> list[Config]:
 
 
 def judges_of(config: Config, spec: ModelSpec, original: str) -> list[str]:
-    """Judges that re-grade a model's trials.
+    """Judges that re-grade a model's trials; a dry run asks for no key.
 
     Raises:
         UserError: an unknown judge, or none.
@@ -95,7 +95,7 @@ def judges_of(config: Config, spec: ModelSpec, original: str) -> list[str]:
     names = [
         name
         for name in judge.names()
-        if (spec.organism if name in offline else judge.has_key(name))
+        if (spec.organism if name in offline else config.dry_run or judge.has_key(name))
         and judge.resolve(name) != original
     ]
     if not names:
