@@ -43,6 +43,8 @@ def start(folder: Path, delay: float = 0.004) -> subprocess.Popen[bytes]:
             cwd=REPOSITORY,
             env=environment,
             stderr=stderr,
+            # A suite started in the background ignores SIGINT, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 
