@@ -124,16 +124,15 @@ def _refuse(settings: Any, rules: Any) -> None:
 ORGANISM_DATA = DataSettings(writer=TEMPLATE)
 """The organism's world knows template sentences only: a language model cannot write for it."""
 
-ORGANISM_LORA = LoraSettings(learning_rate=5e-3, epochs=2, batch=8, accumulation=1, threads=1)
+ORGANISM_LORA = LoraSettings(learning_rate=5e-3, batch=8, accumulation=1, threads=1)
 """What differs for the organism, and why.
 
 It is a thousandth of the size and was trained from scratch at 1.5e-3, so the paper's 2e-4 hardly
 moves it. Of two settings tried for 4 epochs of the 50 % mix on an earlier build of the organism,
 2e-3 with steps of 32 examples and 5e-3 with the paper's 8, the second had the lower validation
-loss (0.97 against 1.21) and was taken, before any fine-tuned model was evaluated. 2 epochs instead
-of 4 halve the time on a shared core; what that costs is in the README of experiment 4. 8 x 1 is
-the paper's step of 2 x 4 in one forward pass; one torch thread is faster than two on two busy
-cores.
+loss (0.97 against 1.21) and was taken, before any fine-tuned model was evaluated. 8 x 1 is the
+paper's step of 2 x 4 in one forward pass. One torch thread: two take 0.87 of the time for 1.5 times the
+work, so two trainings side by side use two cores better.
 """
 
 
