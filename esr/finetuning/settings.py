@@ -131,8 +131,8 @@ It is a thousandth of the size and was trained from scratch at 1.5e-3, so the pa
 moves it. Of two settings tried for 4 epochs of the 50 % mix on an earlier build of the organism,
 2e-3 with steps of 32 examples and 5e-3 with the paper's 8, the second had the lower validation
 loss (0.97 against 1.21) and was taken, before any fine-tuned model was evaluated. 8 x 1 is the
-paper's step of 2 x 4 in one forward pass. One torch thread: two take 0.87 of the time for 1.5 times the
-work, so two trainings side by side use two cores better.
+paper's step of 2 x 4 in one forward pass. One torch thread: two take 0.87 of the time for 1.5
+times the work, so two trainings side by side use two cores better.
 """
 
 
