@@ -101,12 +101,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     per_step = settings.batch * settings.accumulation
     texts = examples(per_step, options.tokens, shape.vocabulary)
     with tempfile.TemporaryDirectory() as folder:
-        for name, steps in (("warm-up", 1), ("measured", options.steps)):
-            model = random_model(spec, shape)
-            path = Path(folder) / name
-            _, figures = train(model, texts, [], settings, 0, path, max_steps=steps, quiet=True)
-            del model
-    seconds = figures["seconds"] / options.steps
+        # The first step warms up; the clock of the training leaves it out.
+        _, figures = train(
+            random_model(spec, shape),
+            texts,
+            [],
+            settings,
+            0,
+            Path(folder),
+            max_steps=1 + options.steps,
+            quiet=True,
+        )
+    seconds = figures["seconds_per_step"]
     return {
         "model": spec.key,
         "layers": shape.layers,

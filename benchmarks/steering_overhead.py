@@ -187,8 +187,7 @@ async def baselines(
     options: argparse.Namespace, spec: ModelSpec, dictionary: Dictionary
 ) -> dict[str, float]:
     """Tokens per second of the reference engine and of SAELens; one run each, boosted."""
-    from saelens_baseline import tokens_per_second
-
+    from benchmarks.saelens_baseline import tokens_per_second
     from esr.engine.transformers import TransformersEngine
 
     reference = TransformersEngine(spec, dictionary)
@@ -228,7 +227,7 @@ def model_of(options: argparse.Namespace, folder: Path) -> tuple[ModelSpec, Dict
     from esr import models, sae
 
     if options.random:
-        from random_models import build
+        from benchmarks.random_models import build
 
         return build(options.random, folder)
     spec = models.get(options.model or "tiny")

@@ -306,7 +306,7 @@ def test_bad_input_is_one_line(
     ("command", "told"),
     [
         ([sys.executable, "setup_masked_ratio_sweep.py"], "offline: no key, no cost"),
-        (["bash", "train.sh"], "218 steps each"),
+        (["bash", "train.sh"], "436 steps each"),
         (["bash", "run_esr.sh"], "unsteered"),
     ],
 )

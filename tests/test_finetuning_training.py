@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,12 +15,15 @@ from typing import Any
 import pytest
 import torch
 
-from esr import prompts
+from benchmarks import finetuning_step
+from esr import models, prompts
 from esr.chat import ChatFormat
+from esr.finetuning.clock import StepClock
 from esr.finetuning.examples import items
 from esr.finetuning.masking import IGNORED, Encoded, encode
 from esr.finetuning.merging import merge
 from esr.finetuning.mixes import mix
+from esr.finetuning.plan import lora_parameters
 from esr.finetuning.settings import ORGANISM_DATA, LoraSettings
 from esr.finetuning.templates import TemplateWriter, write_now
 from esr.finetuning.training import collate, last_checkpoint, train
@@ -149,6 +153,30 @@ def test_a_training_killed_at_any_time_ends_like_one_that_was_not(tmp_path: Path
     assert resumed.keys() == whole.keys()
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_the_benchmark_times_steps_and_leaves_the_first_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = models.get("8b")
+    assert real.shape is not None
+    shape = replace(real.shape, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=64, vocabulary=99)
+    monkeypatch.setattr("esr.models.get", lambda _: replace(real, d_model=32, shape=shape))
+    clocks: list[StepClock] = []
+    begin = StepClock.__init__
+
+    def remembered(self: StepClock) -> None:
+        begin(self)
+        clocks.append(self)
+
+    monkeypatch.setattr(StepClock, "__init__", remembered)
+    assert finetuning_step.main(["8b", "--tokens", "20", "--steps", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (clock,) = clocks
+    assert len(clock.seconds) == 4
+    assert found["seconds_per_step"] == round(sorted(clock.seconds[1:])[1], 3)
+    assert found["trainable_parameters"] == lora_parameters(models.get(""), shape, 32)
+    assert found["examples_per_step"] == 8
 
 
 def test_the_seed_decides_the_result(tokenizer: Any, tmp_path: Path) -> None:

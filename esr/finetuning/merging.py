@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,19 @@ def load_base(spec: ModelSpec) -> PreTrainedModel:
     except (OSError, ValueError) as error:
         raise cannot_load(spec, error) from error
     return model.to("cuda") if on_gpu else model
+
+
+def release() -> None:
+    """Give back the memory of models that nothing refers to any more.
+
+    A Trainer and its model refer to each other, so they outlive the call that made them; and
+    PyTorch keeps a GPU's memory for itself, which the engine of an evaluation would not find free.
+    """
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def merge(model: PeftModel, tokenizer: Any, folder: Path) -> Path:

@@ -205,7 +205,7 @@ def train_mix(sweep: Sweep, percent: int, *, new: bool = False, quiet: bool = Fa
     run = sweep.training_run(percent, new=new)
     if run.status == "complete" and (run.path / "model").is_dir():
         return run.path
-    from esr.finetuning.merging import load_base, merge
+    from esr.finetuning.merging import load_base, merge, release
     from esr.finetuning.training import train
 
     mixed = _read_mix(sweep.mix_file(percent), percent)
@@ -228,6 +228,8 @@ def train_mix(sweep: Sweep, percent: int, *, new: bool = False, quiet: bool = Fa
         merge(model, template.tokenizer, opened.path / "model")
         opened.update(training=figures)
         shutil.rmtree(checkpoints)
+    del model
+    release()
     return run.path
 
 

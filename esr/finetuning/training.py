@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, Trainer, TrainingArguments
 
+    from esr.finetuning.clock import StepClock
+
 LOGGED_EVERY = 10
 """Steps between two points of the loss curve."""
 
@@ -128,12 +130,17 @@ def train(
     """
     if not rows(training):
         raise UserError("no example has a trained token", "at least one", "raise --max-length")
+    from esr.finetuning.clock import StepClock
+
     folder.mkdir(parents=True, exist_ok=True)
+    clock = StepClock()
     with isolated(seed), _threads(settings.threads):
         peft_model = adapted(model, settings, seed)
         arguments = _arguments(settings, seed, folder, bool(rows(validation)), max_steps, quiet)
-        trainer = _trainer(peft_model, arguments, rows(training), rows(validation))
+        trainer = _trainer(peft_model, arguments, rows(training), rows(validation), clock)
         checkpoint = last_checkpoint(folder)
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         started, worked = time.monotonic(), time.process_time()
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -149,6 +156,7 @@ def train(
     figures = _figures(trainer, peft_model, training)
     figures["seconds"] = round(time.monotonic() - started, 1)
     figures["cpu_seconds"] = round(time.process_time() - worked, 1)
+    figures["seconds_per_step"] = clock.median and round(clock.median, 4)
     return peft_model, figures
 
 
@@ -157,6 +165,7 @@ def _trainer(
     arguments: TrainingArguments,
     training: list[Row],
     validation: list[Row],
+    clock: StepClock,
 ) -> Trainer:
     from transformers import PrinterCallback, Trainer
 
@@ -166,6 +175,7 @@ def _trainer(
         data_collator=collate,
         train_dataset=training,
         eval_dataset=validation or None,
+        callbacks=[clock],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -1,0 +1,1 @@
+"""Measurements that nothing depends on: `python benchmarks/NAME.py --help`."""
