@@ -12,7 +12,7 @@ from simple_parsing import ArgumentParser, DashVariant, field
 
 from esr import models
 from esr.engine.base import Pairing
-from esr.errors import SpendLimitError, UserError
+from esr.errors import EngineError, SpendLimitError, UserError
 from esr.latents import LatentFilter
 from esr.paths import RESULTS
 
@@ -166,13 +166,17 @@ def run_command(command: Callable[[], None]) -> int:
     """Run a command; user errors and interruptions end in one line and an exit status.
 
     Returns:
-        0; 2 for a user error; 3 when the spend limit stopped the run; 130 on Ctrl-C.
+        0; 1 when the engine stopped; 2 for a user error; 3 when the spend limit stopped the run;
+        130 on Ctrl-C.
     """
     try:
         command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except EngineError as error:
+        print(f"error: {error}; next: repeat the command to go on", file=sys.stderr)
+        return 1
     except SpendLimitError as limit:
         print(f"stopped: {limit}", file=sys.stderr)
         return 3

@@ -22,5 +22,9 @@ class UserError(Exception):
         super().__init__("; ".join(" ".join(part.split()) for part in parts))
 
 
+class EngineError(Exception):
+    """The engine stopped or is not to be trusted: the run stops; what was finished is kept."""
+
+
 class SpendLimitError(Exception):
     """The judge has cost as much as ``--max-spend`` allows: the run stops and can be resumed."""

@@ -82,7 +82,7 @@ def _organism(key: str, title: str, residual_norm: float) -> ModelSpec:
         ),
         # No repetition penalty: in a vocabulary of some 1,200 words every sentence repeats the
         # frame words, and penalising them makes the unsteered organism restart (12 of 38
-        # responses with 1.1, 5 of 38 without, on the first organism, 2026-11-21).
+        # responses with 1.1, 5 of 38 without, on an organism since replaced, 2026-11-21).
         profiles=dict.fromkeys(("paper", "release"), GenerationProfile(repetition_penalty=1.0)),
         labels=ORGANISM / f"{key}-labels.csv",
         prompt_set="organism",

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from esr.engine.base import Engine, Generation, GenerationRequest, Reading, ReadRequest
-from esr.errors import UserError
+from esr.errors import EngineError, UserError
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
@@ -157,7 +157,7 @@ class ReplicatedEngine:
                 raise answer
             return answer
         cause = _reason(reason) if reason else "see the messages above"
-        raise RuntimeError(f"all replicas are lost: {cause}") from reason
+        raise EngineError(f"all replicas are lost: {cause}") from reason
 
     def _least_busy(self) -> _Member | None:
         working = [member for member in self._members if not member.lost]

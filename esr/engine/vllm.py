@@ -32,7 +32,7 @@ from esr.engine.layers import check_layer
 from esr.engine.log import new_log, root_cause
 from esr.engine.steering import CONFIG_KEY, ReadTask, Task
 from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, prefix_caching, start
-from esr.errors import UserError
+from esr.errors import EngineError, UserError
 from esr.interventions import Boost, Intervention
 from esr.models import ModelSpec
 from esr.sae import Dictionary
@@ -190,7 +190,7 @@ class VllmEngine:
         try:
             return await answer
         except EngineDeadError as error:
-            raise RuntimeError(f"vLLM stopped: {root_cause(self._log)}; see {self._log}") from error
+            raise EngineError(f"vLLM stopped: {root_cause(self._log)}; see {self._log}") from error
 
     def _key(self, request_id: str) -> str:
         return f"{request_id}#{next(self._numbers)}"
@@ -213,7 +213,7 @@ class VllmEngine:
                     for a, b in zip(before, after, strict=True)
                 ]
                 if any(n != expected for n in rows):
-                    raise RuntimeError(
+                    raise EngineError(
                         f"self-test failed: {rows} rows steered, {expected} expected; "
                         "vLLM does not run the steering hook"
                     )

@@ -14,12 +14,13 @@ import pytest
 import pytest_asyncio
 import torch
 
+from esr.cli import run_command
 from esr.engine import create, vllm_config
 from esr.engine.base import ReadRequest
 from esr.engine.transformers import TransformersEngine
 from esr.engine.vllm import VllmEngine
 from esr.engine.vllm_config import VllmOptions
-from esr.errors import UserError
+from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
 from esr.sae import Dictionary
 from tests.engine.engine_models import mixed_requests
@@ -94,6 +95,30 @@ def test_the_engine_ends_with_a_killed_client(tmp_path: Path) -> None:
         client.kill()
     _, left = psutil.wait_procs(started, timeout=60)
     assert not left
+
+
+async def test_a_dead_engine_is_one_line_and_a_status(
+    specs: dict[str, ModelSpec], dictionary: Dictionary, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    engine = create("vllm", specs["llama"], dictionary)
+    core = set(psutil.Process().children(recursive=True)) - before
+    assert core
+    request = mixed_requests(2)[1]
+    assert (await engine.generate(request)).token_ids
+    for process in core:
+        process.kill()
+    with pytest.raises(EngineError, match="vLLM stopped") as caught:
+        await engine.generate(request)
+    await engine.close()
+
+    def command() -> None:
+        raise caught.value
+
+    assert run_command(command) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "repeat the command" in told
 
 
 def test_too_little_memory_is_one_line(
