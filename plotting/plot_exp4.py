@@ -60,12 +60,12 @@ def _panel(axes: Axes, sweep: Sweep, quantity: str) -> None:
     """One rate over the mixes: both arms, the redraw null, and the paper's points."""
     for arm, shift in zip(ARMS, (-0.9, 0.9), strict=True):
         colour = _colour(sweep, arm)
-        shown = [p for p in sweep.points if p.arms[arm][quantity]["rate"] is not None]
-        places = [point.percent + shift for point in shown]
-        values = [100 * point.arms[arm][quantity]["rate"] for point in shown]
-        axes.plot(places, values, "-", color=colour, linewidth=0.7, alpha=0.7)
-        for place, point in zip(places, shown, strict=True):
-            rates.point(axes, place, point.arms[arm][quantity], colour)
+        places = [point.percent + shift for point in sweep.points]
+        found = [point.arms[arm][quantity] for point in sweep.points]
+        axes.plot(places, _percents(found), "-", color=colour, linewidth=0.7, alpha=0.7)
+        for place, rate in zip(places, found, strict=True):
+            if rate["rate"] is not None:
+                rates.point(axes, place, rate, colour)
     if quantity == "conditional_improvement_rate":
         _null(axes, sweep)
     paper = paper_points(sweep.base, quantity)
@@ -92,11 +92,16 @@ def _name(axes: Axes, sweep: Sweep) -> None:
 
 
 def _null(axes: Axes, sweep: Sweep) -> None:
-    nulls = [(p.percent, p.arms["steered"]["redraw_null"]["rate"]) for p in sweep.points]
-    known = [(place, 100 * rate) for place, rate in nulls if rate is not None]
-    if known:
-        axes.plot(*zip(*known, strict=True), "D--", color=style.INK, linewidth=0.8, markersize=2.4)
+    nulls = [point.arms["steered"]["redraw_null"] for point in sweep.points]
+    if any(null["rate"] is not None for null in nulls):
+        places = [point.percent for point in sweep.points]
+        axes.plot(places, _percents(nulls), "D--", color=style.INK, linewidth=0.8, markersize=2.4)
         axes.legend(axes.lines[-1:], ["redraw null, steered"], loc="upper left", handlelength=1.6)
+
+
+def _percents(found: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Rates for a line that breaks where there is none."""
+    return [float("nan") if each["rate"] is None else 100 * each["rate"] for each in found]
 
 
 def _colour(sweep: Sweep, arm: str) -> str:
@@ -204,9 +209,19 @@ def _notes(found: Sequence[Sweep]) -> list[str]:
             notes.append(f"Not drawn, other run of the base: {', '.join(sweep.left_out)}.")
         counts = [p.arms["steered"]["counts"]["graded"] for p in sweep.points]
         most = f" to {max(counts):,}" if max(counts) > min(counts) else ""
-        notes.append(f"{sweep.title}: {min(counts):,}{most} graded trials per steered point.")
+        graded = f"{min(counts):,}{most} graded trials per steered point"
+        notes.append(f"{sweep.title}: {graded}; restarts from left to right: {_restarts(sweep)}.")
     sources = [point.source for sweep in found for point in sweep.points]
     return [note for note in [*notes, *rates.judges(sources)] if note]
+
+
+def _restarts(sweep: Sweep) -> str:
+    """How many responses the rates of improvement rest on."""
+    told = []
+    for arm in ARMS:
+        counts = [str(p.arms[arm]["multi_attempt_rate"]["count"]) for p in sweep.points]
+        told.append(f"{ARMS[arm].partition(' at ')[0]} {', '.join(counts)}")
+    return "; ".join(told)
 
 
 def table(found: Sequence[Sweep]) -> pd.DataFrame:
