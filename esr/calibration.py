@@ -156,7 +156,8 @@ async def _round_score(
             )
             for position, index in enumerate(_pick(lab, settings, latent, number, attempt))
         ]
-        records = await run_trials(specs, lab, progress=progress if attempt == 0 else None)
+        bar = progress if attempt == 0 else None
+        records = await run_trials(specs, lab, progress=bar, urgent=True)
         scores = [s for r in records if r.verdict and (s := r.verdict.first_score) is not None]
         if scores:
             return sum(scores) / len(scores)

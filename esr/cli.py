@@ -78,7 +78,7 @@ class CommonConfig:
     """Judge calls at once."""
 
     judge_batch: bool = incidental(False, action="store_true")
-    """Judge through the provider's batch endpoint: half price, hours later, resumable."""
+    """Judge trials by the provider's batches: half price, hours later; calibration is not."""
 
     max_spend: float = incidental(0.0, metavar="DOLLARS")
     """Stop cleanly once judging has cost this much; 0 for no limit."""

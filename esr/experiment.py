@@ -155,7 +155,10 @@ async def open_lab(
         find = parent.find if config.parent_required else parent.find_or_none
         replayed = find(config.from_results, Path(config.output), config.parent_model())
     judge_name = config.judge or spec.judge
-    grader = judge.create(judge_name, concurrency=config.judge_concurrency, rubric=config.rubric)
+    make_judge = partial(
+        judge.create, judge_name, concurrency=config.judge_concurrency, rubric=config.rubric
+    )
+    grader = make_judge()
     context = {
         "model": dict(facts or model_facts(spec)),
         "profile": asdict(spec.profile(config.profile)),
@@ -179,9 +182,10 @@ async def open_lab(
             spec=spec,
             profile=spec.profile(config.profile),
             prompts=prompt_set,
-            judge=judge.batched(grader, opened.path / "batches.jsonl")
+            judge=judge.batched(make_judge(), opened.path / "batches.jsonl")
             if config.judge_batch
             else grader,
+            urgent_judge=grader if config.judge_batch else None,
             run=opened,
             seed=config.seed,
             start_engine=start,

@@ -54,6 +54,7 @@ class Lab:
         profile: how prompts are rendered and tokens drawn.
         prompts: the prompt set of the run.
         judge: grades responses.
+        urgent_judge: grades those whose scores are waited for, where that is another.
         run: the open run folder.
         seed: the run seed; every other seed derives from it.
         in_flight: requests sent to the engine at once.
@@ -77,6 +78,7 @@ class Lab:
     rate_labels: Callable[[Sequence[str]], Awaitable[list[float | None]]]
     context: Mapping[str, Any]
     parent: Parent | None = None
+    urgent_judge: Judge | None = None
     in_flight: int = 64
     judge_at_once: int = 32
     max_spend: float = 0.0
@@ -137,8 +139,12 @@ class Lab:
         async with self._slots:
             return await engine.read(request)
 
-    async def grade(self, request: JudgeRequest) -> Verdict:
+    async def grade(self, request: JudgeRequest, *, urgent: bool = False) -> Verdict:
         """Judge one response and count what it costs.
+
+        Args:
+            request: what to judge.
+            urgent: the run waits for this verdict, as a calibration does after every round.
 
         Raises:
             SpendLimitError: the limit has been reached; nothing was sent.
@@ -152,13 +158,16 @@ class Lab:
                     f"judging has cost ${self.spent:.2f}, the limit of --max-spend; "
                     "repeat the command with a higher limit to go on"
                 )
-            verdict = await self.judge.grade(request)
+            judge = (urgent and self.urgent_judge) or self.judge
+            verdict = await judge.grade(request)
             self.spent += verdict.cost
         return verdict
 
     async def close(self) -> None:
-        """Close the judge. The engine is closed by whoever gave :attr:`start_engine`."""
+        """Close the judges. The engine is closed by whoever gave :attr:`start_engine`."""
         await self.judge.close()
+        if self.urgent_judge is not None:
+            await self.urgent_judge.close()
 
     @contextmanager
     def progress(self, total: int, description: str) -> Iterator[Progress]:

@@ -9,6 +9,7 @@ from esr import hours, judge, memory, prompts, provenance
 
 if TYPE_CHECKING:
     from esr.cli import CommonConfig
+    from esr.judge.prices import Estimate
     from esr.models import ModelSpec
 
 
@@ -85,17 +86,19 @@ def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Sta
 
 
 def _estimate(judge_name: str, config: CommonConfig, stages: list[Stage]) -> str:
+    """Of all judged stages; those that wait for their verdicts are never judged by batch."""
+    waiting = [stage for stage in stages if stage.at_once]
+    others = [stage for stage in stages if not stage.at_once]
+    once = _part(judge_name, config, waiting, False)
+    return str(once + _part(judge_name, config, others, config.judge_batch))
+
+
+def _part(judge_name: str, config: CommonConfig, stages: list[Stage], batch: bool) -> Estimate:
     calls = sum(stage.responses for stage in stages if stage.judged)
     tokens = sum(stage.responses * stage.max_tokens for stage in stages if stage.judged)
     characters = 4.0 * tokens / calls if calls else 0.0
-    return str(
-        judge.estimate(
-            judge_name,
-            calls,
-            response_characters=characters,
-            rubric=config.rubric,
-            batch=config.judge_batch,
-        )
+    return judge.estimate(
+        judge_name, calls, response_characters=characters, rubric=config.rubric, batch=batch
     )
 
 

@@ -189,6 +189,7 @@ async def run_trials(
     *,
     description: str = "trials",
     progress: Progress | None = None,
+    urgent: bool = False,
 ) -> list[TrialRecord]:
     """Generate and judge every spec, in any order; records come back in the order of specs.
 
@@ -200,6 +201,7 @@ async def run_trials(
         lab: engine, judge and journal.
         description: of the progress bar.
         progress: a bar to share; a new one where left out.
+        urgent: what comes next depends on the verdicts: no batch is waited for.
 
     Raises:
         ValueError: two specs are equal.
@@ -209,7 +211,7 @@ async def run_trials(
         raise ValueError("two trial specs are equal")
     bar = nullcontext(progress) if progress else lab.progress(len(specs), description)
     with bar as shared:
-        tasks = [asyncio.create_task(_run_one(spec, lab, shared)) for spec in specs]
+        tasks = [asyncio.create_task(_run_one(spec, lab, shared, urgent)) for spec in specs]
         try:
             return await asyncio.gather(*tasks)
         finally:
@@ -218,7 +220,7 @@ async def run_trials(
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _run_one(spec: TrialSpec, lab: Lab, progress: Progress) -> TrialRecord:
+async def _run_one(spec: TrialSpec, lab: Lab, progress: Progress, urgent: bool) -> TrialRecord:
     try:
         await lab.run.journal.once("generation", spec.key, lambda: _generate(spec, lab))
     except UserError as refused:
@@ -227,7 +229,7 @@ async def _run_one(spec: TrialSpec, lab: Lab, progress: Progress) -> TrialRecord
     record = recorded(spec, lab)
     if spec.judged and (record.verdict is None or not record.verdict.answered):
         request = JudgeRequest(spec.prompt, record.response or "", spec.latent_label)
-        verdict = await lab.grade(request)
+        verdict = await lab.grade(request, urgent=urgent)
         lab.run.journal.put("verdict", spec.key, verdict.to_json())
         record = recorded(spec, lab)
     progress.step()

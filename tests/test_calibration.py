@@ -10,6 +10,7 @@ import pytest
 from esr.calibration import TRIES_PER_ROUND, calibrate
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.judge.base import Judge as JudgeProtocol
+from esr.trials import boosted, run_trials
 from tests import scripted
 
 
@@ -98,3 +99,18 @@ async def test_a_mute_judge_ends_after_bounded_tries_and_is_not_cached(tmp_path:
     (tmp_path / "fresh").mkdir()
     (fresh,) = (await run(tmp_path / "fresh", CurveJudge(), (3,))).values()
     assert fresh.value is not None
+
+
+async def test_calibration_does_not_wait_for_batches(tmp_path: Path) -> None:
+    batches, urgent = CurveJudge(), CurveJudge()
+    with scripted.open_run(tmp_path) as opened:
+        lab = scripted.lab(opened, tmp_path, judge=batches, urgent_judge=urgent)
+        found = await calibrate(lab, {3: "subject 3"})
+        assert found[3].value is not None
+        assert (batches.calls, urgent.calls > 0) == (0, True)
+        asked = urgent.calls
+        trial = boosted(
+            lab, "trials", 3, "subject 3", 1.0, lab.prompts.prompts[0], trial_id="t", seed=1
+        )
+        await run_trials([trial], lab)
+        assert (batches.calls, urgent.calls) == (1, asked)

@@ -107,6 +107,15 @@ class Estimate:
     output_tokens: int
     dollars: float | None
 
+    def __add__(self, other: Estimate) -> Estimate:
+        known = self.dollars is not None and other.dollars is not None
+        return Estimate(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            (self.dollars or 0.0) + (other.dollars or 0.0) if known else None,
+        )
+
     def __str__(self) -> str:
         cost = "price unknown" if self.dollars is None else f"about ${self.dollars:,.2f}"
         return (
