@@ -198,6 +198,8 @@ def _notes(rows: Sequence[Panel]) -> list[str]:
         if lost:
             told = ", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in lost.items())
             notes.append(f"{row.source.title}: not graded and left out: {told}.")
+        if chosen := (row.source.data.get("selection") or {}).get("note"):
+            notes.append(f"{row.source.title}: {chosen}.")
         excluded = row.summary["redraw_null"]["excluded"]
         if excluded:
             notes.append(

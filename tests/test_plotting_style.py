@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,12 @@ class TestFigureOfExperiment1:
         assert "no multi-attempt trials" in shown
         assert "none of 2 trials graded" in shown
         assert "redraw null" in shown
+
+    def test_says_when_too_few_latents_passed_the_filter(self) -> None:
+        note = "only 12 of 40 latents pass the filter"
+        few = replace(FOUR[0], data={**FOUR[0].data, "selection": {"note": note}})
+        assert f"70b: {note}." in texts(plot_exp1.draw([few]))
+        assert "pass the filter" not in texts(plot_exp1.draw(FOUR))
 
     def test_no_organism_no_banner(self) -> None:
         shown = texts(plot_exp1.draw(FOUR[:1]))
