@@ -149,16 +149,13 @@ async def open_lab(
         UserError: no parent run, a missing key, an unknown judge or prompt set, an unwritable
             folder, or a run that another process has open.
     """
-    prompt_set = prompts.load(config.prompts, spec.prompt_set)
-    replayed = None
-    if isinstance(config, ReplayConfig):
-        find = parent.find if config.parent_required else parent.find_or_none
-        replayed = find(config.from_results, Path(config.output), config.parent_model())
+    replayed = _parent_of(config)
     judge_name = config.judge or spec.judge
     make_judge = partial(
         judge.create, judge_name, concurrency=config.judge_concurrency, rubric=config.rubric
     )
     grader = make_judge()
+    prompt_set = prompts.load(config.prompts, spec.prompt_set)
     context = {
         "model": dict(facts or model_facts(spec)),
         "profile": asdict(spec.profile(config.profile)),
@@ -202,6 +199,14 @@ async def open_lab(
         finally:
             opened.update(spend=round(lab.spent, 6))
             await lab.close()
+
+
+def _parent_of(config: CommonConfig) -> parent.Parent | None:
+    """The run that a config replays, where it replays one."""
+    if not isinstance(config, ReplayConfig):
+        return None
+    find = parent.find if config.parent_required else parent.find_or_none
+    return find(config.from_results, Path(config.output), config.parent_model())
 
 
 @asynccontextmanager
