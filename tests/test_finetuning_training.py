@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from benchmarks import finetuning_step
 from esr import models, prompts
@@ -26,7 +27,7 @@ from esr.finetuning.mixes import mix
 from esr.finetuning.plan import lora_parameters
 from esr.finetuning.settings import ORGANISM_DATA, LoraSettings
 from esr.finetuning.templates import TemplateWriter, write_now
-from esr.finetuning.training import collate, last_checkpoint, train
+from esr.finetuning.training import collate, last_checkpoint, on_one_device, train
 from tests.finetuning_models import organism_tokenizer, small_llama
 
 QUICK = LoraSettings(
@@ -155,6 +156,16 @@ def test_a_training_killed_at_any_time_ends_like_one_that_was_not(tmp_path: Path
         torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-5)
 
 
+def test_a_step_has_as_many_examples_on_eight_gpus_as_on_one(tmp_path: Path) -> None:
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), per_device_train_batch_size=2, use_cpu=True, report_to=[]
+    )
+    assert arguments.n_gpu == 0
+    arguments._n_gpu = 8
+    assert arguments.train_batch_size == 16
+    assert on_one_device(arguments).train_batch_size == 2
+
+
 def test_the_benchmark_times_steps_and_leaves_the_first_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +209,19 @@ def test_the_seed_decides_the_result(tokenizer: Any, tmp_path: Path) -> None:
         )
     assert torch.equal(weights[0], weights[1])
     assert not torch.allclose(weights[0], weights[2])
+
+
+def test_gradient_checkpointing_changes_nothing(tokenizer: Any, tmp_path: Path) -> None:
+    texts = encoded(tokenizer, 10)
+    weights = []
+    for saving in (False, True):
+        settings = replace(QUICK, epochs=2, gradient_checkpointing=saving)
+        folder = tmp_path / str(saving)
+        model, _ = train(small_llama(len(tokenizer)), texts, [], settings, 0, folder, quiet=True)
+        weights.append(
+            torch.cat([v.flatten() for k, v in model.state_dict().items() if "lora" in k])
+        )
+    torch.testing.assert_close(weights[0], weights[1])
 
 
 if __name__ == "__main__":
