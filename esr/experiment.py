@@ -19,7 +19,7 @@ from typing import Any, Generic
 from esr import chat, hours, judge, memory, models, parent, prompts, provenance
 from esr.cli import CommonConfig, ConfigT, ReplayConfig, parse, run_command
 from esr.engine.base import Engine
-from esr.errors import SpendLimitError, UserError
+from esr.errors import EngineError, SpendLimitError, UserError
 from esr.lab import Lab
 from esr.models import ModelSpec
 from esr.plan import Stage, show_plan
@@ -117,7 +117,7 @@ async def conduct(experiment: Experiment[ConfigT], config: ConfigT, lab: Lab) ->
     try:
         specs = await experiment.specs(config, lab)
         records = await run_trials(specs, lab)
-    except (asyncio.CancelledError, KeyboardInterrupt, SpendLimitError):
+    except (asyncio.CancelledError, KeyboardInterrupt, SpendLimitError, EngineError):
         partial = experiment.results(config, lab, finished(specs, lab))
         lab.run.write_results(partial, partial=True)
         raise

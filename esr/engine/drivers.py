@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,6 +42,9 @@ class OwnProcess:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        # Where the engine's process ends, that process has logged why; the front end would print
+        # its own stack beside the one line that is raised.
+        logging.getLogger("vllm.v1.engine.async_llm").setLevel(logging.CRITICAL)
         self._llm = AsyncLLM.from_engine_args(args)
         self.runner = _runner(self._llm)
 

@@ -190,7 +190,8 @@ class VllmEngine:
         try:
             return await answer
         except EngineDeadError as error:
-            raise EngineError(f"vLLM stopped: {root_cause(self._log)}; see {self._log}") from error
+            cause = root_cause(self._log) or "its process was ended from outside"
+            raise EngineError(f"vLLM stopped: {cause}; see {self._log}") from error
 
     def _key(self, request_id: str) -> str:
         return f"{request_id}#{next(self._numbers)}"

@@ -108,7 +108,7 @@ async def test_a_dead_engine_is_one_line_and_a_status(
     assert (await engine.generate(request)).token_ids
     for process in core:
         process.kill()
-    with pytest.raises(EngineError, match="vLLM stopped") as caught:
+    with pytest.raises(EngineError, match="vLLM stopped: its process was ended") as caught:
         await engine.generate(request)
     await engine.close()
 
