@@ -8,6 +8,7 @@ from typing import Any
 
 from esr import metrics
 from esr.outcomes import outcomes_from_results
+from plotting import style
 from plotting.sources import Source
 
 ARMS = {"steered": "steered at its own thresholds", "unsteered": "not steered"}
@@ -53,7 +54,7 @@ class Sweep:
     @property
     def title(self) -> str:
         """Of the base model."""
-        return self.source.title.partition(", fine-tuned")[0]
+        return style.base_title(self.source.title)
 
 
 def sweeps(sources: Sequence[Source]) -> list[Sweep]:

@@ -114,6 +114,17 @@ def empty_panel(axes: Axes, note: str) -> None:
     )
 
 
+def base_title(title: str) -> str:
+    """Title of the model that a fine-tuned one comes from; its own where it is not fine-tuned."""
+    return title.partition(", fine-tuned")[0]
+
+
+def organism_note(titles: Iterable[str]) -> str:
+    """The note on organisms by their titles, fine-tuned ones under their base; empty for none."""
+    names = "; ".join(dict.fromkeys(base_title(title) for title in titles))
+    return names and f"{names}: {ORGANISM_NOTE}"
+
+
 def footnotes(figure: Figure, notes: Iterable[str], organism: Iterable[str] = ()) -> None:
     """Notes below the figure, and a banner above it where models are organisms.
 
@@ -128,10 +139,9 @@ def footnotes(figure: Figure, notes: Iterable[str], organism: Iterable[str] = ()
         figure.supxlabel(
             "\n".join(lines), fontsize=5.6, color=INK, x=0.01, ha="left", linespacing=1.25
         )
-    names = ", ".join(organism)
-    if names:
+    if note := organism_note(organism):
         figure.suptitle(
-            textwrap.fill(f"{names}: {ORGANISM_NOTE}", int(width * 0.72)),
+            textwrap.fill(note, int(width * 0.72)),
             fontsize=6.5,
             fontweight="bold",
             color="#B00020",

@@ -99,6 +99,11 @@ class TestStyle:
         with pytest.raises(UserError, match="cannot write"):
             style.save(style.new_figure(1.0), pd.DataFrame(), tmp_path / "file" / "x", "name")
 
+    def test_fine_tuned_organisms_are_named_by_their_base(self) -> None:
+        titles = ["small", "small, base", "small, base, fine-tuned on 10 %"]
+        assert style.organism_note(titles) == f"small; small, base: {style.ORGANISM_NOTE}"
+        assert style.organism_note([]) == ""
+
     def test_clipped_text_is_found(self) -> None:
         figure = style.new_figure(1.0)
         figure.text(0.9, 0.5, "much too long to fit into the figure")

@@ -161,10 +161,8 @@ def _render(
 
 def _banner(titles: Sequence[str]) -> Markup:
     """The note that every part with an organism in it carries."""
-    if not titles:
-        return Markup()
-    note = f"{', '.join(titles)}: {style.ORGANISM_NOTE}."
-    return Markup('<p class="organism">{}</p>').format(escape(note))
+    note = style.organism_note(titles)
+    return Markup('<p class="organism">{}.</p>').format(escape(note)) if note else Markup()
 
 
 def _with_size(folder: Path, figure: Figure) -> dict[str, Any]:
