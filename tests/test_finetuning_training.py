@@ -126,6 +126,12 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
     return {k: v for k, v in adapted.state_dict().items() if "lora" in k}
 
 
+def validations(folder: Path) -> list[tuple[int, float]]:
+    """(step, loss) of every validation that was logged."""
+    points = json.loads((folder / "loss.json").read_text())
+    return [(p["step"], round(p["eval_loss"], 5)) for p in points if "eval_loss" in p]
+
+
 def test_a_training_killed_at_any_time_ends_like_one_that_was_not(tmp_path: Path) -> None:
     whole = final_weights(tmp_path / "whole")
     killed = tmp_path / "killed"
@@ -154,6 +160,8 @@ def test_a_training_killed_at_any_time_ends_like_one_that_was_not(tmp_path: Path
     assert resumed.keys() == whole.keys()
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-5)
+    assert len(validations(killed)) > 4
+    assert validations(killed) == validations(tmp_path / "whole")
 
 
 def test_a_step_has_as_many_examples_on_eight_gpus_as_on_one(tmp_path: Path) -> None:

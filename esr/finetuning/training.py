@@ -136,11 +136,13 @@ def train(
     clock = StepClock()
     with isolated(seed), _threads(settings.threads):
         peft_model = adapted(model, settings, seed)
+        checkpoint = last_checkpoint(folder)
         arguments = on_one_device(
             _arguments(settings, seed, folder, bool(rows(validation)), max_steps, quiet)
         )
+        # Where it goes on from a checkpoint, the process that was killed has validated the start.
+        arguments.eval_on_start &= checkpoint is None
         trainer = _trainer(peft_model, arguments, rows(training), rows(validation), clock)
-        checkpoint = last_checkpoint(folder)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         started, worked = time.monotonic(), time.process_time()
