@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class UserError(Exception):
     """Bad input. One line: the value, what is allowed, the next command to type.
@@ -20,6 +22,15 @@ class UserError(Exception):
         if next_step:
             parts.append(f"next: {next_step}")
         super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+
+def cannot_write(folder: Path, error: OSError) -> UserError:
+    """What is raised where the folder of ``--output`` cannot be written to."""
+    return UserError(
+        f"cannot write to {folder} ({error.strerror})",
+        "a folder this user can write to",
+        "--output FOLDER",
+    )
 
 
 class EngineError(Exception):

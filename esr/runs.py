@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from esr import provenance
-from esr.errors import SpendLimitError, UserError
+from esr.errors import SpendLimitError, UserError, cannot_write
 from esr.journal import Journal
 
 SCHEMA_VERSION = 1
@@ -141,11 +141,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / "lock").open("a+")
         except OSError as error:
-            raise UserError(
-                f"cannot write to {self.path} ({error.strerror})",
-                "a folder this user can write to",
-                "--output FOLDER",
-            ) from error
+            raise cannot_write(self.path, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -57,7 +57,7 @@ def draw(panels: Sequence[Panel], experiment: str) -> Figure:
     """A row per run, a column per rate."""
     organisms = list(dict.fromkeys(p.source.title for p in panels if p.source.organism))
     notes = _notes(panels)
-    lines = sum(1 + len(note) // int(24 * style.PAGE_WIDTH) for note in notes)
+    lines = style.note_lines(notes, style.PAGE_WIDTH)
     bars = max([len(panel.arms) for panel in panels], default=2)
     height = (0.35 + 0.36 * bars) * max(1, len(panels)) + 0.3 + 0.1 * lines
     with style.look():
@@ -96,16 +96,10 @@ def _notes(panels: Sequence[Panel]) -> list[str]:
         prefix = f"{panel.title}, " if len(panels) > 1 else ""
         notes += [note for note in panel.notes if note]
         for arm in panel.arms:
-            told = [_compared(arm), arm.note, _lost(arm.summary["counts"])]
+            lost = rates.left_out(arm.summary["counts"])
+            told = [_compared(arm), arm.note, lost and f"left out: {lost}"]
             notes.append(f"{prefix}{arm.name}: {'; '.join(part for part in told if part)}.")
     return [note for note in [*notes, *rates.judges([p.source for p in panels])] if note]
-
-
-def _lost(counts: Mapping[str, int]) -> str:
-    """Trials that left the denominators."""
-    found = {name: counts[name] for name in ("no_attempts", "failed") if counts[name]}
-    told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in found.items())
-    return f"left out: {told}" if told else ""
 
 
 def _compared(arm: Arm) -> str:

@@ -36,6 +36,7 @@ def figure_command(
     draw: Callable[[Sequence[Source]], list[Drawn]],
     argv: Sequence[str] | None = None,
     per: Callable[[Mapping[str, Any]], Hashable] = _model,
+    beside: tuple[str, Callable[[Mapping[str, Any]], Hashable]] | None = None,
 ) -> int:
     """Find the runs of an experiment, draw its figures and save them.
 
@@ -45,6 +46,8 @@ def figure_command(
         draw: the figures; also called without sources, to draw empty panels.
         argv: the command line.
         per: see :func:`plotting.sources.find_sources`.
+        beside: another experiment whose runs ``draw`` gets as well, after those of the first, and
+            its ``per``.
 
     Returns:
         0 if something was drawn from data, 1 if there was nothing, 2 on bad input.
@@ -62,7 +65,11 @@ def figure_command(
     options = parser.parse_args(argv)
     try:
         sources = find_sources(experiment, options.results, per)
-        for drawn in draw(sources):
+        others = find_sources(beside[0], options.results, beside[1]) if beside else []
+        # A run that is named by its path is found for either experiment.
+        named = {source.path for source in sources}
+        others = [source for source in others if source.path not in named]
+        for drawn in draw([*sources, *others]):
             for path in style.save(drawn.figure, drawn.table, options.output, drawn.name):
                 print(path)
     except UserError as error:

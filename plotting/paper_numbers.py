@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from esr.errors import UserError
+from esr.errors import UserError, cannot_write
 from plotting import runfiles, style
 from plotting.latex import macros
 from plotting.measured import PERCENT, Measured, measure
@@ -76,11 +76,7 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
         frame(rows).to_csv(paths[0], index=False)
         paths[1].write_text(macros(rows), encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"cannot write to {folder} ({error.strerror})",
-            "a folder this user can write to",
-            "--output FOLDER",
-        ) from error
+        raise cannot_write(folder, error) from error
     return paths
 
 

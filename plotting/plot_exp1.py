@@ -22,8 +22,8 @@ from esr import metrics
 from esr.errors import UserError
 from esr.intervals import Interval
 from esr.report import summary_table
-from plotting import style
-from plotting.sources import Source, differing_settings, find_sources
+from plotting import rates, style
+from plotting.sources import Source, find_sources
 
 EXPERIMENT = "experiment_01_esr"
 NAME = "exp1_esr"
@@ -102,7 +102,7 @@ def draw(sources: Sequence[Source], exclude_degraded: bool = False) -> Figure:
 def _draw(rows: Sequence[Panel]) -> Figure:
     organisms = [row.source.title for row in rows if row.source.organism]
     notes = _notes(rows)
-    height = 1.3 * max(1, len(rows)) + 0.25 + 0.095 * sum(1 + len(n) // 80 for n in notes)
+    height = 1.3 * max(1, len(rows)) + 0.25 + 0.095 * style.note_lines(notes, style.COLUMN_WIDTH)
     figure = style.new_figure(height + (0.3 if organisms else 0.0))
     grid = figure.subplots(max(1, len(rows)), 2, squeeze=False, width_ratios=[1, 1.15])
     if not rows:
@@ -194,10 +194,7 @@ def _notes(rows: Sequence[Panel]) -> list[str]:
         "excess: improved minus null, in points. In brackets: 95 %, bootstrap over latents.",
     ]
     for row in rows:
-        lost = {k: row.counts[k] for k in ("no_attempts", "failed") if row.counts[k]}
-        if lost:
-            told = ", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in lost.items())
-            notes.append(f"{row.source.title}: not graded and left out: {told}.")
+        notes.append(rates.lost(row.source.title, row.counts))
         if chosen := (row.source.data.get("selection") or {}).get("note"):
             notes.append(f"{row.source.title}: {chosen}.")
         excluded = row.summary["redraw_null"]["excluded"]
@@ -208,10 +205,7 @@ def _notes(rows: Sequence[Panel]) -> list[str]:
     if any(row.left_out for row in rows):
         told = ", ".join(f"{row.source.title} {row.left_out:,}" for row in rows)
         notes.append(f"Degraded responses left out: {told}.")
-    judges = dict.fromkeys(str(r.source.settings.get("judge_id") or "not recorded") for r in rows)
-    if len(judges) == 1:
-        notes.append(f"Judge: {next(iter(judges))}.")
-    notes.append(differing_settings([row.source for row in rows]))
+    notes += rates.judges([row.source for row in rows])
     return [note for note in notes if note]
 
 

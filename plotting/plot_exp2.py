@@ -114,7 +114,7 @@ def _draw(found: Sequence[Column]) -> Figure:
     organisms = [column.source.title for column in found if column.source.organism]
     notes = _notes(found)
     width = style.COLUMN_WIDTH if len(found) < 2 else 2.6 * len(found)
-    height = 4.3 + 0.075 * sum(1 + len(note) // int(24 * width) for note in notes)
+    height = 4.3 + 0.075 * style.note_lines(notes, width)
     figure = style.new_figure(height + (0.3 if organisms else 0.0), width)
     grid = figure.subplots(3, max(1, len(found)), squeeze=False, sharex="col")
     if not found:

@@ -6,11 +6,8 @@ python plotting/plot_exp4.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,10 +18,12 @@ from esr import metrics
 from plotting import rates, style
 from plotting.command import Drawn, figure_command
 from plotting.finetuning_sweeps import ARMS, Summary, Sweep, sweeps
+from plotting.plot_exp5 import EXPERIMENT as PROMPTING
+from plotting.plot_exp5 import ORDER as VARIANTS
 from plotting.published import published
-from plotting.sources import Source, find_sources
+from plotting.sources import Source
 
-EXPERIMENT, PROMPTING = "experiment_04_finetuning", "experiment_05_prompt_variants"
+EXPERIMENT = "experiment_04_finetuning"
 NAME, COMBINED = "exp4_finetuning", "exp4_prompting_and_finetuning"
 
 HEADROOM = 1.4
@@ -32,7 +31,6 @@ HEADROOM = 1.4
 
 UNSTEERED_COLOUR = "#CC79A7"
 PAPER_COLOUR = "#9a9a9a"
-VARIANTS = ("dont_get_distracted", "ignore_latent_label", "self_monitor", "resist_manipulation")
 
 
 def draw(found: Sequence[Sweep]) -> Figure:
@@ -40,7 +38,7 @@ def draw(found: Sequence[Sweep]) -> Figure:
     with style.look():
         organisms = [sweep.title for sweep in found if sweep.source.organism]
         notes = _notes(found)
-        height = 1.75 * max(1, len(found)) + 0.3 + 0.085 * sum(1 + len(n) // 168 for n in notes)
+        height = 1.75 * max(1, len(found)) + 0.3 + 0.085 * style.note_lines(notes, style.PAGE_WIDTH)
         figure = style.new_figure(height + (0.25 if organisms else 0.0), style.PAGE_WIDTH)
         grid = figure.subplots(max(1, len(found)), 3, squeeze=False)
         if not found:
@@ -134,7 +132,7 @@ def draw_combined(found: Sequence[Sweep], prompting: Sequence[Source]) -> Figure
         notes = [*_notes(found), *(_confounds(source) for source in used)]
         notes = [note for note in notes if note]
         rows = 2 * max(1, len(found))
-        height = 1.55 * rows + 0.3 + 0.085 * sum(1 + len(n) // 168 for n in notes)
+        height = 1.55 * rows + 0.3 + 0.085 * style.note_lines(notes, style.PAGE_WIDTH)
         figure = style.new_figure(height + (0.25 if organisms else 0.0), style.PAGE_WIDTH)
         grid = figure.subplots(rows, 2, squeeze=False)
         if not found:
@@ -233,10 +231,10 @@ def table(found: Sequence[Sweep]) -> pd.DataFrame:
                 run: dict[str, Any] = {
                     "model": sweep.base,
                     "source": point.source.path.name,
+                    "condition": "fine-tuning",
                     "arm": arm,
+                    "percent": point.percent,
                 }
-                run |= {"source": point.source.path.name, "percent": point.percent}
-                run["condition"] = "fine-tuning"
                 made += [{**run, "quantity": q, **rates.row(summary[q])} for q in rates.QUANTITIES]
                 null = summary["redraw_null"]
                 made.append({**run, "quantity": "redraw_null", "value": null["rate"]})
@@ -264,25 +262,24 @@ def combined_table(found: Sequence[Sweep], prompting: Sequence[Source]) -> pd.Da
     return pd.concat([pd.DataFrame(made, columns=tuned.columns), shown]) if made else shown
 
 
-def figures(where: Sequence[Path], sources: Sequence[Source]) -> list[Drawn]:
+def figures(sources: Sequence[Source]) -> list[Drawn]:
     """Figure 6, and the combined one."""
-    ours = [source for source in sources if "base_model" in source.settings]
-    found = sweeps(ours)
-    others = find_sources(PROMPTING, where, lambda facts: (facts["model"], str(facts["config"])))
-    prompting = [source for source in others if "prompt_variant_id" in source.settings]
+    found = sweeps([source for source in sources if "base_model" in source.settings])
+    prompting = [source for source in sources if "prompt_variant_id" in source.settings]
     return [
         Drawn(NAME, draw(found), table(found)),
         Drawn(COMBINED, draw_combined(found, prompting), combined_table(found, prompting)),
     ]
 
 
+def _run(facts: Mapping[str, Any]) -> Hashable:
+    return (facts["model"], str(facts["config"]))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw and save; 0 if something was drawn from data, 1 if there was nothing, 2 on bad input."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--results", type=Path, nargs="+", default=[])
-    where = parser.parse_known_args(argv)[0].results
     about = __doc__.split("\n\n")[0].replace("\n", " ")
-    return figure_command(EXPERIMENT, about, partial(figures, where), argv)
+    return figure_command(EXPERIMENT, about, figures, argv, beside=(PROMPTING, _run))
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def draw(found: Sequence[Group]) -> Figure:
     with style.look():
         organisms = [group.source.title for group in found if group.source.organism]
         notes = _notes([group.only(MAIN) for group in found])
-        height = 0.95 * max(1, len(found)) + 0.2 + 0.085 * sum(1 + len(n) // 168 for n in notes)
+        height = 0.95 * max(1, len(found)) + 0.2 + 0.085 * style.note_lines(notes, style.PAGE_WIDTH)
         figure = style.new_figure(height + (0.25 if organisms else 0.0), style.PAGE_WIDTH)
         grid = figure.subplots(max(1, len(found)), 2, squeeze=False)
         if not found:
@@ -205,7 +205,7 @@ def draw_model(group: Group) -> Figure:
         null = "Null: how often another first attempt under the same latent beats the first."
         notes = [null, *_notes([group])]
         rows = len(group.bars("esr_rate"))
-        height = 3 * (0.27 * rows + 0.3) + 0.3 + 0.095 * sum(1 + len(n) // 80 for n in notes)
+        height = 3 * (0.27 * rows + 0.3) + 0.3 + 0.095 * style.note_lines(notes, style.COLUMN_WIDTH)
         figure = style.new_figure(height + (0.3 if organisms else 0.0))
         for axes, (quantity, label) in zip(
             figure.subplots(3, 1), rates.QUANTITIES.items(), strict=True

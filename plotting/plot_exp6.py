@@ -46,7 +46,7 @@ def draw(source: Source) -> Figure:
         return _empty()
     notes = _notes(source)
     width = style.PAGE_WIDTH
-    lines = sum(1 + len(note) // int(24 * width) for note in notes)
+    lines = style.note_lines(notes, width)
     series = data["series"]
     height = 1.0 * len(series) + 0.55 + 0.1 * lines + (0.3 if source.organism else 0.0)
     with style.look():

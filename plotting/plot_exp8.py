@@ -163,7 +163,7 @@ def _bars(axes: Axes, model: Model, found: Sequence[Model], quantity: str) -> No
 
 
 def _figure(found: Sequence[Model], row: float, notes: Sequence[str], width: float) -> Figure:
-    lines = sum(1 + len(note) // int(24 * width) for note in notes)
+    lines = style.note_lines(notes, width)
     banner = 0.3 if _organisms(found) else 0.0
     return style.new_figure(row * max(1, len(found)) + 0.2 + 0.095 * lines + banner, width)
 

@@ -52,7 +52,7 @@ def _figure(sources: Sequence[Source], key: str, row: float, panel: Any, xlabel:
     cells = [(source, name) for source in sources for name in source.data.get(key, {})]
     notes = _notes(sources, key)
     organisms = [source.title for source in sources if source.organism]
-    lines = sum(1 + len(note) // int(24 * style.COLUMN_WIDTH) for note in notes)
+    lines = style.note_lines(notes, style.COLUMN_WIDTH)
     height = row * max(1, len(cells)) + 0.25 + 0.1 * lines + (0.3 if organisms else 0.0)
     with style.look():
         figure = style.new_figure(height, style.COLUMN_WIDTH)

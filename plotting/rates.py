@@ -83,9 +83,14 @@ def row(rate: Mapping[str, Any]) -> dict[str, Any]:
 
 def lost(title: str, counts: Mapping[str, int]) -> str:
     """A note on trials that left the denominators; empty where there are none."""
-    found = {name: counts[name] for name in ("no_attempts", "failed") if counts[name]}
-    told = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in found.items())
+    told = left_out(counts)
     return f"{title}: not graded and left out: {told}." if told else ""
+
+
+def left_out(counts: Mapping[str, int]) -> str:
+    """How many trials were not graded, and why; empty where all were."""
+    found = {name: counts[name] for name in ("no_attempts", "failed") if counts[name]}
+    return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in found.items())
 
 
 def judges(sources: Sequence[Source]) -> list[str]:

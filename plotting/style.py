@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
-from esr.errors import UserError
+from esr.errors import cannot_write
 from esr.intervals import Interval
 from esr.paths import REPOSITORY
 
@@ -123,6 +123,11 @@ def organism_note(titles: Iterable[str]) -> str:
     """The note on organisms by their titles, fine-tuned ones under their base; empty for none."""
     names = "; ".join(dict.fromkeys(base_title(title) for title in titles))
     return names and f"{names}: {ORGANISM_NOTE}"
+
+
+def note_lines(notes: Iterable[str], width: float) -> int:
+    """Lines that notes take below a figure ``width`` inches wide, to leave room for them."""
+    return sum(1 + len(note) // int(24 * width) for note in notes)
 
 
 def footnotes(figure: Figure, notes: Iterable[str], organism: Iterable[str] = ()) -> None:
@@ -242,11 +247,7 @@ def save(figure: Figure, table: pd.DataFrame, folder: Path, name: str) -> list[P
             figure.savefig(paths[1], metadata={"CreationDate": None})
         table.to_csv(paths[2], index=False)
     except OSError as error:
-        raise UserError(
-            f"cannot write to {folder} ({error.strerror})",
-            "a folder this user can write to",
-            "--output FOLDER",
-        ) from error
+        raise cannot_write(folder, error) from error
     return paths
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
-from esr.errors import UserError
+from esr.errors import cannot_write
 from esr.provenance import now
 from plotting import style
 from plotting.published import Row, document
@@ -97,11 +97,7 @@ def write(
         text = _render(folder, ordered, facts, rows, figures, missing, exclude_degraded)
         page.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"cannot write to {folder} ({error.strerror})",
-            "a folder this user can write to",
-            "--output FOLDER",
-        ) from error
+        raise cannot_write(folder, error) from error
     return page
 
 
