@@ -27,17 +27,16 @@ class ChatFormat:
 
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """Token ids of the user turn with the generation prompt."""
-        ids = self._template([{"role": "user", "content": prompt}], generation_prompt=True)
+        ids = self._ids(self.text(prompt))
         return ids + (LLAMA_SECOND_HEADER if self.variant == "llama-double-header" else ())
 
     def user_turn_ids(self, prompt: str) -> tuple[int, ...]:
         """Token ids of the user turn alone: what the release's relevance filter reads."""
-        return self._template([{"role": "user", "content": prompt}], generation_prompt=False)
+        return self._ids(self._text([_turn("user", prompt)], generation_prompt=False))
 
     def conversation_ids(self, prompt: str, response: str) -> tuple[int, ...]:
         """Token ids of the whole chat, the response included."""
-        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-        return self._template(turns, generation_prompt=False)
+        return self._ids(self.text(prompt, response))
 
     def response_ids(self, response: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
         """Token ids of a response that follows :meth:`prompt_ids`, and where each token stands.
@@ -52,12 +51,10 @@ class ChatFormat:
 
     def text(self, prompt: str, response: str | None = None) -> str:
         """What :meth:`prompt_ids` tokenizes; with a response, :meth:`conversation_ids`."""
-        turns = [{"role": "user", "content": prompt}]
-        if response is None:
-            return self._text(turns, generation_prompt=True)
-        return self._text(
-            [*turns, {"role": "assistant", "content": response}], generation_prompt=False
-        )
+        turns = [_turn("user", prompt)]
+        if response is not None:
+            turns.append(_turn("assistant", response))
+        return self._text(turns, generation_prompt=response is None)
 
     def _text(self, turns: list[dict[str, str]], generation_prompt: bool) -> str:
         return str(
@@ -69,9 +66,12 @@ class ChatFormat:
             )
         )
 
-    def _template(self, turns: list[dict[str, str]], generation_prompt: bool) -> tuple[int, ...]:
-        text = self._text(turns, generation_prompt)
+    def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
 
 
 def load(spec: ModelSpec, variant: ChatVariant = "template") -> ChatFormat:

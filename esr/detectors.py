@@ -21,6 +21,9 @@ MIN_SHARE = 0.8
 TOP = 26
 """Latents taken by separability unless told otherwise: as many as the paper's set."""
 
+DERANGEMENTS = 5
+"""Mismatched pairs per response unless told otherwise."""
+
 PERMUTATIONS = 1000
 """Relabelings behind the separability null unless told otherwise."""
 
@@ -69,6 +72,16 @@ class Pairs:
     maxima: NDArray[np.float32] = field(repr=False)
     matched: NDArray[np.bool_] = field(repr=False)
     response: NDArray[np.int64] = field(repr=False)
+
+    @classmethod
+    def by_response(cls, maxima: NDArray[np.float32]) -> Pairs:
+        """From [n_responses, n_each, d_sae], the matched pair of each response first."""
+        n, each, d_sae = maxima.shape
+        return cls(
+            maxima=maxima.reshape(n * each, d_sae),
+            matched=np.tile(np.arange(each) == 0, n),
+            response=np.repeat(np.arange(n), each),
+        )
 
     def __post_init__(self) -> None:
         if not self.matched.any() or self.matched.all():

@@ -87,8 +87,8 @@ class Lab:
     _engine: Engine | None = None
     _chat: Chat | None = None
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _slots: asyncio.Semaphore | None = None
-    _judging: asyncio.Semaphore | None = None
+    _slots: asyncio.Semaphore = field(init=False)
+    _judging: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.in_flight)
@@ -127,7 +127,6 @@ class Lab:
     async def generate(self, request: GenerationRequest) -> tuple[tuple[int, ...], str, str]:
         """Generate within the limit of requests in flight: (token ids, text, finish reason)."""
         engine = await self.engine()
-        assert self._slots is not None
         async with self._slots:
             answer = await engine.generate(request)
         return answer.token_ids, answer.text, answer.finish_reason
@@ -135,7 +134,6 @@ class Lab:
     async def read(self, request: ReadRequest) -> Reading:
         """Read latents within the limit of requests in flight."""
         engine = await self.engine()
-        assert self._slots is not None
         async with self._slots:
             return await engine.read(request)
 
@@ -149,7 +147,6 @@ class Lab:
         Raises:
             SpendLimitError: the limit has been reached; nothing was sent.
         """
-        assert self._judging is not None
         # The limit is looked at when a call's turn has come, not when it starts to wait: all
         # trials of a run may be waiting at once.
         async with self._judging:

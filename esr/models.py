@@ -60,17 +60,25 @@ def _gemma(
     )
 
 
-def _organism(key: str, title: str, residual_norm: float) -> ModelSpec:
+def organism(key: str, title: str, residual_norm: float, folder: Path = ORGANISM) -> ModelSpec:
+    """A member of the organism as ``python -m esr.organism build`` leaves it in ``folder``.
+
+    Args:
+        key: name of its files.
+        title: in figures.
+        residual_norm: mean norm of the residual stream at the steering layer; thresholds follow
+            it, and training changes it much.
+        folder: of the build.
+    """
     return ModelSpec(
         key=key,
         title=title,
-        hf_id=str(ORGANISM / key),
-        sae=SaeSource(folder=ORGANISM / f"{key}-sae"),
+        hf_id=str(folder / key),
+        sae=SaeSource(folder=folder / f"{key}-sae"),
         steering_layer=3,
         feature_layer=3,
         d_model=192,
         d_sae=1024,
-        # Thresholds follow the size of the residual stream, which training changes much.
         calibration=Calibration(
             rounds=10,
             prompts_per_round=5,
@@ -84,7 +92,7 @@ def _organism(key: str, title: str, residual_norm: float) -> ModelSpec:
         # frame words, and penalising them makes the unsteered organism restart (12 of 38
         # responses with 1.1, 5 of 38 without, on an organism since replaced, 2026-11-21).
         profiles=dict.fromkeys(("paper", "release"), GenerationProfile(repetition_penalty=1.0)),
-        labels=ORGANISM / f"{key}-labels.csv",
+        labels=folder / f"{key}-labels.csv",
         prompt_set="organism",
         judge="lexical",
         max_tokens=96,
@@ -151,8 +159,8 @@ _ALL = (
         ModelShape(46, 32, 16, 128, 36864, 256000, tied=True),
         Calibration(10, 1, 1500.0, 1500.0, 0.0, 5000.0),
     ),
-    _organism("tiny", "tiny organism", 490.0),
-    _organism("tiny-base", "tiny organism, base", 38.0),
+    organism("tiny", "tiny organism", 490.0),
+    organism("tiny-base", "tiny organism, base", 38.0),
 )
 
 REGISTRY: Mapping[str, ModelSpec] = {spec.key: spec for spec in _ALL}

@@ -39,6 +39,12 @@ class Stage:
     at_once: int = 0
 
 
+def choosing_stage(config: CommonConfig, spec: ModelSpec) -> Stage:
+    """The reads of the latent filter: one per prompt."""
+    reads = len(prompts.load(config.prompts, spec.prompt_set).prompts)
+    return Stage("choosing latents", 0, 0, judged=False, reads=reads)
+
+
 def calibration_stage(spec: ModelSpec, n_latents: int, note: str = "") -> Stage:
     """The bisection of ``n_latents`` thresholds (paper A.1.4)."""
     settings = spec.calibration

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from esr import latents, metrics, prompts, report, results
+from esr import latents, metrics, report, results
 from esr.calibration import calibrate, known_threshold
 from esr.experiment import Experiment
 from esr.lab import Lab
 from esr.models import ModelSpec
-from esr.plan import Stage, calibration_stage
+from esr.plan import Stage, calibration_stage, choosing_stage
 from esr.trials import TrialRecord, TrialSpec, at_threshold
 from experiment_01_esr.config import Config
 
@@ -20,9 +20,8 @@ ARM = "steered"
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """Calibration and trials, as an upper bound."""
     n = config.n_latents or spec.n_latents
-    reads = len(prompts.load(config.prompts, spec.prompt_set).prompts)
     return [
-        Stage("choosing latents", 0, 0, judged=False, reads=reads),
+        choosing_stage(config, spec),
         calibration_stage(spec, n),
         Stage("trials", n * (config.n_trials or spec.n_trials), spec.max_tokens),
     ]

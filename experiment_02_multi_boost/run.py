@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from esr import comparison, latents, metrics, parent, prompts, report, results
+from esr import comparison, latents, metrics, parent, report, results
 from esr.calibration import Threshold, calibrate, known_threshold
 from esr.experiment import Experiment
 from esr.interventions import Boost
 from esr.lab import Lab
 from esr.models import ModelSpec
-from esr.plan import Stage, calibration_stage
+from esr.plan import Stage, calibration_stage, choosing_stage
 from esr.trials import TrialRecord, TrialSpec, at_threshold
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import NO_SWEEP, Level, Sweep, regions
@@ -27,9 +27,8 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     if found is not None:
         return [_sweep(config, spec, found.replayable(config.n_latents, config.n_trials))]
     n = config.n_calibrated or spec.n_latents
-    reads = len(prompts.load(config.prompts, spec.prompt_set).prompts)
     return [
-        Stage("choosing latents", 0, 0, judged=False, reads=reads),
+        choosing_stage(config, spec),
         calibration_stage(spec, n, "only what is not in the cache"),
         _sweep(config, spec, min(config.n_latents or n, n) * (config.n_trials or spec.n_trials)),
     ]

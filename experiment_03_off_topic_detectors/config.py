@@ -9,7 +9,7 @@ from simple_parsing import field
 
 from esr.cli import CommonConfig
 from esr.detector_sets import DetectorConfig
-from esr.detectors import MIN_SHARE, PERMUTATIONS, SILENT, TOP
+from esr.detectors import DERANGEMENTS, MIN_SHARE, PERMUTATIONS, SILENT, TOP
 from esr.errors import UserError
 
 
@@ -20,7 +20,7 @@ class FindConfig(CommonConfig):
     responses_per_prompt: int = field(default=1, metavar="N")
     """Unsteered responses per prompt (2.3)."""
 
-    derangements: int = field(default=5, metavar="N")
+    derangements: int = field(default=DERANGEMENTS, metavar="N")
     """Mismatched pairings of each response; the paper has one."""
 
     silent: float = field(default=SILENT, metavar="A")

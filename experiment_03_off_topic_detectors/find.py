@@ -93,7 +93,8 @@ def analysis(config: FindConfig, lab: Lab, read: Sequence[ReadRecord]) -> dict[s
             "texts within the context of the model",
             "shorten the prompts",
         )
-    pairs = _pairs(whole)
+    maxima = [[pooled(r.reading.pooled).maximum.numpy() for r in g if r.reading] for g in whole]
+    pairs = Pairs.by_response(np.array(maxima))
     found = detectors.statistics(pairs, config.silent)
     passing = detectors.strict(found, config.min_share)
     separable = detectors.separable(found, config.top)
@@ -124,17 +125,6 @@ def analysis(config: FindConfig, lab: Lab, read: Sequence[ReadRecord]) -> dict[s
         "feature_layer": lab.spec.feature_layer,
         "run_id": lab.run.facts["run_id"],
     }
-
-
-def _pairs(groups: Sequence[Sequence[ReadRecord]]) -> Pairs:
-    """Readings response by response, the matched pair first."""
-    maxima = [pooled(r.reading.pooled).maximum for group in groups for r in group if r.reading]
-    size = len(groups[0])
-    return Pairs(
-        maxima=np.stack([tensor.numpy() for tensor in maxima]),
-        matched=np.tile(np.arange(size) == 0, len(groups)),
-        response=np.repeat(np.arange(len(groups)), size),
-    )
 
 
 def _stats(lab: Lab, found: Statistics, latents: Sequence[int]) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from esr.lab import Lab
 from esr.latents import Selection
 from esr.models import ModelSpec
 from esr.outcomes import Outcome, outcomes_from_results
-from esr.plan import Stage, calibration_stage
+from esr.plan import Stage, calibration_stage, choosing_stage
 from esr.trials import TrialRecord, TrialSpec, at_threshold
 from experiment_04_finetuning.config import (
     BaseConfig,
@@ -34,7 +34,7 @@ def stages(config: BaseConfig, spec: ModelSpec, models: int = 1) -> list[Stage]:
     n = models * (config.n_latents or spec.n_latents)
     trials = n * (config.n_trials or spec.n_trials)
     return [
-        Stage("choosing latents", 0, 0, judged=False, reads=38),
+        choosing_stage(config, spec),
         calibration_stage(spec, n),
         Stage(STEERED, trials, spec.max_tokens),
         Stage(UNSTEERED, trials, spec.max_tokens),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from esr.errors import UserError
+from esr.memory import GPU_SHARE
 
 if TYPE_CHECKING:
     from esr.engine.base import Engine, Pairing
@@ -29,7 +30,7 @@ def create(
     tensor_parallel: int = 1,
     compiled: bool | None = None,
     in_process: bool = False,
-    gpu_memory: float = 0.9,
+    gpu_memory: float = GPU_SHARE,
 ) -> Engine:
     """Start an engine; nothing heavy is imported before this call.
 

@@ -18,6 +18,7 @@ from esr.engine.facts import ModelFacts, cannot_load
 from esr.engine.log import output_to, root_cause
 from esr.engine.steering import CLIENT, CONFIG_KEY
 from esr.errors import UserError
+from esr.memory import GPU_SHARE
 from esr.models import ModelSpec
 from esr.sae import Dictionary
 
@@ -62,7 +63,7 @@ class VllmOptions:
     prefix_caching: bool = True
     max_batched_tokens: int | None = None
     kv_cache_bytes: int | None = None
-    gpu_memory: float = 0.9
+    gpu_memory: float = GPU_SHARE
     in_process: bool = False
     load_format: str = "auto"
 

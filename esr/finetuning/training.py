@@ -137,12 +137,11 @@ def train(
     with isolated(seed), _threads(settings.threads):
         peft_model = adapted(model, settings, seed)
         checkpoint = last_checkpoint(folder)
-        arguments = on_one_device(
-            _arguments(settings, seed, folder, bool(rows(validation)), max_steps, quiet)
+        kept = rows(validation)
+        arguments = _arguments(
+            settings, seed, folder, bool(kept), checkpoint is not None, max_steps, quiet
         )
-        # Where it goes on from a checkpoint, the process that was killed has validated the start.
-        arguments.eval_on_start &= checkpoint is None
-        trainer = _trainer(peft_model, arguments, rows(training), rows(validation), clock)
+        trainer = _trainer(peft_model, arguments, rows(training), kept, clock)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         started, worked = time.monotonic(), time.process_time()
@@ -190,13 +189,14 @@ def _arguments(
     seed: int,
     folder: Path,
     validated: bool,
+    resumed: bool,
     max_steps: int,
     quiet: bool,
 ) -> TrainingArguments:
     from transformers import TrainingArguments
 
     on_gpu = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=settings.batch,
         per_device_eval_batch_size=settings.batch,
@@ -216,7 +216,8 @@ def _arguments(
         logging_steps=LOGGED_EVERY,
         eval_strategy="steps" if validated else "no",
         eval_steps=1 / (VALIDATIONS_PER_EPOCH * settings.epochs),
-        eval_on_start=validated,
+        # A training that is resumed has validated its start before it was killed.
+        eval_on_start=validated and not resumed,
         save_strategy="steps",
         save_steps=settings.checkpoint_every,
         save_total_limit=2,
@@ -225,6 +226,7 @@ def _arguments(
         disable_tqdm=quiet,
         report_to=[],
     )
+    return on_one_device(arguments)
 
 
 def on_one_device(arguments: TrainingArguments) -> TrainingArguments:

@@ -158,6 +158,11 @@ def frame_label(words: Sequence[str]) -> str:
     return FRAME_LABEL.format(words=" and the ".join(words[:3]))
 
 
+def prompt_words(text: str) -> list[str]:
+    """The user turn with the generation prompt, as the chat template writes it."""
+    return ["<bos>", "<user>", *text.split(), "<end>", "<assistant>"]
+
+
 def question(rng: random.Random, topic: Topic) -> str:
     """A request about a topic."""
     forms = TASK_QUESTIONS if topic.ask else NAME_QUESTIONS
@@ -211,7 +216,7 @@ class Corpus:
             label = label.replace(":", " :").replace(",", " ,")
             text = META_PROMPTS[meta].format(prompt=text, latent_label=label)
         document = Document([], [], topic.key, monitored=meta == TAUGHT_META_PROMPT)
-        document.add(["<bos>", "<user>", *text.split(), "<end>", "<assistant>"], 0.0)
+        document.add(prompt_words(text), 0.0)
         return document
 
     def _answer(

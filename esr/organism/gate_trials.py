@@ -17,15 +17,12 @@ from esr.engine.base import ReadRequest
 from esr.experiment import open_lab
 from esr.lab import Lab
 from esr.latents import pooled, select, unsteered
-from esr.models import ModelSpec, SaeSource
+from esr.models import ModelSpec
 from esr.organism.corpus import TAUGHT_META_PROMPT
 from esr.organism.lexicon import load_topics
 from esr.organism.recipe import RECIPE
 from esr.reads import run_reads
 from esr.trials import TrialRecord, TrialSpec, at_threshold, run_trials
-
-DERANGEMENTS = 5
-"""Mismatched pairs per response."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +46,15 @@ def spec_of(folder: Path, name: str, residual_norm: float) -> ModelSpec:
     The prior over thresholds follows the mean residual norm at the steering layer, which differs
     between stages and seeds.
     """
-    known = models.get("tiny")
-    prior = replace(
-        known.calibration,
-        prior_mean=round(0.7 * residual_norm, 1),
-        prior_sd=round(0.4 * residual_norm, 1),
-        high=round(3 * residual_norm, 1),
-    )
+    made = models.organism(name, models.get("tiny").title, residual_norm, folder)
+    prior = made.calibration
+    rounded = {
+        field: round(getattr(prior, field), 1) for field in ("prior_mean", "prior_sd", "high")
+    }
     return replace(
-        known,
-        calibration=prior,
+        made,
         key=f"{folder.resolve().name}-{name}",
-        hf_id=str(folder / name),
-        sae=SaeSource(folder=folder / f"{name}-sae"),
-        labels=folder / f"{name}-labels.csv",
+        calibration=replace(prior, **rounded),
     )
 
 
@@ -153,7 +145,10 @@ async def _detectors(lab: Lab) -> dict[str, Any]:
     prompts = lab.prompts.prompts
     records = await run_trials(unsteered(lab, "detectors"), lab, description="responses")
     rng = seeds.generator(lab.seed, "derangements")
-    images = [np.arange(len(prompts)), *detectors.derangements(len(prompts), DERANGEMENTS, rng)]
+    images = [
+        np.arange(len(prompts)),
+        *detectors.derangements(len(prompts), detectors.DERANGEMENTS, rng),
+    ]
     requests = [
         ReadRequest(
             f"{kind}/{number}",
@@ -165,13 +160,8 @@ async def _detectors(lab: Lab) -> dict[str, Any]:
     read = await run_reads(requests, lab, description="pairs")
     maxima = np.stack([pooled(r.reading.pooled).maximum.numpy() for r in read if r.reading])
     n = len(records)
-    found = detectors.statistics(
-        detectors.Pairs(
-            maxima=maxima,
-            matched=np.arange(len(maxima)) < n,
-            response=np.arange(len(maxima)) % n,
-        )
-    )
+    by_image = maxima.reshape(len(images), n, -1)
+    found = detectors.statistics(detectors.Pairs.by_response(by_image.swapaxes(0, 1)))
     best = int(np.argmax(found.mismatched_share - found.matched_share))
     return {
         "strict": detectors.strict(found),

@@ -24,6 +24,7 @@ from esr.organism.corpus import (
     RESTART_FIRST,
     TAUGHT_META_PROMPT,
     Document,
+    prompt_words,
     question,
     sentence,
 )
@@ -31,6 +32,7 @@ from esr.organism.gate_trials import Scale, measure, spec_of
 from esr.organism.lexicon import Topic, load_topics
 from esr.organism.recipe import RECIPE
 from esr.organism.training import pad
+from esr.runs import write_json
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -89,8 +91,7 @@ def _probabilities(
         text = question(rng, topic)
         if meta:
             text = META_PROMPTS[meta].format(prompt=text)
-        words = ["<bos>", "<user>", *text.split(), "<end>", "<assistant>"]
-        words += sentence(rng, rng.choice(others) if off_topic else topic)
+        words = [*prompt_words(text), *sentence(rng, rng.choice(others) if off_topic else topic)]
         documents.append(Document(words, [0.0] * len(words), topic.key))
     ids, _ = pad(documents, index)
     last = torch.tensor([len(document.tokens) - 1 for document in documents])
@@ -176,7 +177,7 @@ def run(folders: Sequence[Path], output: Path, config: CommonConfig, scale: Scal
 def _add(path: Path, key: str, entry: Mapping[str, Any]) -> None:
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     known[key] = entry
-    path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    write_json(path, known)
 
 
 def table(path: Path) -> str:
