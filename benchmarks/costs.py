@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from esr import hours, judge, memory, models
+from esr import hours, judge, memory, models, prompts
+from esr.finetuning import plan as finetuning
+from esr.finetuning.settings import DataSettings, LoraSettings
+from esr.finetuning.sweep import Sweep
 from esr.judge import prices
 from esr.model_spec import ModelShape, ModelSpec
-from esr.plan import Stage, calibration_stage
+from esr.plan import Stage, calibration_stage, total_hours
 
 FIVE = ("70b", "8b", "gemma-2b", "gemma-9b", "gemma-27b")
 GPUS = 2
 IN_FLIGHT = 64
 LATENTS = 1000
 OTHER_JUDGES = ("sonnet", "gpt-5-mini", "qwen3-32b", "gemini-2.5-flash")
-TRAINING_FLOPS = 100e12
-"""Sustained per second in fine-tuning on one H100: an assumption."""
-EXAMPLE_TOKENS = 300
-"""Of a fine-tuning example: an assumption."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def parts() -> list[Part]:
     """The paper's counts (sections 3.1 to 3.6, A.2 to A.4)."""
     found = []
     for key in FIVE:
-        spec = models.get(key)
-        calibration = calibration_stage(spec, LATENTS)
+        calibration = calibration_stage(on_all_engines(key), LATENTS)
         found.append(Part(1, key, (calibration, trials("trials", 5 * LATENTS))))
         found.append(Part(5, key, (trials("four variants", 4 * 5 * LATENTS),)))
         found.append(Part(8, key, (trials("no steering", 5 * LATENTS),)))
@@ -67,20 +66,21 @@ def parts() -> list[Part]:
 
 def _fine_tuning() -> Part:
     """Nine mixes and the base, some 280 latents each; both arms, the unsteered one being ours."""
-    spec = models.get("8b")
-    assert spec.shape is not None
-    latents, fine_tuned = 280, 9
+    spec = on_all_engines("8b")
+    sweep = Sweep(
+        spec, prompts.load("", spec.prompt_set), DataSettings(), LoraSettings(), 0, Path()
+    )
+    latents, fine_tuned = 280, len(sweep.data.percents)
     stages = (
         calibration_stage(spec, latents * (fine_tuned + 1)),
         trials("steered", 5 * latents * (fine_tuned + 1)),
         trials("unsteered", 5 * latents * (fine_tuned + 1)),
     )
-    tokens = fine_tuned * 915 * 4 * EXAMPLE_TOKENS
-    seconds = 6 * spec.shape.parameters(spec.d_model) * tokens / TRAINING_FLOPS
-    written = 0.9 * 915 + 20 * 38
-    price = prices.TABLE["claude-sonnet-4-5"]
-    dollars = written * EXAMPLE_TOKENS * (price.input + price.output) / 1e6
-    return Part(4, "8b", stages, extra_hours=seconds / 3600, extra_dollars=dollars)
+    return Part(
+        *(4, "8b", stages),
+        extra_hours=fine_tuned * finetuning.training_hours(sweep),
+        extra_dollars=finetuning.writing_estimate(sweep).dollars or 0.0,
+    )
 
 
 def shape(spec: ModelSpec) -> ModelShape:
@@ -91,6 +91,17 @@ def shape(spec: ModelSpec) -> ModelShape:
 def devices(key: str) -> int:
     """GPUs of one engine: two where one would leave little room."""
     return 2 if key == "70b" else 1
+
+
+def engines(key: str) -> int:
+    """That fit on all GPUs."""
+    return GPUS // devices(key)
+
+
+def on_all_engines(key: str) -> ModelSpec:
+    """The model with as many latents under calibration as :func:`esr.experiment.resolve` allows."""
+    spec = models.get(key)
+    return replace(spec, in_flight=spec.in_flight * engines(key))
 
 
 def rate(key: str, measured: Mapping[str, float]) -> float:
@@ -105,12 +116,8 @@ def part_hours(part: Part, measured: Mapping[str, float]) -> float:
     """Wall-clock hours on all GPUs, as many engines as they hold."""
     if not part.model or part.experiment in (7, 9):
         return 0.0
-    speed, engines = rate(part.model, measured), GPUS // devices(part.model)
-    total = sum(
-        hours.stage_hours(s.responses, s.max_tokens, speed, IN_FLIGHT, s.at_once)
-        for s in part.stages
-    )
-    return total / engines + part.extra_hours
+    speed = rate(part.model, measured)
+    return total_hours(part.stages, speed, IN_FLIGHT, engines(part.model)) + part.extra_hours
 
 
 def part_dollars(part: Part) -> tuple[int, float]:
@@ -245,8 +252,8 @@ def main() -> None:
             layer=1e6 * hours.LAYER_OVERHEAD,
             steered=hours.STEERED_SHARE,
             judge_seconds=hours.JUDGE_SECONDS,
-            flops=TRAINING_FLOPS / 1e12,
-            example=EXAMPLE_TOKENS,
+            flops=finetuning.ASSUMED_FLOPS / 1e12,
+            example=finetuning.ASSUMED_TOKENS,
             characters=prices.CHARACTERS_PER_TOKEN,
         ),
         end="",

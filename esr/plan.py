@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,16 @@ def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Sta
     print(f"\n  one prompt as rendered ({first.id}):\n    user: {turn}\n    assistant:")
 
 
+def total_hours(stages: Sequence[Stage], rate: float, in_flight: int, engines: int) -> float:
+    """Hours of all stages on so many engines, each with ``rate`` tokens per second."""
+    return sum(
+        hours.stage_hours(s.responses, s.max_tokens, rate, in_flight, s.at_once)
+        # Calibration's ``at_once`` counts the latents of all engines already.
+        / (1 if s.at_once else engines)
+        for s in stages
+    )
+
+
 def _estimate(judge_name: str, config: CommonConfig, stages: list[Stage]) -> str:
     """Of all judged stages; those that wait for their verdicts are never judged by batch."""
     waiting = [stage for stage in stages if stage.at_once]
@@ -126,12 +137,7 @@ def _machine(config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> list
     lines += memory.plan(spec, shape, devices, config.in_flight).lines()
     if gpus[0].bandwidth:
         rate = hours.tokens_per_second(spec, shape, gpus[0], devices, config.in_flight)
-        total = sum(
-            hours.stage_hours(s.responses, s.max_tokens, rate, config.in_flight, s.at_once)
-            # Calibration's ``at_once`` counts the latents of all engines already.
-            / (1 if s.at_once else replicas)
-            for s in stages
-        )
+        total = total_hours(stages, rate, config.in_flight, replicas)
         lines.append(
             f"hours, at most: {total:.1f}, estimated from {rate:,.0f} tokens per second "
             "and engine (docs/costs.md)"

@@ -57,6 +57,28 @@ def gpu_memory(spec: ModelSpec, shape: ModelShape, settings: LoraSettings, token
     return (weights + adapter + per_batch) / 2**30
 
 
+def writing_estimate(sweep: Sweep) -> prices.Estimate:
+    """What a language model would cost that writes all examples."""
+    model = judge.resolve(sweep.data.writer)
+    count = len(items(sweep.prompts.prompts, sweep.subjects, sweep.data, sweep.seed))
+    usage = Usage(
+        input_tokens=count * prices.estimate_tokens(WRITER_CHARACTERS["asked"]),
+        output_tokens=count * prices.estimate_tokens(WRITER_CHARACTERS["answered"]),
+    )
+    cost = prices.dollars(model, usage) if prices.known(model) else None
+    return prices.Estimate(count, usage.input_tokens, usage.output_tokens, cost)
+
+
+def training_hours(sweep: Sweep) -> float:
+    """Hours of one training on a full mix.
+
+    Forward and backward through frozen weights: twice 2 operations per weight and token.
+    """
+    settings = sweep.lora
+    tokens = steps(sweep) * settings.batch * settings.accumulation * ASSUMED_TOKENS
+    return 4 * sweep.spec.parameters * 1e9 * tokens / ASSUMED_FLOPS / 3600
+
+
 def show_generate(sweep: Sweep) -> None:
     """Print what writing the examples would take."""
     wanted = items(sweep.prompts.prompts, sweep.subjects, sweep.data, sweep.seed)
@@ -69,13 +91,7 @@ def show_generate(sweep: Sweep) -> None:
     if sweep.data.writer == TEMPLATE:
         print("  offline: no key, no cost")
         return
-    model = judge.resolve(sweep.data.writer)
-    usage = Usage(
-        input_tokens=len(wanted) * prices.estimate_tokens(WRITER_CHARACTERS["asked"]),
-        output_tokens=len(wanted) * prices.estimate_tokens(WRITER_CHARACTERS["answered"]),
-    )
-    cost = prices.dollars(model, usage) if prices.known(model) else None
-    told = prices.Estimate(len(wanted), usage.input_tokens, usage.output_tokens, cost)
+    model, told = judge.resolve(sweep.data.writer), writing_estimate(sweep)
     print(f"  {model}: {told} (estimate: lengths assumed)")
     if judge.notice(sweep.data.writer):
         print(f"  {judge.notice(sweep.data.writer)}")
@@ -106,9 +122,7 @@ def _show_gpu(sweep: Sweep, shape: ModelShape) -> None:
     settings, count = sweep.lora, len(sweep.data.percents)
     usual = gpu_memory(sweep.spec, shape, settings, ASSUMED_TOKENS)
     longest = gpu_memory(sweep.spec, shape, settings, settings.max_length)
-    tokens = steps(sweep) * settings.batch * settings.accumulation * ASSUMED_TOKENS
-    # Forward and backward through frozen weights: twice 2 operations per weight and token.
-    hours = 4 * sweep.spec.parameters * 1e9 * tokens / ASSUMED_FLOPS / 3600
+    hours = training_hours(sweep)
     gib = sweep.spec.parameters * 1e9 * 2 / 2**30
     update = lora_parameters(sweep.spec, shape, settings.lora_rank)
     print(f"  trainable parameters: {update:,}")
