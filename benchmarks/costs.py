@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from esr import hours, judge, memory, models, prompts
-from esr.finetuning import plan as finetuning
-from esr.finetuning.settings import DataSettings, LoraSettings
-from esr.finetuning.sweep import Sweep
+from esr import judge, models
+from esr.engine import memory, throughput
 from esr.judge import prices
-from esr.model_spec import ModelShape, ModelSpec
-from esr.plan import Stage, calibration_stage, total_hours
+from esr.models import prompts
+from esr.models.spec import ModelShape, ModelSpec
+from esr.pipeline.dry_run import Stage, calibration_stage, total_hours
+from experiment_04_finetuning import dry_run as finetuning
+from experiment_04_finetuning.settings import DataSettings, LoraSettings
+from experiment_04_finetuning.sweep import Sweep
 
 FIVE = ("70b", "8b", "gemma-2b", "gemma-9b", "gemma-27b")
 GPUS = 2
@@ -99,7 +101,7 @@ def engines(key: str) -> int:
 
 
 def on_all_engines(key: str) -> ModelSpec:
-    """The model with as many latents under calibration as :func:`esr.experiment.resolve` allows."""
+    """With as many latents under calibration as :func:`~esr.pipeline.experiment.resolve` allows."""
     spec = models.get(key)
     return replace(spec, in_flight=spec.in_flight * engines(key))
 
@@ -107,8 +109,8 @@ def on_all_engines(key: str) -> ModelSpec:
 def rate(key: str, measured: Mapping[str, float]) -> float:
     """Tokens per second of one engine."""
     spec = models.get(key)
-    return measured.get(key) or hours.tokens_per_second(
-        spec, shape(spec), hours.PAPER_GPU, devices(key), IN_FLIGHT
+    return measured.get(key) or throughput.tokens_per_second(
+        spec, shape(spec), throughput.PAPER_GPU, devices(key), IN_FLIGHT
     )
 
 
@@ -246,12 +248,12 @@ def main() -> None:
             models="\n".join(models_table(measured)),
             experiments="\n".join(experiments_table(measured)),
             read_on=prices.READ_ON,
-            bandwidth=hours.BANDWIDTH_SHARE,
-            compute=hours.COMPUTE_SHARE,
-            overhead=1e3 * hours.STEP_OVERHEAD,
-            layer=1e6 * hours.LAYER_OVERHEAD,
-            steered=hours.STEERED_SHARE,
-            judge_seconds=hours.JUDGE_SECONDS,
+            bandwidth=throughput.BANDWIDTH_SHARE,
+            compute=throughput.COMPUTE_SHARE,
+            overhead=1e3 * throughput.STEP_OVERHEAD,
+            layer=1e6 * throughput.LAYER_OVERHEAD,
+            steered=throughput.STEERED_SHARE,
+            judge_seconds=throughput.JUDGE_SECONDS,
             flops=finetuning.ASSUMED_FLOPS / 1e12,
             example=finetuning.ASSUMED_TOKENS,
             characters=prices.CHARACTERS_PER_TOKEN,

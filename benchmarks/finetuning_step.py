@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esr import models
-from esr.cli import run_command
-from esr.errors import UserError
-from esr.finetuning.masking import IGNORED, Encoded
-from esr.finetuning.plan import ASSUMED_TOKENS
-from esr.finetuning.settings import LoraSettings
+from esr.errors import UserError, run_command
+from experiment_04_finetuning.dry_run import ASSUMED_TOKENS
+from experiment_04_finetuning.masking import IGNORED, Encoded
+from experiment_04_finetuning.settings import LoraSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -83,7 +82,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: the model's entry has no shape, or the device's memory is too small.
     """
-    from esr.finetuning.training import train
+    from experiment_04_finetuning.training import train
 
     spec = models.get(options.model)
     if spec.shape is None:
@@ -129,7 +128,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; the exit status of :func:`esr.cli.run_command`."""
+    """Measure and print; the exit status of :func:`esr.errors.run_command`."""
     options = arguments(argv)
 
     def command() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from esr.models import Calibration, ModelSpec, SaeSource
-from esr.sae import Dictionary, write_rows
+from esr.steering.sae import Dictionary, write_rows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from esr.models import ModelSpec
-from esr.sae import Dictionary
+from esr.steering.sae import Dictionary
 
 
 def tokens_per_second(

@@ -33,9 +33,9 @@ from esr.errors import UserError
 if TYPE_CHECKING:
     from esr.engine.base import Engine, GenerationRequest
     from esr.engine.vllm import VllmEngine
-    from esr.interventions import Intervention
     from esr.models import ModelSpec
-    from esr.sae import Dictionary
+    from esr.steering.interventions import Intervention
+    from esr.steering.sae import Dictionary
 
 ARMS = ("unsteered", "boost", "clamp", "boost+26 clamps")
 
@@ -89,7 +89,7 @@ def requests(
 
 def interventions(arm: str, i: int, spec: ModelSpec) -> tuple[Intervention, ...]:
     """Request ``i`` has latent ``i`` to itself; the 26 clamped detectors are common to all."""
-    from esr.interventions import Boost, Clamp
+    from esr.steering.interventions import Boost, Clamp
 
     latent = i % (spec.d_sae - 26)
     kinds: dict[str, tuple[Intervention, ...]] = {
@@ -224,7 +224,8 @@ def machine() -> dict[str, Any]:
 
 
 def model_of(options: argparse.Namespace, folder: Path) -> tuple[ModelSpec, Dictionary]:
-    from esr import models, sae
+    from esr import models
+    from esr.steering import sae
 
     if options.random:
         from benchmarks.random_models import build

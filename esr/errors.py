@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -9,7 +12,7 @@ class UserError(Exception):
     """Bad input. One line: the value, what is allowed, the next command to type.
 
     Command lines print it without a traceback and exit with status 2
-    (:func:`esr.cli.run_command`).
+    (:func:`run_command`).
     """
 
     def __init__(self, problem: str, allowed: str = "", next_step: str = "") -> None:
@@ -39,3 +42,27 @@ class EngineError(Exception):
 
 class SpendLimitError(Exception):
     """The judge has cost as much as ``--max-spend`` allows: the run stops and can be resumed."""
+
+
+def run_command(command: Callable[[], None]) -> int:
+    """Run a command; user errors and interruptions end in one line and an exit status.
+
+    Returns:
+        0; 1 when the engine stopped; 2 for a user error; 3 when the spend limit stopped the run;
+        130 on Ctrl-C.
+    """
+    try:
+        command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except EngineError as error:
+        print(f"error: {error}; next: repeat the command to go on", file=sys.stderr)
+        return 1
+    except SpendLimitError as limit:
+        print(f"stopped: {limit}", file=sys.stderr)
+        return 3
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted: repeat the command to go on", file=sys.stderr)
+        return 130
+    return 0

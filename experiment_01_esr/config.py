@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esr.cli import CommonConfig
+from esr.pipeline.cli import CommonConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from esr import latents, metrics, report, results
-from esr.calibration import calibrate, known_threshold
-from esr.experiment import Experiment
-from esr.lab import Lab
+from esr.analysis import metrics, tables
 from esr.models import ModelSpec
-from esr.plan import Stage, calibration_stage, choosing_stage
-from esr.trials import TrialRecord, TrialSpec, at_threshold
+from esr.pipeline import latents, results
+from esr.pipeline.calibration import at_threshold, calibrate, known_threshold
+from esr.pipeline.context import RunContext
+from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
+from esr.pipeline.experiment import Experiment
+from esr.pipeline.schema import TrialRecord, TrialSpec
 from experiment_01_esr.config import Config
 
 ARM = "steered"
@@ -27,24 +28,28 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     ]
 
 
-async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
+async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """Choose latents, calibrate them, and make the trials of each."""
-    n = config.n_latents or lab.spec.n_latents
-    selection = await latents.select(lab, n, config.latent_filter)
-    thresholds = await calibrate(lab, selection.labels)
-    return at_threshold(lab, ARM, selection, thresholds, config.n_trials or lab.spec.n_trials)
+    n = config.n_latents or context.spec.n_latents
+    selection = await latents.select(context, n, config.latent_filter)
+    thresholds = await calibrate(context, selection.labels)
+    return at_threshold(
+        context, ARM, selection, thresholds, config.n_trials or context.spec.n_trials
+    )
 
 
-def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+def outcome_results(
+    config: Config, context: RunContext, records: list[TrialRecord]
+) -> dict[str, Any]:
     """``results.json`` of experiment 1."""
-    selection = latents.selected(lab)
+    selection = latents.selected(context)
     labels = selection.labels if selection else {}
-    thresholds = {k: t for k in labels if (t := known_threshold(lab, k)) is not None}
+    thresholds = {k: t for k in labels if (t := known_threshold(context, k)) is not None}
     outcomes = [record.outcome() for record in records]
     return {
-        "experiment_config": results.experiment_config(config.identity(), lab),
+        "experiment_config": results.experiment_config(config.identity(), context),
         "selection": latents.facts(selection),
-        "summary": metrics.summary(outcomes, lab.seed),
+        "summary": metrics.summary(outcomes, context.seed),
         "results_by_feature": results.by_feature(records, thresholds, labels),
     }
 
@@ -54,7 +59,7 @@ def show(found: Mapping[str, Any]) -> str:
     facts = found["experiment_config"]
     title = f"ESR on {facts['model_title']}, judge {facts['judge_id']}"
     note = found["selection"].get("note")
-    table = report.summary_table(title, found["summary"], facts["organism"])
+    table = tables.summary_table(title, found["summary"], facts["organism"])
     return f"{table}\n  note: {note}" if note else table
 
 

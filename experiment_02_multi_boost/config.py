@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from simple_parsing import field
 
-from esr.cli import ReplayConfig
 from esr.errors import UserError
+from esr.pipeline.cli import ReplayConfig
 
 
 @dataclass(frozen=True, kw_only=True)

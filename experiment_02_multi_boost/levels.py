@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from esr.calibration import Threshold
 from esr.errors import UserError
+from esr.pipeline.schema import Threshold
 
 
 @dataclass(frozen=True)

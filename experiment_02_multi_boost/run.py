@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from esr import comparison, latents, metrics, parent, report, results
-from esr.calibration import Threshold, calibrate, known_threshold
-from esr.experiment import Experiment
-from esr.interventions import Boost
-from esr.lab import Lab
+from esr.analysis import comparison, metrics, tables
 from esr.models import ModelSpec
-from esr.plan import Stage, calibration_stage, choosing_stage
-from esr.trials import TrialRecord, TrialSpec, at_threshold
+from esr.pipeline import latents, replay, results
+from esr.pipeline.calibration import at_threshold, calibrate, known_threshold
+from esr.pipeline.context import RunContext
+from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
+from esr.pipeline.experiment import Experiment
+from esr.pipeline.schema import Threshold, TrialRecord, TrialSpec
+from esr.steering.interventions import Boost
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import NO_SWEEP, Level, Sweep, regions
 
@@ -23,7 +24,7 @@ NOTE = "the paper has 2,262 on 70B; it names neither its latents nor its trials 
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """The sweep; before it, without a run of experiment 1, the calibration that is not cached."""
-    found = parent.find_or_none(config.from_results, Path(config.output), spec.key)
+    found = replay.find_or_none(config.from_results, Path(config.output), spec.key)
     if found is not None:
         return [_sweep(config, spec, found.replayable(config.n_latents, config.n_trials))]
     n = config.n_calibrated or spec.n_latents
@@ -39,30 +40,38 @@ def _sweep(config: Config, spec: ModelSpec, trials: int) -> Stage:
     return Stage(name, config.n_boosts * trials, spec.max_tokens, note=NOTE)
 
 
-async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
+async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """The same trials, seeds included, at every boost."""
-    if lab.parent is not None:
-        thresholds = lab.parent.thresholds()
-        trials = lab.parent.replay(lab, "", n_latents=config.n_latents, n_trials=config.n_trials)
+    if context.parent is not None:
+        thresholds = context.parent.thresholds()
+        trials = context.parent.replay(
+            context.prompts,
+            context.sampling,
+            "",
+            n_latents=config.n_latents,
+            n_trials=config.n_trials,
+        )
     else:
-        thresholds, trials = await _calibrated(config, lab)
+        thresholds, trials = await _calibrated(config, context)
 
     async def sweep() -> dict[str, Any]:
         return Sweep.over(thresholds, config.n_boosts, config.span).to_json()
 
-    found = Sweep.from_json(await lab.run.journal.once("sweep", "levels", sweep))
+    found = Sweep.from_json(await context.run.journal.once("sweep", "levels", sweep))
     return [_at(level, spec) for level in found.levels for spec in trials]
 
 
-async def _calibrated(config: Config, lab: Lab) -> tuple[dict[int, Threshold], list[TrialSpec]]:
+async def _calibrated(
+    config: Config, context: RunContext
+) -> tuple[dict[int, Threshold], list[TrialSpec]]:
     """Thresholds and trials as experiment 1 would have them, from the cache where it has them."""
-    n = config.n_calibrated or lab.spec.n_latents
-    selection = await latents.select(lab, n, config.latent_filter)
-    thresholds = await calibrate(lab, selection.labels)
+    n = config.n_calibrated or context.spec.n_latents
+    selection = await latents.select(context, n, config.latent_filter)
+    thresholds = await calibrate(context, selection.labels)
     usable = [k for k in selection.labels if thresholds[k].value is not None]
     few = replace(selection, labels={k: selection.labels[k] for k in usable[: config.n_latents]})
-    n_trials = config.n_trials or lab.spec.n_trials
-    return thresholds, at_threshold(lab, "", few, thresholds, n_trials)
+    n_trials = config.n_trials or context.spec.n_trials
+    return thresholds, at_threshold(context, "", few, thresholds, n_trials)
 
 
 def _at(level: Level, spec: TrialSpec) -> TrialSpec:
@@ -70,27 +79,29 @@ def _at(level: Level, spec: TrialSpec) -> TrialSpec:
     return replace(spec, arm=level.arm, threshold=level.boost, interventions=(boost,))
 
 
-def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+def outcome_results(
+    config: Config, context: RunContext, records: list[TrialRecord]
+) -> dict[str, Any]:
     """``results.json`` of experiment 2; a trial's ``threshold`` is its boost."""
-    known = lab.run.journal.get("sweep", "levels")
+    known = context.run.journal.get("sweep", "levels")
     sweep = Sweep.from_json(known) if known else NO_SWEEP
-    found = [_level(level, lab, records) for level in sweep.levels]
+    found = [_level(level, context, records) for level in sweep.levels]
     return {
-        "experiment_config": results.experiment_config(config.identity(), lab),
+        "experiment_config": results.experiment_config(config.identity(), context),
         "boost_levels": [level.boost for level in sweep.levels],
         "threshold_cache_stats": sweep.stats(),
         "levels": found,
-        "shape": _shape(sweep, lab, records),
-        "results_by_feature": results.by_feature(records, _thresholds(lab, records)),
+        "shape": _shape(sweep, context, records),
+        "results_by_feature": results.by_feature(records, _thresholds(context, records)),
     }
 
 
-def _level(level: Level, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+def _level(level: Level, context: RunContext, records: list[TrialRecord]) -> dict[str, Any]:
     outcomes = [r.outcome() for r in records if r.spec.arm == level.arm]
-    return {**vars(level), "summary": metrics.summary(outcomes, lab.seed)}
+    return {**vars(level), "summary": metrics.summary(outcomes, context.seed)}
 
 
-def _shape(sweep: Sweep, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+def _shape(sweep: Sweep, context: RunContext, records: list[TrialRecord]) -> dict[str, Any]:
     """Levels near the mean threshold against those below and above: a hump is more of both."""
     outcomes = {
         name: [r.outcome() for r in records if r.spec.arm in arms]
@@ -99,20 +110,22 @@ def _shape(sweep: Sweep, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]
     pairs = [("near", "below"), ("near", "above")]
     return {
         f"{a}_minus_{b}": {
-            name: comparison.plain(comparison.compare(outcomes[a], outcomes[b], ratio, lab.seed))
+            name: comparison.plain(
+                comparison.compare(outcomes[a], outcomes[b], ratio, context.seed)
+            )
             for name, ratio in comparison.QUANTITIES.items()
         }
         for a, b in pairs
     }
 
 
-def _thresholds(lab: Lab, records: list[TrialRecord]) -> dict[int, Threshold]:
+def _thresholds(context: RunContext, records: list[TrialRecord]) -> dict[int, Threshold]:
     """Calibrated thresholds of the latents in the sweep."""
     used = dict.fromkeys(record.spec.latent for record in records)
-    if lab.parent is not None:
-        known = lab.parent.thresholds()
+    if context.parent is not None:
+        known = context.parent.thresholds()
         return {k: known[k] for k in used if k in known}
-    return {k: t for k in used if (t := known_threshold(lab, k)) is not None}
+    return {k: t for k in used if (t := known_threshold(context, k)) is not None}
 
 
 def show(found: Mapping[str, Any]) -> str:
@@ -129,8 +142,8 @@ def show(found: Mapping[str, Any]) -> str:
         against = found["shape"][f"near_minus_{name}"]
         lines.append(
             f"  within 1 sd of the mean, minus {told} boosts: multi-attempt "
-            f"{report.difference(against['multi_attempt_rate'], 100)}, "
-            f"ESR {report.difference(against['esr_rate'], 100)} points"
+            f"{tables.difference(against['multi_attempt_rate'], 100)}, "
+            f"ESR {tables.difference(against['esr_rate'], 100)} points"
         )
     if facts["organism"]:
         lines.append("  A trained demonstration organism: no evidence about large models.")
@@ -140,13 +153,13 @@ def show(found: Mapping[str, Any]) -> str:
 def _line(level: Mapping[str, Any]) -> str:
     summary = level["summary"]
     rates = [
-        f"{report.percent(summary[key]['rate'])} "
-        f"[{report.percent_range(summary[key]['cluster_interval'] or summary[key]['wilson'])}]"
+        f"{tables.percent(summary[key]['rate'])} "
+        f"[{tables.percent_range(summary[key]['cluster_interval'] or summary[key]['wilson'])}]"
         for key in ("multi_attempt_rate", "esr_rate")
     ]
-    improved = report.percent(summary["conditional_improvement_rate"]["rate"])
-    null = report.percent(summary["redraw_null"]["rate"])
-    first = report.decimal(summary["mean_first_score"]["mean"], 1)
+    improved = tables.percent(summary["conditional_improvement_rate"]["rate"])
+    null = tables.percent(summary["redraw_null"]["rate"])
+    first = tables.decimal(summary["mean_first_score"]["mean"], 1)
     return (
         f"  {level['boost']:>9.2f}{level['sd']:>7.2f}{summary['counts']['graded']:>8}  "
         f"{rates[0]:>30}{improved:>10}{null:>9}  {rates[1]:>28}{first:>7}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from esr.experiment import main
-from esr.steps import choose
+from esr.pipeline.experiment import main
+from esr.pipeline.steps import choose
 from experiment_03_off_topic_detectors import ablate, find
 
 

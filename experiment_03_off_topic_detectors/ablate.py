@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from esr import baseline as parents
-from esr import metrics, parent, report, results
-from esr.ablation import Arm, Baseline, arm_results
-from esr.experiment import Experiment
-from esr.lab import Lab
-from esr.latents import Selection
+from esr.analysis import metrics, tables
 from esr.models import ModelSpec
-from esr.plan import Stage
-from esr.trials import TrialRecord, TrialSpec, at_threshold
+from esr.pipeline import baseline as parents
+from esr.pipeline import dry_run, results
+from esr.pipeline.ablation import Arm, Baseline, arm_results
+from esr.pipeline.calibration import at_threshold
+from esr.pipeline.context import RunContext
+from esr.pipeline.dry_run import Stage
+from esr.pipeline.experiment import Experiment
+from esr.pipeline.schema import Selection, TrialRecord, TrialSpec
 from experiment_03_off_topic_detectors.config import AblateConfig
 
 BASELINE = "baseline"
@@ -34,54 +35,64 @@ def arms(config: AblateConfig) -> list[Arm]:
 
 def stages(config: AblateConfig, spec: ModelSpec) -> list[Stage]:
     """Trials per arm, as an upper bound."""
-    n = parent.planned(config, spec)
+    n = dry_run.planned_trials(config, spec)
     count = len(config.doses) + 2 * (config.split == "sign") + bool(config.prompts)
     return [Stage(f"{count} arms", n * count, spec.max_tokens)]
 
 
-async def specs(config: AblateConfig, lab: Lab) -> list[TrialSpec]:
+async def specs(config: AblateConfig, context: RunContext) -> list[TrialSpec]:
     """The parent's trials per arm; with other prompts, a baseline arm of their own as well."""
-    config.detector_set().check(lab)
-    replayed = base_specs(config, lab)
+    config.detector_set().check(context)
+    replayed = base_specs(config, context)
     made = list(replayed) if config.prompts else []
     for arm in arms(config):
         made += [arm.change(spec) for spec in replayed]
     return made
 
 
-def base_specs(config: AblateConfig, lab: Lab) -> list[TrialSpec]:
+def base_specs(config: AblateConfig, context: RunContext) -> list[TrialSpec]:
     """The trials without clamps: the parent's, or new ones at its thresholds for new prompts.
 
     With ``--prompts`` the latents and thresholds are the parent's and the prompts those named,
     such as the held-out ones (paper v2): the detectors were not found on them.
     """
-    replayed = lab.replayed
+    replayed = context.replayed
     if not config.prompts:
-        return replayed.replay(lab, BASELINE, n_latents=config.n_latents, n_trials=config.n_trials)
+        return replayed.replay(
+            context.prompts,
+            context.sampling,
+            BASELINE,
+            n_latents=config.n_latents,
+            n_trials=config.n_trials,
+        )
     thresholds = replayed.thresholds()
     known = {k: label for k, label in replayed.labels().items() if k in thresholds}
     labels = dict(list(known.items())[: config.n_latents])
-    n_trials = config.n_trials or lab.spec.n_trials
-    return at_threshold(lab, BASELINE, Selection(labels), thresholds, n_trials)
+    n_trials = config.n_trials or context.spec.n_trials
+    return at_threshold(context, BASELINE, Selection(labels), thresholds, n_trials)
 
 
-def outcome_results(config: AblateConfig, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+def outcome_results(
+    config: AblateConfig, context: RunContext, records: list[TrialRecord]
+) -> dict[str, Any]:
     """``results.json`` of the ablation."""
-    replayed = base_specs(config, lab)
+    replayed = base_specs(config, context)
     own = [record for record in records if record.spec.arm == BASELINE]
     baseline = (
-        Baseline.of_records(own) if config.prompts else Baseline.of_parent(lab.replayed, replayed)
+        Baseline.of_records(own)
+        if config.prompts
+        else Baseline.of_parent(context.replayed, replayed)
     )
     detectors = config.detector_set()
     return {
-        "experiment_config": results.experiment_config(config.identity(), lab),
+        "experiment_config": results.experiment_config(config.identity(), context),
         "ablated_latents": list(detectors.latents),
         "detectors": {"method": detectors.method, "model_name": detectors.model_name},
-        "parent": lab.replayed.identity(),
-        "differences": lab.replayed.differences(lab.context),
-        "baseline": metrics.summary(baseline.outcomes, lab.seed),
-        "arms": arm_results(arms(config), records, baseline, lab.seed),
-        "results_by_feature": parents.by_feature(lab, records),
+        "parent": context.replayed.identity(),
+        "differences": context.replayed.differences(context.settings),
+        "baseline": metrics.summary(baseline.outcomes, context.seed),
+        "arms": arm_results(arms(config), records, baseline, context.seed),
+        "results_by_feature": parents.by_feature(context, records),
     }
 
 
@@ -102,7 +113,7 @@ def show(found: Mapping[str, Any]) -> str:
             f"{arm['boosted_latent_clamped']} trials boost a latent of the set"
         )
         lines.append(
-            report.comparison_table(title, arm["summary"], found["baseline"], arm["comparison"])
+            tables.comparison_table(title, arm["summary"], found["baseline"], arm["comparison"])
         )
     if found["differences"]:
         lines.append("  settings that differ from the baseline: " + ", ".join(found["differences"]))

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from simple_parsing import field
 
-from esr.cli import CommonConfig
-from esr.detector_sets import DetectorConfig
-from esr.detectors import DERANGEMENTS, MIN_SHARE, PERMUTATIONS, SILENT, TOP
+from esr.analysis.detectors import DERANGEMENTS, MIN_SHARE, PERMUTATIONS, SILENT, TOP
 from esr.errors import UserError
+from esr.pipeline.cli import CommonConfig
+from esr.pipeline.detector_files import DetectorConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,20 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from esr import detectors, results, seeds
-from esr.detector_sets import FILE_NAME, FIND, model_digest
-from esr.detectors import Pairs, Statistics
+from esr.analysis import detectors
+from esr.analysis.detectors import Pairs, Statistics
 from esr.engine.base import ReadRequest
 from esr.errors import UserError
-from esr.experiment import Experiment
-from esr.lab import Lab
-from esr.latents import load_labels, pooled, unsteered
 from esr.models import ModelSpec
-from esr.plan import Stage
-from esr.prompts import Prompt
-from esr.reads import ReadRecord, run_reads
-from esr.runs import write_json
-from esr.trials import TrialRecord, TrialSpec, run_trials
+from esr.models.prompts import Prompt
+from esr.pipeline import results
+from esr.pipeline.context import RunContext
+from esr.pipeline.detector_files import FILE_NAME, FIND, model_digest
+from esr.pipeline.dry_run import Stage
+from esr.pipeline.experiment import Experiment
+from esr.pipeline.latents import load_labels, pooled, unsteered
+from esr.pipeline.reads import ReadRecord, run_reads
+from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.trials import run_trials
+from esr.runs import seeds
+from esr.runs.folder import write_json
 from experiment_03_off_topic_detectors.config import FindConfig
 
 ARM = "unsteered"
@@ -37,35 +40,35 @@ def stages(config: FindConfig, spec: ModelSpec) -> list[Stage]:
     ]
 
 
-async def specs(config: FindConfig, lab: Lab) -> list[TrialSpec]:
+async def specs(config: FindConfig, context: RunContext) -> list[TrialSpec]:
     """Everything: the responses, the reads, and the file of detectors."""
-    prompts = lab.prompts.prompts
+    prompts = context.prompts.prompts
     if len(prompts) <= config.derangements:
         raise UserError(
             f"--derangements {config.derangements} with {len(prompts)} prompts",
             f"1 to {len(prompts) - 1}",
             "fewer derangements, or more prompts",
         )
-    made = unsteered(lab, ARM, config.responses_per_prompt)
-    records = await run_trials(made, lab, description="unsteered responses")
+    made = unsteered(context, ARM, config.responses_per_prompt)
+    records = await run_trials(made, context, description="unsteered responses")
     requests = [
-        _request(lab, prompts[prompt], records[response], matched)
-        for response, prompt, matched in pairing(config, lab, len(prompts))
+        _request(context, prompts[prompt], records[response], matched)
+        for response, prompt, matched in pairing(config, context, len(prompts))
     ]
-    read = await run_reads(requests, lab, description="pairs")
-    write_json(lab.run.path / FILE_NAME, analysis(config, lab, read))
+    read = await run_reads(requests, context, description="pairs")
+    write_json(context.run.path / FILE_NAME, analysis(config, context, read))
     return made
 
 
-def pairing(config: FindConfig, lab: Lab, n_prompts: int) -> list[tuple[int, int, bool]]:
+def pairing(config: FindConfig, context: RunContext, n_prompts: int) -> list[tuple[int, int, bool]]:
     """(index of the response, index of the prompt, whether they match), response by response.
 
-    Responses stand as :func:`esr.latents.unsteered` makes them: prompt by prompt.
+    Responses stand as :func:`esr.pipeline.latents.unsteered` makes them: prompt by prompt.
     """
     per_prompt = config.responses_per_prompt
     pairs = []
     for number in range(per_prompt):
-        rng = seeds.generator(lab.seed, "derangements", number)
+        rng = seeds.generator(context.seed, "derangements", number)
         moved = detectors.derangements(n_prompts, config.derangements, rng)
         for own in range(n_prompts):
             response = own * per_prompt + number
@@ -74,15 +77,17 @@ def pairing(config: FindConfig, lab: Lab, n_prompts: int) -> list[tuple[int, int
     return pairs
 
 
-def _request(lab: Lab, prompt: Prompt, record: TrialRecord, matched: bool) -> ReadRequest:
+def _request(
+    context: RunContext, prompt: Prompt, record: TrialRecord, matched: bool
+) -> ReadRequest:
     kind = "matched" if matched else "mismatched"
     return ReadRequest(
         f"{kind}/{prompt.id}/{record.spec.trial_id}",
-        lab.chat.conversation_ids(prompt.text, record.response or ""),
+        context.chat.conversation_ids(prompt.text, record.response or ""),
     )
 
 
-def analysis(config: FindConfig, lab: Lab, read: Sequence[ReadRecord]) -> dict[str, Any]:
+def analysis(config: FindConfig, context: RunContext, read: Sequence[ReadRecord]) -> dict[str, Any]:
     """The file of detectors."""
     size = 1 + config.derangements
     groups = [read[start : start + size] for start in range(0, len(read), size)]
@@ -98,23 +103,23 @@ def analysis(config: FindConfig, lab: Lab, read: Sequence[ReadRecord]) -> dict[s
     found = detectors.statistics(pairs, config.silent)
     passing = detectors.strict(found, config.min_share)
     separable = detectors.separable(found, config.top)
-    rng = seeds.generator(lab.seed, "separability null")
+    rng = seeds.generator(context.seed, "separability null")
     null = detectors.separability_null(pairs, rng, config.permutations)
     return {
-        "model_name": lab.spec.key if lab.spec.organism else lab.spec.hf_id,
-        "model_digest": model_digest(lab),
+        "model_name": context.spec.key if context.spec.organism else context.spec.hf_id,
+        "model_digest": model_digest(context),
         "method": "strict",
         "off_topic_detectors": passing,
         "separability_detectors": separable,
-        "detector_stats": _stats(lab, found, [*passing, *separable]),
+        "detector_stats": _stats(context, found, [*passing, *separable]),
         "pairs": {
             "matched": len(whole),
             "mismatched": len(whole) * config.derangements,
             "responses_left_out": len(groups) - len(whole),
-            "prompts": lab.prompts.name,
+            "prompts": context.prompts.name,
         },
         "criterion": {"silent_below": config.silent, "min_share": config.min_share},
-        "nearest_to_strict": _nearest(lab, found),
+        "nearest_to_strict": _nearest(context, found),
         "separability_null": {
             "permutations": config.permutations,
             "largest_auc_median": float(np.median(null)),
@@ -122,36 +127,40 @@ def analysis(config: FindConfig, lab: Lab, read: Sequence[ReadRecord]) -> dict[s
             "latents_above_95": int((found.auc > np.quantile(null, 0.95)).sum()),
         },
         "active_latents": int((found.matched_share + found.mismatched_share > 0).sum()),
-        "feature_layer": lab.spec.feature_layer,
-        "run_id": lab.run.facts["run_id"],
+        "feature_layer": context.spec.feature_layer,
+        "run_id": context.run.facts["run_id"],
     }
 
 
-def _stats(lab: Lab, found: Statistics, latents: Sequence[int]) -> dict[str, dict[str, Any]]:
-    labels = _labels(lab)
+def _stats(
+    context: RunContext, found: Statistics, latents: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    labels = _labels(context)
     return {str(k): {**found.of(k), "label": labels.get(k, "")} for k in dict.fromkeys(latents)}
 
 
-def _nearest(lab: Lab, found: Statistics) -> dict[str, Any]:
+def _nearest(context: RunContext, found: Statistics) -> dict[str, Any]:
     """The latent with the largest surplus of mismatched over matched pairs: how far a dictionary
     is from the criterion where nothing passes."""
     best = int(np.argmax(found.mismatched_share - found.matched_share))
-    return {"latent": best, **found.of(best), "label": _labels(lab).get(best, "")}
+    return {"latent": best, **found.of(best), "label": _labels(context).get(best, "")}
 
 
-def _labels(lab: Lab) -> dict[int, str]:
+def _labels(context: RunContext) -> dict[int, str]:
     """Labels for the reader; a search needs none."""
-    if not lab.spec.label_file.is_file():
+    if not context.spec.label_file.is_file():
         return {}
-    return load_labels(lab.spec.label_file, lab.spec.d_sae)
+    return load_labels(context.spec.label_file, context.spec.d_sae)
 
 
-def outcome_results(config: FindConfig, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+def outcome_results(
+    config: FindConfig, context: RunContext, records: list[TrialRecord]
+) -> dict[str, Any]:
     """``results.json``: the file of detectors and the responses it was made from."""
-    path = lab.run.path / FILE_NAME
+    path = context.run.path / FILE_NAME
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {
-        "experiment_config": results.experiment_config(config.identity(), lab),
+        "experiment_config": results.experiment_config(config.identity(), context),
         **found,
         "file": str(path),
         "results_by_feature": results.by_feature(records),

@@ -10,13 +10,12 @@ from typing import Any
 
 from simple_parsing import field
 
-from esr import prompts
-from esr.cli import CommonConfig, ReplayConfig, parse
-from esr.experiment import resolve
-from esr.finetuning import settings
-from esr.finetuning.settings import DataSettings, LoraSettings
-from esr.finetuning.sweep import Sweep
-from esr.models import ModelSpec
+from esr.models import ModelSpec, prompts
+from esr.pipeline.cli import CommonConfig, ReplayConfig, parse
+from esr.pipeline.experiment import resolve
+from experiment_04_finetuning import settings
+from experiment_04_finetuning.settings import DataSettings, LoraSettings
+from experiment_04_finetuning.sweep import Sweep
 
 
 @dataclass(frozen=True, kw_only=True)

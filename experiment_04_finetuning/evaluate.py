@@ -7,16 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from esr import comparison, latents, metrics, report, results
-from esr.calibration import calibrate, known_threshold
-from esr.experiment import Experiment, conduct, open_lab
-from esr.finetuning.sweep import Sweep
-from esr.lab import Lab
-from esr.latents import Selection
+from esr.analysis import comparison, metrics, tables
+from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.models import ModelSpec
-from esr.outcomes import Outcome, outcomes_from_results
-from esr.plan import Stage, calibration_stage, choosing_stage
-from esr.trials import TrialRecord, TrialSpec, at_threshold
+from esr.pipeline import latents, results
+from esr.pipeline.calibration import at_threshold, calibrate, known_threshold
+from esr.pipeline.context import RunContext
+from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
+from esr.pipeline.experiment import Experiment, conduct, open_context
+from esr.pipeline.schema import Selection, TrialRecord, TrialSpec
 from experiment_04_finetuning.config import (
     BaseConfig,
     Config,
@@ -24,6 +23,7 @@ from experiment_04_finetuning.config import (
     base_config,
     fine_tuned_config,
 )
+from experiment_04_finetuning.sweep import Sweep
 
 NAME = "experiment_04_finetuning"
 STEERED, UNSTEERED = "steered", "unsteered"
@@ -41,26 +41,28 @@ def stages(config: BaseConfig, spec: ModelSpec, models: int = 1) -> list[Stage]:
     ]
 
 
-async def base_specs(config: BaseConfig, lab: Lab) -> list[TrialSpec]:
+async def base_specs(config: BaseConfig, context: RunContext) -> list[TrialSpec]:
     """Choose latents, calibrate them, and make both arms."""
-    n = config.n_latents or lab.spec.n_latents
-    return await _both_arms(config, lab, await latents.select(lab, n, config.latent_filter))
+    n = config.n_latents or context.spec.n_latents
+    return await _both_arms(config, context, await latents.select(context, n, config.latent_filter))
 
 
-async def fine_tuned_specs(config: FineTunedConfig, lab: Lab) -> list[TrialSpec]:
+async def fine_tuned_specs(config: FineTunedConfig, context: RunContext) -> list[TrialSpec]:
     """The base model's latents and prompts, at thresholds of this model's own."""
-    return await _both_arms(config, lab, _selection(lab))
+    return await _both_arms(config, context, _selection(context))
 
 
-def _selection(lab: Lab) -> Selection:
+def _selection(context: RunContext) -> Selection:
     """The latents of the base model's run."""
-    return Selection(**{**lab.replayed.data["selection"], "labels": lab.replayed.labels()})
+    return Selection(**{**context.replayed.data["selection"], "labels": context.replayed.labels()})
 
 
-async def _both_arms(config: BaseConfig, lab: Lab, selection: Selection) -> list[TrialSpec]:
-    n_trials = config.n_trials or lab.spec.n_trials
-    thresholds = await calibrate(lab, selection.labels)
-    steered = at_threshold(lab, STEERED, selection, thresholds, n_trials)
+async def _both_arms(
+    config: BaseConfig, context: RunContext, selection: Selection
+) -> list[TrialSpec]:
+    n_trials = config.n_trials or context.spec.n_trials
+    thresholds = await calibrate(context, selection.labels)
+    steered = at_threshold(context, STEERED, selection, thresholds, n_trials)
     return steered + [unsteered(spec) for spec in steered]
 
 
@@ -69,42 +71,44 @@ def unsteered(spec: TrialSpec) -> TrialSpec:
     return replace(spec, arm=UNSTEERED, interventions=(), threshold=0.0)
 
 
-def base_results(config: BaseConfig, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+def base_results(
+    config: BaseConfig, context: RunContext, records: list[TrialRecord]
+) -> dict[str, Any]:
     """``results.json`` of the base model."""
-    return _results(config, lab, records, latents.selected(lab))
+    return _results(config, context, records, latents.selected(context))
 
 
 def fine_tuned_results(
-    config: FineTunedConfig, lab: Lab, records: list[TrialRecord]
+    config: FineTunedConfig, context: RunContext, records: list[TrialRecord]
 ) -> dict[str, Any]:
     """``results.json`` of a fine-tuned model: the same, and both arms against the base model's."""
-    found = _results(config, lab, records, _selection(lab))
-    parent = lab.replayed
+    found = _results(config, context, records, _selection(context))
+    parent = context.replayed
     against: dict[str, Any] = {
         **parent.identity(),
-        "differences": parent.differences(lab.context),
+        "differences": parent.differences(context.settings),
     }
     for arm in (STEERED, UNSTEERED):
         before = outcomes_from_results(parent.data, arm)
-        against[arm] = comparison.summary(_outcomes(records, arm), before, lab.seed)
+        against[arm] = comparison.summary(_outcomes(records, arm), before, context.seed)
     return {**found, "against_base": against}
 
 
 def _results(
-    config: BaseConfig, lab: Lab, records: list[TrialRecord], selection: Selection | None
+    config: BaseConfig, context: RunContext, records: list[TrialRecord], selection: Selection | None
 ) -> dict[str, Any]:
     labels = selection.labels if selection else {}
-    thresholds = {k: t for k in labels if (t := known_threshold(lab, k)) is not None}
+    thresholds = {k: t for k in labels if (t := known_threshold(context, k)) is not None}
     steered, plain = (_outcomes(records, arm) for arm in (STEERED, UNSTEERED))
     return {
         "experiment_config": {
-            **results.experiment_config(config.identity(), lab),
+            **results.experiment_config(config.identity(), context),
             "base_model": config.base,
             "self_correction_percent": config.percent,
         },
         "selection": {**latents.facts(selection), "barred": selection.barred if selection else {}},
-        "summary": metrics.summary(steered, lab.seed),
-        "unsteered": metrics.summary(plain, lab.seed),
+        "summary": metrics.summary(steered, context.seed),
+        "unsteered": metrics.summary(plain, context.seed),
         "results_by_feature": results.by_feature(records, thresholds, labels),
     }
 
@@ -117,7 +121,7 @@ def show(found: Mapping[str, Any]) -> str:
     """The tables printed for one model."""
     facts = found["experiment_config"]
     lines = [
-        report.summary_table(f"{facts['model_title']}, {arm}", found[key], facts["organism"])
+        tables.summary_table(f"{facts['model_title']}, {arm}", found[key], facts["organism"])
         for arm, key in ((STEERED, "summary"), (UNSTEERED, "unsteered"))
     ]
     return "\n".join(lines)
@@ -152,17 +156,17 @@ async def evaluate(config: Config, sweep: Sweep) -> list[dict[str, Any]]:
         SpendLimitError: the limit is reached.
     """
     models = {percent: sweep.fine_tuned(percent) for percent in config.data.percents}
-    async with open_lab(NAME, base_config(config), sweep.spec) as lab:
-        found = [await conduct(BASE, base_config(config), lab)]
-        base_run, spent = lab.run.path, lab.spent
+    async with open_context(NAME, base_config(config), sweep.spec) as context:
+        found = [await conduct(BASE, base_config(config), context)]
+        base_run, spent = context.run.path, context.spent
     print(show(found[0]), flush=True)
     for percent, spec in models.items():
         own = fine_tuned_config(config, sweep, percent, Path(base_run))
         # Nothing is left of a limit that is reached: the next verdict stops the run.
         left = config.max_spend and max(config.max_spend - spent, 1e-9)
-        async with open_lab(NAME, replace(own, max_spend=left), spec) as lab:
-            found.append(await conduct(FINE_TUNED, own, lab))
-            spent += lab.spent
+        async with open_context(NAME, replace(own, max_spend=left), spec) as context:
+            found.append(await conduct(FINE_TUNED, own, context))
+            spent += context.spent
         print(show(found[-1]), flush=True)
     return found
 
@@ -179,5 +183,5 @@ def sweep_table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(rate: Mapping[str, Any]) -> str:
-    ends = report.percent_range(rate["cluster_interval"] or rate["wilson"])
-    return f"{report.percent(rate['rate'])} ({ends})"
+    ends = tables.percent_range(rate["cluster_interval"] or rate["wilson"])
+    return f"{tables.percent(rate['rate'])} ({ends})"

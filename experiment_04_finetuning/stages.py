@@ -6,13 +6,14 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 
-from esr.cli import run_command
-from esr.experiment import resolve
-from esr.finetuning import plan, sweep
-from esr.finetuning.sweep import Sweep
-from esr.plan import show_plan
+from esr.errors import run_command
+from esr.pipeline.dry_run import show_plan
+from esr.pipeline.experiment import resolve
+from experiment_04_finetuning import dry_run as plan
+from experiment_04_finetuning import sweep
 from experiment_04_finetuning.config import Config, base_config, read, sweep_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, stages, sweep_table
+from experiment_04_finetuning.sweep import Sweep
 
 PROGRAM = f"python -m {NAME}"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from simple_parsing import field
 
-from esr.cli import ReplayConfig
+from esr.pipeline.cli import ReplayConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from esr import baseline, parent, prompts, results, seeds
 from esr.errors import UserError
-from esr.experiment import Experiment
-from esr.lab import Lab
-from esr.models import ModelSpec
-from esr.plan import Stage
-from esr.prompts import MetaPrompt, PromptSet
-from esr.trials import TrialRecord, TrialSpec
+from esr.models import ModelSpec, prompts
+from esr.models.prompts import MetaPrompt, PromptSet
+from esr.pipeline import baseline, dry_run, results
+from esr.pipeline.context import RunContext
+from esr.pipeline.dry_run import Stage
+from esr.pipeline.experiment import Experiment
+from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.runs import seeds
 from experiment_05_prompt_variants.config import Config
 
 
@@ -41,24 +42,24 @@ def runs(config: Config, spec: ModelSpec) -> list[Config]:
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """For each variant, one response per trial of the parent."""
-    count = parent.planned(config, spec)
+    count = dry_run.planned_trials(config, spec)
     chosen = variants(config, prompts.load(config.prompts, spec.prompt_set))
     return [
         Stage(item.id, count, spec.max_tokens, template=item.template) for item in chosen.values()
     ]
 
 
-def _variant(config: Config, lab: Lab) -> MetaPrompt:
-    (item,) = variants(config, lab.prompts).values()
+def _variant(config: Config, context: RunContext) -> MetaPrompt:
+    (item,) = variants(config, context.prompts).values()
     return item
 
 
-async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
+async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """The parent's trials under one meta-prompt, with new seeds; the judge sees the full prompt."""
-    item = _variant(config, lab)
+    item = _variant(config, context)
 
     def change(spec: TrialSpec) -> TrialSpec:
-        seed = seeds.derive(lab.seed, "prompt variant", item.id, spec.trial_id)
+        seed = seeds.derive(context.seed, "prompt variant", item.id, spec.trial_id)
         return replace(
             spec,
             prompt=item.render(spec.prompt, spec.latent_label),
@@ -68,20 +69,24 @@ async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
         )
 
     arm = f"{item.id}/no-steering" if config.no_steering else item.id
-    return lab.replayed.replay(lab, arm, change, config.n_latents, config.n_trials)
+    return context.replayed.replay(
+        context.prompts, context.sampling, arm, change, config.n_latents, config.n_trials
+    )
 
 
-def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+def outcome_results(
+    config: Config, context: RunContext, records: list[TrialRecord]
+) -> dict[str, Any]:
     """``results.json`` of one variant."""
-    item = _variant(config, lab)
+    item = _variant(config, context)
     return {
         "experiment_config": {
-            **results.experiment_config(config.identity(), lab),
+            **results.experiment_config(config.identity(), context),
             "prompt_variant_id": item.id,
             "prompt_variant_template": item.template,
         },
-        **baseline.against_parent(lab, records),
-        "results_by_feature": baseline.by_feature(lab, records),
+        **baseline.against_parent(context, records),
+        "results_by_feature": baseline.by_feature(context, records),
     }
 
 

@@ -1,6 +1,6 @@
 """``python -m experiment_06_sequential_activations [MODEL]``."""
 
-from esr.experiment import main
+from esr.pipeline.experiment import main
 from experiment_06_sequential_activations.run import EXPERIMENT
 
 raise SystemExit(main(EXPERIMENT))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from simple_parsing import field
 
-from esr.annotation import EpisodeConfig
+from esr.pipeline.annotation import EpisodeConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esr import annotation, results
+from esr.analysis.episodes import Episode, Regions, by_clarity, from_results, regions
 from esr.engine.base import ReadRequest
-from esr.episodes import Episode, Regions, by_clarity, from_results, regions
 from esr.errors import UserError
-from esr.experiment import Experiment
-from esr.interventions import Boost
 from esr.judge.boundaries import Boundaries
-from esr.lab import Lab
 from esr.models import ModelSpec
-from esr.plan import Stage
-from esr.reads import recorded, run_reads
-from esr.trials import TrialRecord, TrialSpec
+from esr.pipeline import annotation, results
+from esr.pipeline.context import RunContext
+from esr.pipeline.dry_run import Stage
+from esr.pipeline.experiment import Experiment
+from esr.pipeline.reads import recorded, run_reads
+from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.steering.interventions import Boost
 from experiment_06_sequential_activations.config import Config
 
 
@@ -29,13 +29,13 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:  # noqa: ARG001
     return [Stage("one episode", 0, 0, judged=False, reads=1)]
 
 
-async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
+async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """No trials: choose the episode, mark it, read it."""
-    config.detector_set().check(lab)
-    episode, boundaries = await choose(config, lab)
+    config.detector_set().check(context)
+    episode, boundaries = await choose(config, context)
     data = {"trial_id": episode.trial_id, **asdict(boundaries)}
-    lab.run.journal.put("episode", "chosen", data)
-    (record,) = await run_reads([request(config, lab, episode)], lab, description="episode")
+    context.run.journal.put("episode", "chosen", data)
+    (record,) = await run_reads([request(config, context, episode)], context, description="episode")
     if record.reading is None:
         raise UserError(
             f"episode {episode.trial_id} cannot be read: {record.error}",
@@ -45,27 +45,27 @@ async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
     return []
 
 
-async def choose(config: Config, lab: Lab) -> tuple[Episode, Boundaries]:
+async def choose(config: Config, context: RunContext) -> tuple[Episode, Boundaries]:
     """The named episode, or the clearest whose boundaries can be marked.
 
     Raises:
         UserError: no such episode, or none in the run.
     """
-    graded = list(from_results(lab.replayed.data))
+    graded = list(from_results(context.replayed.data))
     candidates = by_clarity(graded)
     if config.episode:
         candidates = [e for e in graded if e.trial_id == config.episode and len(e.scores) == 2]
     if not candidates:
         wanted = f"two-attempt trial {config.episode!r}" if config.episode else "such episode"
         raise UserError(
-            f"no {wanted} in {lab.replayed.path} ({len(graded)} graded trials)",
+            f"no {wanted} in {context.replayed.path} ({len(graded)} graded trials)",
             "a trial of two attempts, of which the second is better",
             "a run with more trials (--n-trials), or --from-results PATH",
         )
     for episode in candidates:
-        marks = await annotation.mark(config, lab, [episode])
+        marks = await annotation.mark(config, context, [episode])
         found = marks[episode.trial_id].boundaries
-        if found is not None and _regions(lab, episode, found).complete:
+        if found is not None and _regions(context, episode, found).complete:
             return episode, found
     raise UserError(
         f"the boundaries of {len(candidates)} episodes could not be marked",
@@ -74,8 +74,8 @@ async def choose(config: Config, lab: Lab) -> tuple[Episode, Boundaries]:
     )
 
 
-def _regions(lab: Lab, episode: Episode, boundaries: Boundaries) -> Regions:
-    return regions(lab.chat.response_ids(episode.response)[1], boundaries)
+def _regions(context: RunContext, episode: Episode, boundaries: Boundaries) -> Regions:
+    return regions(context.chat.response_ids(episode.response)[1], boundaries)
 
 
 def shown_latents(config: Config, episode: Episode) -> list[int]:
@@ -84,10 +84,10 @@ def shown_latents(config: Config, episode: Episode) -> list[int]:
     return list(dict.fromkeys([episode.latent, *detectors, *config.latents]))
 
 
-def request(config: Config, lab: Lab, episode: Episode) -> ReadRequest:
+def request(config: Config, context: RunContext, episode: Episode) -> ReadRequest:
     """The episode fed once more with its boost on, read over the response."""
-    prompt = lab.chat.prompt_ids(episode.prompt)
-    response, _ = lab.chat.response_ids(episode.response)
+    prompt = context.chat.prompt_ids(episode.prompt)
+    response, _ = context.chat.response_ids(episode.response)
     return ReadRequest(
         f"episode/{episode.trial_id}",
         prompt + response,
@@ -99,24 +99,26 @@ def request(config: Config, lab: Lab, episode: Episode) -> ReadRequest:
 
 def outcome_results(
     config: Config,
-    lab: Lab,
+    context: RunContext,
     records: list[TrialRecord],  # noqa: ARG001
 ) -> dict[str, Any]:
     """``results.json``: the episode, its regions and the series; empty before it was read."""
     base = {
-        "experiment_config": results.experiment_config(config.identity(), lab),
-        "parent": lab.replayed.identity(),
+        "experiment_config": results.experiment_config(config.identity(), context),
+        "parent": context.replayed.identity(),
         "results_by_feature": [],
     }
-    chosen = lab.run.journal.get("episode", "chosen")
+    chosen = context.run.journal.get("episode", "chosen")
     if chosen is None:
         return base
-    episode = next(e for e in from_results(lab.replayed.data) if e.trial_id == chosen["trial_id"])
-    reading = recorded(request(config, lab, episode), lab)
+    episode = next(
+        e for e in from_results(context.replayed.data) if e.trial_id == chosen["trial_id"]
+    )
+    reading = recorded(request(config, context, episode), context)
     if reading is None or reading.values is None:
         return base
     places = Boundaries(**{k: v for k, v in chosen.items() if k != "trial_id"})
-    _, spans = lab.chat.response_ids(episode.response)
+    _, spans = context.chat.response_ids(episode.response)
     parts = regions(spans, places)
     series = _series(config, episode, reading.values.numpy().astype(float))
     return {
@@ -124,7 +126,7 @@ def outcome_results(
         "episode": asdict(episode),
         "boundaries": {
             **asdict(places),
-            "method": "offline" if config.offline(lab) else config.judge_name(lab),
+            "method": "offline" if config.offline(context) else config.judge_name(context),
         },
         "regions": asdict(parts),
         "tokens": [episode.response[start:end] for start, end in spans],

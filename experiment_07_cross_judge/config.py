@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from simple_parsing import field
 
-from esr.cli import ReplayConfig
 from esr.errors import UserError
+from esr.pipeline.cli import ReplayConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from esr import agreement, judge, metrics, models, parent, report, results
-from esr.cli import parse, run_command
-from esr.errors import SpendLimitError, UserError
-from esr.experiment import open_lab
+from esr import judge, models
+from esr.analysis import agreement, metrics, tables
+from esr.errors import SpendLimitError, UserError, run_command
 from esr.judge.base import Attempt, Judge, Status, Verdict
-from esr.lab import Lab
 from esr.models import ModelSpec
-from esr.trials import TrialRecord, TrialSpec, finished, run_trials
+from esr.pipeline import replay, results
+from esr.pipeline.cli import parse
+from esr.pipeline.context import RunContext
+from esr.pipeline.experiment import open_context
+from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.trials import finished, run_trials
 from experiment_07_cross_judge.config import Config
 from experiment_07_cross_judge.sample import (
     Recorded,
@@ -59,7 +62,7 @@ def per_model(config: Config) -> list[Config]:
     found = {}
     for key in keys:
         models.get(key)
-        run = parent.find_or_none(config.from_results, Path(config.output), key)
+        run = replay.find_or_none(config.from_results, Path(config.output), key)
         if run is not None:
             found[key] = run
     if not found and not (config.dry_run and config.model):
@@ -67,7 +70,7 @@ def per_model(config: Config) -> list[Config]:
             f"no complete run of experiment 1 in {config.output}"
             + (f" for {config.model}" if config.model else ""),
             "a run of any model",
-            f"python -m {parent.EXPERIMENT_1} {config.model or 'tiny'}",
+            f"python -m {replay.EXPERIMENT_1} {config.model or 'tiny'}",
         )
     multi = {key: multi_attempts(run.outcomes()) for key, run in found.items()} or {config.model: 0}
     sizes = allocate(multi, config.n_samples, config.min_per_model)
@@ -127,48 +130,50 @@ def show_plan(config: Config, spec: ModelSpec) -> None:
 async def run(config: Config, spec: ModelSpec) -> None:
     """Re-grade one model's sample with every judge, in one run folder."""
     names = config.judges.split(",")
-    async with open_lab(NAME, config, spec) as lab:
-        sample = draw(recorded_trials(lab.replayed, lab), config.n_samples, lab.seed)
-        arms = {arm: specs(sample, arm, lab) for arm in (ORIGINAL, *names)}
+    async with open_context(NAME, config, spec) as context:
+        sample = draw(recorded_trials(context.replayed, context), config.n_samples, context.seed)
+        arms = {arm: specs(sample, arm, context) for arm in (ORIGINAL, *names)}
         infos: dict[str, Any] = {}
         try:
             for name in names:
-                await regrade(config, lab, name, arms[name], infos)
+                await regrade(config, context, name, arms[name], infos)
         except (asyncio.CancelledError, KeyboardInterrupt, SpendLimitError):
-            lab.run.write_results(outcome_results(config, lab, sample, arms, infos), partial=True)
+            context.run.write_results(
+                outcome_results(config, context, sample, arms, infos), partial=True
+            )
             raise
-        found = outcome_results(config, lab, sample, arms, infos)
-        lab.run.write_results(found)
+        found = outcome_results(config, context, sample, arms, infos)
+        context.run.write_results(found)
         print(show(found))
-        print(f"run folder: {lab.run.path}")
+        print(f"run folder: {context.run.path}")
 
 
 async def regrade(
-    config: Config, lab: Lab, name: str, trials: list[TrialSpec], infos: dict[str, Any]
+    config: Config, context: RunContext, name: str, trials: list[TrialSpec], infos: dict[str, Any]
 ) -> None:
-    """Put trials before one judge; the lab's own judge is back in place afterwards."""
+    """Put trials before one judge; the context's own judge is back in place afterwards."""
     if note := judge.notice(name):
         print(note)
-    own = lab.judge
+    own = context.judge
     other: Judge = own
     if name != config.judge:
         other = judge.create(name, concurrency=config.judge_concurrency, rubric=config.rubric)
         if config.judge_batch:
-            other = judge.batched(other, lab.run.path / f"batches-{name}.jsonl")
+            other = judge.batched(other, context.run.path / f"batches-{name}.jsonl")
     infos[name] = asdict(other.info)
-    lab.judge = other
+    context.judge = other
     try:
-        await run_trials(trials, lab, description=name)
+        await run_trials(trials, context, description=name)
     finally:
-        lab.judge = own
+        context.judge = own
         if other is not own:
             await other.close()
 
 
-def specs(sample: Sample, arm: str, lab: Lab) -> list[TrialSpec]:
+def specs(sample: Sample, arm: str, context: RunContext) -> list[TrialSpec]:
     """The sample as trials of one arm; their responses are already in the journal."""
     made = [replace(trial.spec, arm=arm) for trial in sample.trials]
-    journal = lab.run.journal
+    journal = context.run.journal
     for spec, trial in zip(made, sample.trials, strict=True):
         if journal.get("generation", spec.key) is None:
             generation = {"token_ids": [], "text": trial.response, "finish_reason": ""}
@@ -186,19 +191,19 @@ def _original(trial: Recorded) -> Verdict:
 
 def outcome_results(
     config: Config,
-    lab: Lab,
+    context: RunContext,
     sample: Sample,
     arms: Mapping[str, list[TrialSpec]],
     infos: Mapping[str, Any],
 ) -> dict[str, Any]:
     """``results.json`` of experiment 7."""
-    records: dict[str, list[TrialRecord]] = {a: finished(s, lab) for a, s in arms.items()}
+    records: dict[str, list[TrialRecord]] = {a: finished(s, context) for a, s in arms.items()}
     outcomes = {arm: [r.outcome() for r in found] for arm, found in records.items()}
     facts = sample.facts()
-    original = lab.replayed.data["experiment_config"]
+    original = context.replayed.data["experiment_config"]
     return {
         "experiment_config": {
-            **results.experiment_config(config.identity(), lab),
+            **results.experiment_config(config.identity(), context),
             "judge_id": original.get("judge_id") or original.get("judge_model_name"),
             "rubric_hash": original.get("rubric_hash"),
             "judges": dict(infos),
@@ -206,8 +211,10 @@ def outcome_results(
         "sample": facts,
         "by_judge": {
             arm: {
-                "sample": metrics.summary(found, lab.seed),
-                "all_trials": agreement.weighted_rates(found, facts["weights"], lab.seed).to_json(),
+                "sample": metrics.summary(found, context.seed),
+                "all_trials": agreement.weighted_rates(
+                    found, facts["weights"], context.seed
+                ).to_json(),
             }
             for arm, found in outcomes.items()
         },
@@ -215,7 +222,7 @@ def outcome_results(
             {
                 "first": a,
                 "second": b,
-                **agreement.agree(outcomes[a], outcomes[b], lab.seed).to_json(),
+                **agreement.agree(outcomes[a], outcomes[b], context.seed).to_json(),
             }
             for a, b in combinations(outcomes, 2)
         ],
@@ -236,7 +243,7 @@ def show(found: Mapping[str, Any]) -> str:
     for arm, entry in found["by_judge"].items():
         rates, name = entry["all_trials"], facts["judge_id"] if arm == ORIGINAL else arm
         cells = "".join(
-            f"{report.percent(r['value']):>{w}}{report.percent_range(r['interval']):>17}"
+            f"{tables.percent(r['value']):>{w}}{tables.percent_range(r['interval']):>17}"
             for r, w in ((rates["multi"], 16), (rates["esr"], 10))
         )
         lines.append(f"  {name:24}{rates['graded']:>8}{cells}")

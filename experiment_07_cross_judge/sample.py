@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esr.lab import Lab
-from esr.outcomes import Outcome, trial_name
-from esr.parent import Parent
-from esr.seeds import generator
-from esr.trials import TrialSpec
+from esr.analysis.outcomes import Outcome, trial_name
+from esr.pipeline.context import RunContext
+from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.schema import TrialSpec
+from esr.runs.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Sample:
         }
 
 
-def recorded_trials(parent: Parent, lab: Lab) -> list[Recorded]:
+def recorded_trials(parent: ReplayedRun, context: RunContext) -> list[Recorded]:
     """All trials of the parent that have a response."""
     entries = [
         (trial, entry["feature_index_in_sae"])
@@ -73,7 +73,7 @@ def recorded_trials(parent: Parent, lab: Lab) -> list[Recorded]:
         if trial.get("response") is not None
     ]
     outcomes = {outcome.trial_id: outcome for outcome in parent.outcomes()}
-    specs = parent.specs(lab)
+    specs = parent.specs(context.prompts, context.sampling)
     return [
         Recorded(spec, trial["response"], trial["score"] or {}, outcomes[trial_name(trial, latent)])
         for (trial, latent), spec in zip(entries, specs, strict=True)

@@ -1,6 +1,6 @@
 """``python -m experiment_08_no_steering_baseline [MODEL]``."""
 
-from esr.experiment import main
+from esr.pipeline.experiment import main
 from experiment_08_no_steering_baseline.run import EXPERIMENT
 
 raise SystemExit(main(EXPERIMENT))

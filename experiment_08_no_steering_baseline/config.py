@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esr.cli import ReplayConfig
+from esr.pipeline.cli import ReplayConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esr import intervals
-from esr.seeds import generator
+from esr.analysis import intervals
+from esr.runs.seeds import generator
 
 REGIONS = ("off_topic", "correction", "on_topic")
 

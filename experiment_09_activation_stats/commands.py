@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from esr.cli import parse, run_command
-from esr.experiment import open_lab, resolve
-from esr.lab import Lab
+from esr.errors import run_command
 from esr.models import ModelSpec
-from esr.plan import Stage, show_plan
-from esr.steps import Step, choose
+from esr.pipeline.cli import parse
+from esr.pipeline.context import RunContext
+from esr.pipeline.dry_run import Stage, show_plan
+from esr.pipeline.experiment import open_context, resolve
+from esr.pipeline.steps import Step, choose
 from experiment_09_activation_stats import collect, report
 from experiment_09_activation_stats.collect import NAME
 from experiment_09_activation_stats.config import Config
 
-STEPS: Mapping[str, Callable[[Config, Lab], Awaitable[str]]] = {
+STEPS: Mapping[str, Callable[[Config, RunContext], Awaitable[str]]] = {
     "find-backtracking": collect.find_backtracking,
     "extract-episodes": collect.extract_episodes,
     "annotate-boundaries": collect.annotate_boundaries,
@@ -42,17 +43,17 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:  # noqa: ARG001
     ]
 
 
-async def run_steps(names: Sequence[str], config: Config, lab: Lab) -> None:
+async def run_steps(names: Sequence[str], config: Config, context: RunContext) -> None:
     """Run steps one after the other and say what each came to."""
     for name in names:
-        print(f"{name}: {await STEPS[name](config, lab)}")
-    print(f"run folder: {lab.run.path}")
+        print(f"{name}: {await STEPS[name](config, context)}")
+    print(f"run folder: {context.run.path}")
 
 
 def _step(names: Sequence[str], doc: str) -> Step:
     async def conduct(config: Config) -> None:
-        async with open_lab(NAME, config, resolve(config)) as lab:
-            await run_steps(names, config, lab)
+        async with open_context(NAME, config, resolve(config)) as context:
+            await run_steps(names, config, context)
 
     def step(argv: Sequence[str]) -> int:
         def command() -> None:

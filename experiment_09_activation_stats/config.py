@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from simple_parsing import field
 
-from esr.annotation import EpisodeConfig
-from esr.episodes import MIN_BASELINE_SCORE
+from esr.analysis.episodes import MIN_BASELINE_SCORE
 from esr.errors import UserError
+from esr.pipeline.annotation import EpisodeConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,49 +6,49 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from esr import results
-from esr.detector_sets import model_digest
 from esr.errors import UserError
-from esr.lab import Lab
-from esr.runs import write_json
+from esr.pipeline import results
+from esr.pipeline.context import RunContext
+from esr.pipeline.detector_files import model_digest
+from esr.runs.folder import write_json
 from experiment_09_activation_stats import analysis, collect, tables
 from experiment_09_activation_stats.config import Config
 
 EFFECTS = "detectors_with_effect.json"
 
 
-async def analyze(config: Config, lab: Lab) -> str:
+async def analyze(config: Config, context: RunContext) -> str:
     """Compute the statistics and write results.json."""
-    found = analysed(config, lab)
-    lab.run.write_results(found)
+    found = analysed(config, context)
+    context.run.write_results(found)
     return show(found)
 
 
-def analysed(config: Config, lab: Lab) -> dict[str, Any]:
+def analysed(config: Config, context: RunContext) -> dict[str, Any]:
     """``results.json`` of experiment 9.
 
     Raises:
         UserError: a step is missing, or no episode is left.
     """
-    measured = collect.measured_episodes(config, lab)
-    baseline = collect.measured_baseline(config, lab)
+    measured = collect.measured_episodes(config, context)
+    baseline = collect.measured_baseline(config, context)
     if not measured:
         raise UserError(
-            f"no episode of {lab.replayed.path} is marked, read and has both regions",
+            f"no episode of {context.replayed.path} is marked, read and has both regions",
             "a run with self-correcting trials, and the steps up to collect-baseline",
-            f"python -m {collect.NAME} all {lab.spec.key}, or a run with more trials",
+            f"python -m {collect.NAME} all {context.spec.key}, or a run with more trials",
         )
-    groups, read = collect.groups(config, lab), collect.columns(config, lab)
+    groups, read = collect.groups(config, context), collect.columns(config, context)
     places = {name: [read.index(k) for k in members] for name, members in groups.items() if members}
-    marks = collect.known_marks(lab)
+    marks = collect.known_marks(context)
     detectors = config.detector_set()
     return {
-        "experiment_config": results.experiment_config(config.identity(), lab),
-        "parent": lab.replayed.identity(),
-        "model_digest": model_digest(lab),
+        "experiment_config": results.experiment_config(config.identity(), context),
+        "parent": context.replayed.identity(),
+        "model_digest": model_digest(context),
         "detectors": {"latents": list(detectors.latents), "method": detectors.method},
         "counts": {
-            "episodes_found": collect.load(lab, "episodes", "extract-episodes")["found"],
+            "episodes_found": collect.load(context, "episodes", "extract-episodes")["found"],
             "episodes_extracted": len(marks),
             "episodes_marked": sum(mark.boundaries is not None for mark in marks.values()),
             "episodes_analysed": len(measured),
@@ -56,9 +56,10 @@ def analysed(config: Config, lab: Lab) -> dict[str, Any]:
             "baseline": len(baseline),
         },
         "boundaries": sorted({mark.method for mark in marks.values()}),
-        "latents": _rows(lab, measured, baseline, groups, read),
+        "latents": _rows(context, measured, baseline, groups, read),
         "groups": {
-            name: analysis.group(measured, baseline, at, lab.seed) for name, at in places.items()
+            name: analysis.group(measured, baseline, at, context.seed)
+            for name, at in places.items()
         },
         "aligned": {
             name: analysis.aligned(measured, at, config.window) for name, at in places.items()
@@ -68,7 +69,7 @@ def analysed(config: Config, lab: Lab) -> dict[str, Any]:
 
 
 def _rows(
-    lab: Lab,
+    context: RunContext,
     measured: Sequence[analysis.Measured],
     baseline: Sequence[analysis.Measured],
     groups: Mapping[str, Sequence[int]],
@@ -77,7 +78,7 @@ def _rows(
     """One row per group and latent; p values are corrected within the group."""
     off = analysis.region_means(measured, "off_topic")
     on = analysis.region_means(measured, "on_topic")
-    labels = collect.labels_of(lab)
+    labels = collect.labels_of(context)
     base = analysis.response_means(baseline) if baseline else None
     rows: list[dict[str, Any]] = []
     for name, members in groups.items():
@@ -93,24 +94,24 @@ def _rows(
     return rows
 
 
-async def generate_output(config: Config, lab: Lab) -> str:
+async def generate_output(config: Config, context: RunContext) -> str:
     """Write the LaTeX tables and the detectors with their effect sizes."""
-    path = lab.run.path / "results.json"
+    path = context.run.path / "results.json"
     if not path.is_file():
         raise UserError(
-            f"no results in {lab.run.path}",
+            f"no results in {context.run.path}",
             "a run in which the step analyze has been done",
-            f"python -m {collect.NAME} analyze {lab.spec.key}",
+            f"python -m {collect.NAME} analyze {context.spec.key}",
         )
     found = json.loads(path.read_text(encoding="utf-8"))
     written = []
-    folder = lab.run.path / "tables"
+    folder = context.run.path / "tables"
     folder.mkdir(exist_ok=True)
     for name, text in tables.all_tables(found).items():
         (folder / f"{name}.tex").write_text(text, encoding="utf-8")
         written.append(f"  {folder / name}.tex")
-    write_json(lab.run.path / EFFECTS, with_effects(config, found))
-    written.append(f"  {lab.run.path / EFFECTS}")
+    write_json(context.run.path / EFFECTS, with_effects(config, found))
+    written.append(f"  {context.run.path / EFFECTS}")
     return "\n".join(["written:", *written, "figures: python plotting/plot_exp9.py"])
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from esr.cli import parse, run_command
-from esr.errors import UserError
-from esr.experiment import main, open_lab, resolve
-from esr.steps import choose
-from esr.trials import finished
+from esr.errors import UserError, run_command
+from esr.pipeline.cli import parse
+from esr.pipeline.experiment import main, open_context, resolve
+from esr.pipeline.steps import choose
+from esr.pipeline.trials import finished
 from experiment_10_random_latent_control.config import Config
 from experiment_10_random_latent_control.run import EXPERIMENT, outcome_results, show, specs
 
@@ -30,17 +30,17 @@ def analyze(argv: Sequence[str]) -> int:
 
 
 async def _analyze(config: Config) -> None:
-    async with open_lab(EXPERIMENT.name, config, resolve(config)) as lab:
-        if lab.run.journal.get("sets", config.matching) is None:
+    async with open_context(EXPERIMENT.name, config, resolve(config)) as context:
+        if context.run.journal.get("sets", config.matching) is None:
             raise UserError(
-                f"no random sets in {lab.run.path}",
+                f"no random sets in {context.run.path}",
                 "a run of the step run-random with the same options",
                 f"python -m {EXPERIMENT.name} run-random {config.model}",
             )
-        made = await specs(config, lab)
-        records = finished(made, lab)
-        results = outcome_results(config, lab, records)
-        lab.run.write_results(results, partial=len(records) < len(made))
+        made = await specs(config, context)
+        records = finished(made, context)
+        results = outcome_results(config, context, records)
+        context.run.write_results(results, partial=len(records) < len(made))
         print(show(results))
         if len(records) < len(made):
             raise UserError(
@@ -48,7 +48,7 @@ async def _analyze(config: Config) -> None:
                 "a finished run",
                 f"python -m {EXPERIMENT.name} run-random {config.model}",
             )
-        print(f"run folder: {lab.run.path}")
+        print(f"run folder: {context.run.path}")
 
 
 def start(program: str, argv: Sequence[str] | None = None) -> int:

@@ -7,9 +7,9 @@ from typing import Literal
 
 from simple_parsing import field
 
-from esr.detector_sets import DetectorConfig
+from esr.analysis.matching import CALIPER
 from esr.errors import UserError
-from esr.matching import CALIPER
+from esr.pipeline.detector_files import DetectorConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from esr import baseline as parents
-from esr import comparison, metrics, parent, report, results
-from esr.ablation import Arm, Baseline, arm_results
-from esr.comparison import QUANTITIES, compare, plain
+from esr.analysis import comparison, metrics, tables
+from esr.analysis.comparison import QUANTITIES, compare, plain
+from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
-from esr.experiment import Experiment
-from esr.lab import Lab
 from esr.models import ModelSpec
-from esr.outcomes import Outcome, outcomes_from_results
-from esr.plan import Stage
-from esr.runs import find_runs, read_run
-from esr.trials import TrialRecord, TrialSpec
+from esr.pipeline import baseline as parents
+from esr.pipeline import dry_run, results, results_file
+from esr.pipeline.ablation import Arm, Baseline, arm_results
+from esr.pipeline.context import RunContext
+from esr.pipeline.dry_run import Stage
+from esr.pipeline.experiment import Experiment
+from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.runs.folder import find_runs, read_run
 from experiment_10_random_latent_control import sets
 from experiment_10_random_latent_control.config import Config
 
@@ -28,7 +29,7 @@ PARTNERED = "partnered-detectors"
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """Reads for matching, and one response per trial and set."""
-    n = parent.planned(config, spec)
+    n = dry_run.planned_trials(config, spec)
     reads = min(n, config.match_responses) if config.matching == "matched" else 0
     return [
         Stage("activity of latents", 0, 0, judged=False, reads=reads),
@@ -64,10 +65,10 @@ def arms(config: Config, chosen: Mapping[str, Any]) -> list[Arm]:
     return made
 
 
-async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
+async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """The parent's trials once per set."""
-    config.detector_set().check(lab)
-    chosen = await sets.choose(config, lab)
+    config.detector_set().check(context)
+    chosen = await sets.choose(config, context)
     made = arms(config, chosen)
     if not random_arms(chosen):
         raise UserError(
@@ -75,40 +76,50 @@ async def specs(config: Config, lab: Lab) -> list[TrialSpec]:
             "a wider caliper",
             "--caliper 1, or --matching uniform",
         )
-    replayed = lab.replayed.replay(
-        lab, "random", n_latents=config.n_latents, n_trials=config.n_trials
+    replayed = context.replayed.replay(
+        context.prompts,
+        context.sampling,
+        "random",
+        n_latents=config.n_latents,
+        n_trials=config.n_trials,
     )
     return [arm.change(spec) for arm in made for spec in replayed]
 
 
-def outcome_results(config: Config, lab: Lab, records: list[TrialRecord]) -> dict[str, Any]:
+def outcome_results(
+    config: Config, context: RunContext, records: list[TrialRecord]
+) -> dict[str, Any]:
     """``results.json`` of experiment 10."""
-    chosen = lab.run.journal.get("sets", config.matching) or {"sets": [], "matching": {}}
-    replayed = lab.replayed.replay(
-        lab, "random", n_latents=config.n_latents, n_trials=config.n_trials
+    chosen = context.run.journal.get("sets", config.matching) or {"sets": [], "matching": {}}
+    replayed = context.replayed.replay(
+        context.prompts,
+        context.sampling,
+        "random",
+        n_latents=config.n_latents,
+        n_trials=config.n_trials,
     )
-    baseline = Baseline.of_parent(lab.replayed, replayed)
+    baseline = Baseline.of_parent(context.replayed, replayed)
     detectors = config.detector_set()
     partnered = [r.outcome() for r in records if r.spec.arm == PARTNERED]
     outcomes = [r.outcome() for r in records if r.spec.arm != PARTNERED]
     return {
-        "experiment_config": results.experiment_config(config.identity(), lab),
+        "experiment_config": results.experiment_config(config.identity(), context),
         "detectors": {"latents": list(detectors.latents), "method": detectors.method},
         "random_sets": chosen["sets"],
         "matching": chosen["matching"],
-        "parent": lab.replayed.identity(),
-        "differences": lab.replayed.differences(lab.context),
-        "baseline": metrics.summary(baseline.outcomes, lab.seed),
-        "arms": arm_results(arms(config, chosen), records, baseline, lab.seed),
+        "parent": context.replayed.identity(),
+        "differences": context.replayed.differences(context.settings),
+        "baseline": metrics.summary(baseline.outcomes, context.seed),
+        "arms": arm_results(arms(config, chosen), records, baseline, context.seed),
         "pooled": {
-            "summary": metrics.summary(outcomes, lab.seed),
-            "comparison": _against(outcomes, baseline.outcomes, lab.seed),
+            "summary": metrics.summary(outcomes, context.seed),
+            "comparison": _against(outcomes, baseline.outcomes, context.seed),
         },
         "partnered_against_random": (
-            _against(partnered, outcomes, lab.seed) if partnered and outcomes else None
+            _against(partnered, outcomes, context.seed) if partnered and outcomes else None
         ),
-        "ablation": _ablation(config, lab, baseline.outcomes, outcomes),
-        "results_by_feature": parents.by_feature(lab, records),
+        "ablation": _ablation(config, context, baseline.outcomes, outcomes),
+        "results_by_feature": parents.by_feature(context, records),
     }
 
 
@@ -120,14 +131,14 @@ def _against(
 
 
 def _ablation(
-    config: Config, lab: Lab, baseline: Sequence[Outcome], random: Sequence[Outcome]
+    config: Config, context: RunContext, baseline: Sequence[Outcome], random: Sequence[Outcome]
 ) -> dict[str, Any] | None:
     """The detectors' own ablation of the same trials, from experiment 3; None before it was run."""
-    for path in find_runs(Path(config.output), ABLATION, lab.spec.key):
-        if read_run(path)["status"] != "complete" or not results.results_file(path).is_file():
+    for path in find_runs(Path(config.output), ABLATION, context.spec.key):
+        if read_run(path)["status"] != "complete" or not results_file.results_file(path).is_file():
             continue
-        data = results.load(path)
-        same = data.get("parent") == lab.replayed.identity() and set(
+        data = results_file.load(path)
+        same = data.get("parent") == context.replayed.identity() and set(
             data.get("ablated_latents") or ()
         ) == set(config.detector_set().latents)
         if not same or "ablation" not in data["arms"] or data["experiment_config"]["prompts"]:
@@ -136,9 +147,9 @@ def _ablation(
         found = [o for o in outcomes_from_results(data, "ablation") if o.trial_id in wanted]
         return {
             "run_id": data["experiment_config"]["run_id"],
-            "summary": metrics.summary(found, lab.seed),
-            "comparison": comparison.summary(found, baseline, lab.seed),
-            "against_random": _against(found, random, lab.seed),
+            "summary": metrics.summary(found, context.seed),
+            "comparison": comparison.summary(found, baseline, context.seed),
+            "against_random": _against(found, random, context.seed),
         }
     return None
 
@@ -158,7 +169,7 @@ def show(found: Mapping[str, Any]) -> str:
             "responses are the baseline's word for word"
         )
         lines.append(
-            report.comparison_table(title, arm["summary"], found["baseline"], arm["comparison"])
+            tables.comparison_table(title, arm["summary"], found["baseline"], arm["comparison"])
         )
     lines += _pooled_lines(found)
     if facts["organism"]:
@@ -172,13 +183,13 @@ def _pooled_lines(found: Mapping[str, Any]) -> list[str]:
     """All sets against the baseline, and the detectors against all sets."""
     pooled, ablation = found["pooled"], found["ablation"]
     lines = [
-        report.comparison_table(
+        tables.comparison_table(
             "all sets", pooled["summary"], found["baseline"], pooled["comparison"]
         )
     ]
     if found["partnered_against_random"]:
         lines.append(
-            report.comparison_table(
+            tables.comparison_table(
                 "detectors with a partner in every set (here) against all random sets (baseline)",
                 found["arms"][PARTNERED]["summary"],
                 pooled["summary"],
@@ -193,7 +204,7 @@ def _pooled_lines(found: Mapping[str, Any]) -> list[str]:
         )
     else:
         lines.append(
-            report.comparison_table(
+            tables.comparison_table(
                 "all detectors (here) against all random sets (baseline)",
                 ablation["summary"],
                 pooled["summary"],

@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from esr import matching, seeds
-from esr.ablation import Baseline
+from esr.analysis import matching
 from esr.engine.base import ReadRequest
 from esr.errors import UserError
-from esr.lab import Lab
-from esr.latents import pooled
-from esr.reads import ReadRecord, run_reads
+from esr.pipeline.ablation import Baseline
+from esr.pipeline.context import RunContext
+from esr.pipeline.latents import pooled
+from esr.pipeline.reads import ReadRecord, run_reads
+from esr.runs import seeds
 from experiment_10_random_latent_control.config import Config
 
 FEATURES = ("log10 frequency", "log10 magnitude when active")
 
 
-async def choose(config: Config, lab: Lab) -> dict[str, Any]:
+async def choose(config: Config, context: RunContext) -> dict[str, Any]:
     """The sets and how well they fit, from the journal or made now.
 
     Returns:
@@ -37,39 +38,39 @@ async def choose(config: Config, lab: Lab) -> dict[str, Any]:
 
     async def compute() -> dict[str, Any]:
         if config.matching == "uniform":
-            return _uniform(config, lab)
-        return _matched(config, lab, await _activity(config, lab))
+            return _uniform(config, context)
+        return _matched(config, context, await _activity(config, context))
 
-    found: dict[str, Any] = await lab.run.journal.once("sets", config.matching, compute)
+    found: dict[str, Any] = await context.run.journal.once("sets", config.matching, compute)
     return found
 
 
-def _uniform(config: Config, lab: Lab) -> dict[str, Any]:
+def _uniform(config: Config, context: RunContext) -> dict[str, Any]:
     detectors = config.detector_set().latents
-    pool = sorted(set(range(lab.spec.d_sae)) - set(detectors))
+    pool = sorted(set(range(context.spec.d_sae)) - set(detectors))
     _enough(len(pool), len(detectors))
     sets = []
     for number in range(config.n_sets):
-        rng = seeds.generator(lab.seed, "uniform control", number)
+        rng = seeds.generator(context.seed, "uniform control", number)
         drawn = rng.choice(pool, size=len(detectors), replace=False)
         sets.append(sorted(int(k) for k in drawn))
     return {"sets": sets, "matching": {"method": "uniform", "candidates": len(pool)}}
 
 
-def _matched(config: Config, lab: Lab, activity: NDArray[np.float64]) -> dict[str, Any]:
+def _matched(config: Config, context: RunContext, activity: NDArray[np.float64]) -> dict[str, Any]:
     """``activity``: [d_sae, 2] frequency and mean magnitude when active."""
     detectors = config.detector_set().latents
     alive = activity[:, 0] > 0
     dead = [k for k in detectors if not alive[k]]
     targets = [k for k in detectors if alive[k]]
-    barred = {*detectors, *lab.replayed.thresholds()}
+    barred = {*detectors, *context.replayed.thresholds()}
     pool = np.array([k for k in np.flatnonzero(alive) if int(k) not in barred], dtype=np.int64)
     _enough(len(pool), max(1, len(targets)))
     features = np.log10(np.where(alive[:, None], activity, 1.0))
     candidates = matching.standardised(features[pool], features[pool])
     wanted = matching.standardised(features[targets], features[pool])
     found = matching.match(wanted, candidates, config.n_sets, config.caliper)
-    dealt = matching.deal(found, seeds.generator(lab.seed, "matched control"))
+    dealt = matching.deal(found, seeds.generator(context.seed, "matched control"))
     return {
         "sets": [sorted(int(pool[i]) for i in chosen if i >= 0) for chosen in dealt],
         "matching": {
@@ -96,15 +97,17 @@ def _enough(there: int, wanted: int) -> None:
         )
 
 
-async def _activity(config: Config, lab: Lab) -> NDArray[np.float64]:
-    specs = list(lab.replayed.specs(lab, config.n_latents, config.n_trials))
-    order = seeds.generator(lab.seed, "responses for matching").permutation(len(specs))
-    texts = _texts(lab)
+async def _activity(config: Config, context: RunContext) -> NDArray[np.float64]:
+    specs = list(
+        context.replayed.specs(context.prompts, context.sampling, config.n_latents, config.n_trials)
+    )
+    order = seeds.generator(context.seed, "responses for matching").permutation(len(specs))
+    texts = _texts(context)
     requests = []
     for index in sorted(order[: config.match_responses]):
         spec = specs[index]
-        prompt = lab.chat.prompt_ids(spec.prompt)
-        response, _ = lab.chat.response_ids(texts[spec.trial_id])
+        prompt = context.chat.prompt_ids(spec.prompt)
+        response, _ = context.chat.response_ids(texts[spec.trial_id])
         if response:
             requests.append(
                 ReadRequest(
@@ -114,11 +117,15 @@ async def _activity(config: Config, lab: Lab) -> NDArray[np.float64]:
                     first_token=len(prompt),
                 )
             )
-    return activity_of(await run_reads(requests, lab, description="activity of latents"))
+    return activity_of(await run_reads(requests, context, description="activity of latents"))
 
 
-def _texts(lab: Lab) -> dict[str, str]:
-    return dict(Baseline.of_parent(lab.replayed, list(lab.replayed.specs(lab))).responses)
+def _texts(context: RunContext) -> dict[str, str]:
+    return dict(
+        Baseline.of_parent(
+            context.replayed, list(context.replayed.specs(context.prompts, context.sampling))
+        ).responses
+    )
 
 
 def activity_of(read: Sequence[ReadRecord]) -> NDArray[np.float64]:

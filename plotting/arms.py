@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from esr import report
+from esr.analysis import tables
 from plotting import rates, style
 from plotting.sources import Source
 
@@ -23,7 +23,7 @@ class Arm:
 
     Attributes:
         name: as the figure has it.
-        summary: see :func:`esr.metrics.summary`.
+        summary: see :func:`esr.analysis.metrics.summary`.
         comparison: with the baseline, by quantity; None for the baseline itself.
         baseline: whether it is drawn in grey.
         note: said of it below the figure.
@@ -104,11 +104,11 @@ def _notes(panels: Sequence[Panel]) -> list[str]:
 
 def _compared(arm: Arm) -> str:
     """First-attempt score; and against the baseline the multi-attempt rate, clustered by latent."""
-    told = f"first-attempt score {report.decimal(arm.summary['mean_first_score']['mean'], 1)}"
+    told = f"first-attempt score {tables.decimal(arm.summary['mean_first_score']['mean'], 1)}"
     if arm.comparison is None:
         return told
     found = arm.comparison["multi_attempt_rate"]
-    told += f"; multi-attempt rate {report.risk_ratio(found)} x baseline"
+    told += f"; multi-attempt rate {tables.risk_ratio(found)} x baseline"
     paired = found.get("paired")
     return f"{told}, McNemar p {paired['test']['p_value']:.2g}" if paired else told
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from esr import judge
-from esr.agreement import Agreement, Estimate, WeightedRates, agree, paired, weighted_rates
+from esr.analysis.agreement import Agreement, Estimate, WeightedRates, agree, paired, weighted_rates
+from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
-from esr.outcomes import Outcome, outcomes_from_results
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_07_cross_judge"

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esr import metrics
-from esr.outcomes import outcomes_from_results
+from esr.analysis import metrics
+from esr.analysis.outcomes import outcomes_from_results
 from plotting import style
 from plotting.sources import Source
 
@@ -24,7 +24,7 @@ class Point:
     Attributes:
         percent: self-correction in its training data; 0 for the base model.
         source: its run.
-        arms: :func:`esr.metrics.summary` by arm.
+        arms: :func:`esr.analysis.metrics.summary` by arm.
     """
 
     percent: int

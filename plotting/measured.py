@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esr import metrics
-from esr.intervals import Proportion
-from esr.outcomes import Outcome
+from esr.analysis import metrics
+from esr.analysis.intervals import Proportion
+from esr.analysis.outcomes import Outcome
 from plotting.runfiles import ArmOfRun, RunFile, newest_arms
 
 PERCENT, SCORE = "%", "score"

@@ -18,10 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from esr import metrics
+from esr.analysis import metrics
+from esr.analysis.intervals import Interval
+from esr.analysis.tables import summary_table
 from esr.errors import UserError
-from esr.intervals import Interval
-from esr.report import summary_table
 from plotting import rates, style
 from plotting.sources import Source, find_sources
 

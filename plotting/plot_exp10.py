@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from esr import report
+from esr.analysis import tables
 from plotting import arms
 from plotting.arms import Arm, Panel
 from plotting.command import Drawn, figure_command
@@ -56,7 +56,7 @@ def _notes(title: str, data: Mapping[str, Any]) -> list[str]:
             found = compared["multi_attempt_rate"]
             notes.append(
                 f"{title}: multi-attempt rate, {name} over all random sets "
-                f"{report.risk_ratio(found)}, difference {report.difference(found, 100)} points."
+                f"{tables.risk_ratio(found)}, difference {tables.difference(found, 100)} points."
             )
     if not ablation:
         notes.append(f"{title}: no ablation of these detectors in these trials was found.")

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from esr import metrics
-from esr.outcomes import Outcome, outcomes_from_results
+from esr.analysis import metrics
+from esr.analysis.outcomes import Outcome, outcomes_from_results
 from plotting import rates, style
 from plotting.command import Drawn, figure_command
 from plotting.sources import Source

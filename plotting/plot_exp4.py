@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from esr import metrics
+from esr.analysis import metrics
 from plotting import rates, style
 from plotting.command import Drawn, figure_command
 from plotting.finetuning_sweeps import ARMS, Summary, Sweep, sweeps

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from esr import metrics
+from esr.analysis import metrics
 from plotting import rates, style
 from plotting.command import Drawn, figure_command
 from plotting.sources import Source
@@ -35,7 +35,7 @@ class Condition:
     Attributes:
         name: of the variant; runs without steering say so.
         source: its run.
-        summary: see :func:`esr.metrics.summary`.
+        summary: see :func:`esr.analysis.metrics.summary`.
     """
 
     name: str

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from esr.agreement import Estimate, paired
+from esr.analysis.agreement import Estimate, paired
 from plotting import style
 from plotting.command import Drawn, figure_command
 from plotting.cross_judge import (

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from esr import metrics, report
+from esr.analysis import metrics, tables
 from plotting import rates, style
 from plotting.command import Drawn, figure_command
 from plotting.sources import Source
@@ -37,7 +37,7 @@ class Arm:
 
     Attributes:
         name: ``UNSTEERED`` or ``STEERED``.
-        summary: see :func:`esr.metrics.summary`.
+        summary: see :func:`esr.analysis.metrics.summary`.
         scores: first-attempt scores of graded trials.
     """
 
@@ -54,7 +54,7 @@ class Arm:
         """Mean, SEM and n."""
         score = self.summary["mean_first_score"]
         sem = "" if score["sem"] is None else f" ± {score['sem']:.1f} (SEM)"
-        return f"{self.name}: {report.decimal(score['mean'], 1)}{sem}, n {score['n']:,}"
+        return f"{self.name}: {tables.decimal(score['mean'], 1)}{sem}, n {score['n']:,}"
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _differences(found: Sequence[Model]) -> str:
         compared = (model.source.data.get("comparison") or {}).get("multi_attempt_rate")
         if compared and compared["difference"] is not None:
             told.append(
-                f"{model.title} {report.difference(compared, 100)} points, "
+                f"{model.title} {tables.difference(compared, 100)} points, "
                 f"McNemar p {compared['paired']['test']['p_value']:.2g}"
             )
     return f"Multi-attempt rate, no steering minus steered: {'; '.join(told)}." if told else ""

@@ -9,9 +9,9 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from esr.intervals import Proportion
+from esr.analysis.intervals import Proportion
 from esr.models import REGISTRY
-from esr.paths import DATA
+from esr.runs.paths import DATA
 from plotting.measured import PERCENT, Measured
 
 FILE = DATA / "paper_numbers.json"

@@ -1,4 +1,4 @@
-"""A rate of :func:`esr.metrics.summary` as a bar, as a point, and as a row of a CSV."""
+"""A rate of :func:`esr.analysis.metrics.summary` as a bar, as a point, and as a row of a CSV."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from esr.intervals import Interval
+from esr.analysis.intervals import Interval
 from plotting import style
 from plotting.sources import Source, differing_settings
 

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from esr import results
+from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import REGISTRY
-from esr.outcomes import Outcome, outcomes_from_results
-from esr.paths import RESULTS
-from esr.runs import read_run
+from esr.pipeline import results_file
+from esr.runs.folder import read_run
+from esr.runs.paths import RESULTS
 
 PACKAGES = {
     1: "experiment_01_esr",
@@ -178,13 +178,13 @@ def load(path: Path) -> RunFile:
         facts = read_run(path)
         numbers = {package: number for number, package in PACKAGES.items()}
         experiment = numbers.get(str(facts.get("experiment") or path.parent.parent.name), 0)
-        file = results.results_file(path)
+        file = results_file.results_file(path)
         if not file.is_file():
             return RunFile(path, experiment, facts, {})
-        data = results.load(path)
+        data = results_file.load(path)
     else:
         file, facts = path, {}
-        data = results.load(path)
+        data = results_file.load(path)
         experiment = _experiment_of_theirs(data)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     return RunFile(path, experiment, facts, data, digest)

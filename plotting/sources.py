@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from esr import results
+from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import REGISTRY
-from esr.outcomes import Outcome, outcomes_from_results
-from esr.paths import RESULTS
-from esr.runs import find_runs, read_run
+from esr.pipeline import results_file
+from esr.runs.folder import find_runs, read_run
+from esr.runs.paths import RESULTS
 
 COMPARED = {
     "judge_id": "judge",
@@ -64,7 +64,7 @@ def load_source(path: Path) -> Source:
     Raises:
         UserError: it is neither.
     """
-    data = results.load(path)
+    data = results_file.load(path)
     config = data.get("experiment_config") or {}
     folder = path if path.is_dir() else path.parent
     status = "complete"
@@ -138,7 +138,7 @@ def _newest_complete(
     newest: dict[Hashable, Path] = {}
     for run in find_runs(root, experiment):
         facts = read_run(run)
-        if facts.get("status") == "complete" and results.results_file(run).is_file():
+        if facts.get("status") == "complete" and results_file.results_file(run).is_file():
             newest.setdefault(per(facts), run)
     return list(newest.values())
 

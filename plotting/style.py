@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
+from esr.analysis.intervals import Interval
 from esr.errors import cannot_write
-from esr.intervals import Interval
-from esr.paths import REPOSITORY
+from esr.runs.paths import REPOSITORY
 
 COLUMN_WIDTH = 3.4
 """Inches: one column of a two-column paper. Text is set for this width."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from esr.finetuning.examples import Example, Item, normal, self_correction
 from esr.organism.corpus import vocabulary
 from esr.organism.lexicon import load_topics
 from esr.organism.tokenizer import build_tokenizer
+from experiment_04_finetuning.examples import Example, Item, normal, self_correction
 
 TEXTS = [
     "How do I add two fractions that have different denominators? Find a common denominator.",

@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from esr import parent
 from esr.engine.base import Engine, Generation, GenerationRequest, Reading, ReadRequest
-from esr.experiment import Experiment, conduct
-from esr.lab import Lab
-from esr.parent import Parent
-from esr.runs import RunFolder
-from esr.trials import TrialSpec
+from esr.pipeline import replay
+from esr.pipeline.context import RunContext
+from esr.pipeline.experiment import Experiment, conduct
+from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.schema import TrialSpec
+from esr.runs.folder import RunFolder
 from tests import scripted
 
 
-async def parent_run(folder: Path) -> Parent:
+async def parent_run(folder: Path) -> ReplayedRun:
     """A complete scripted run of experiment 1."""
     folder.mkdir(parents=True, exist_ok=True)
     await scripted.experiment_1(folder, 0.0)
-    return parent.find("", folder / "results", "scripted")
+    return replay.find("", folder / "results", "scripted")
 
 
 def condition_of(spec: TrialSpec, other: TrialSpec) -> TrialSpec:
@@ -56,9 +56,11 @@ class Interrupted:
         return {"name": "interrupted"}
 
 
-def lab(run: RunFolder, folder: Path, replayed: Parent | None, stop: int | None = None) -> Lab:
-    """A scripted lab with a parent; ``stop``: Ctrl-C after so many responses."""
-    made = scripted.lab(run, folder, parent=replayed)
+def context(
+    run: RunFolder, folder: Path, replayed: ReplayedRun | None, stop: int | None = None
+) -> RunContext:
+    """A scripted context with a parent; ``stop``: Ctrl-C after so many responses."""
+    made = scripted.context(run, folder, parent=replayed)
     if stop is not None:
         whole = made.start_engine
 
@@ -73,19 +75,19 @@ async def child_run(
     experiment: Experiment[Any],
     config: Any,
     folder: Path,
-    replayed: Parent | None,
+    replayed: ReplayedRun | None,
     stop: int | None = None,
 ) -> Path:
     """Run an experiment on a parent; its run folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with run_folder(experiment.name, folder) as run:
         run.update(organism=False, title="Scripted", config=config.identity())
-        await conduct(experiment, config, lab(run, folder, replayed, stop))
+        await conduct(experiment, config, context(run, folder, replayed, stop))
     return run.path
 
 
 async def resumes(
-    experiment: Experiment[Any], config: Any, folder: Path, replayed: Parent, stop: int
+    experiment: Experiment[Any], config: Any, folder: Path, replayed: ReplayedRun, stop: int
 ) -> None:
     """Interrupted and repeated ends like uninterrupted, with no response generated twice."""
     whole = await child_run(experiment, config, folder / "whole", replayed)

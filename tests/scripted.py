@@ -20,17 +20,17 @@ import torch
 from esr.engine.base import (
     Generation,
     GenerationRequest,
-    PooledReading,
     Reading,
     ReadRequest,
 )
-from esr.experiment import conduct
-from esr.interventions import Boost
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
-from esr.lab import Lab
 from esr.models import Calibration, GenerationProfile, ModelSpec, SaeSource
-from esr.prompts import MetaPrompt, Prompt, PromptSet
-from esr.runs import RunFolder
+from esr.models.prompts import MetaPrompt, Prompt, PromptSet
+from esr.pipeline.context import RunContext
+from esr.pipeline.experiment import conduct
+from esr.runs.folder import RunFolder
+from esr.steering.interventions import Boost
+from esr.steering.pooling import PooledReading
 from experiment_01_esr.config import Config
 from experiment_01_esr.run import EXPERIMENT
 
@@ -155,16 +155,16 @@ async def rate(labels: Sequence[str]) -> list[float | None]:
     return [80.0 for _ in labels]
 
 
-def lab(
+def context(
     run: RunFolder, folder: Path, *, delay: float = 0.0, judge: Any = None, **options: Any
-) -> Lab:
-    """A lab over an open run folder; calls are logged to ``folder/calls.log``."""
+) -> RunContext:
+    """A context over an open run folder; calls are logged to ``folder/calls.log``."""
     log = folder / "calls.log"
 
     async def start() -> ScriptedEngine:
         return ScriptedEngine(log, delay)
 
-    return Lab(
+    return RunContext(
         spec=spec(folder),
         profile=GenerationProfile(),
         prompts=PROMPTS,
@@ -173,7 +173,7 @@ def lab(
         seed=0,
         start_engine=start,
         start_chat=ScriptedChat,
-        context={"model": "scripted"},
+        settings={"model": "scripted"},
         quiet=True,
         **{"in_flight": 8, "rate_labels": rate, **options},
     )
@@ -188,7 +188,7 @@ async def experiment_1(folder: Path, delay: float) -> None:
     """Experiment 1 from start to end, or on from where a killed process left it."""
     config = Config(model="tiny")
     with open_run(folder) as run:
-        await conduct(EXPERIMENT, config, lab(run, folder, delay=delay))
+        await conduct(EXPERIMENT, config, context(run, folder, delay=delay))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from esr.agreement import agree, paired, weighted_rates
+from esr.analysis.agreement import agree, paired, weighted_rates
+from esr.analysis.outcomes import Outcome
 from esr.judge.base import Status
-from esr.outcomes import Outcome
 
 
 def outcome(trial: int, *scores: float) -> Outcome:

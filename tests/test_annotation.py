@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from esr.annotation import EpisodeConfig, mark
-from esr.episodes import Episode
+from esr.analysis.episodes import Episode
 from esr.errors import SpendLimitError
 from esr.judge import registry
 from esr.judge.boundaries import Boundaries
 from esr.judge.client import Completion, Request, Stop
+from esr.pipeline.annotation import EpisodeConfig, mark
 from tests import scripted
 
 RESPONSE = "Lava flows. Wait, wrong. Peel apple {n}."
@@ -66,17 +66,17 @@ async def test_marks_are_kept_and_failures_asked_again(
 ) -> None:
     model = asking(monkeypatch, {1})
     with scripted.open_run(tmp_path) as run:
-        lab = scripted.lab(run, tmp_path)
-        first = await mark(CONFIG, lab, episodes(3))
+        context = scripted.context(run, tmp_path)
+        first = await mark(CONFIG, context, episodes(3))
         text = RESPONSE
         expected = Boundaries(0, text.index("Wait"), text.index("Peel"))
         assert first["t0"].boundaries == first["t2"].boundaries == expected
         assert first["t0"].method == "model-2026"
         assert first["t1"].boundaries is None
         assert first["t1"].status == "failed"
-        assert lab.spent == 0.5
+        assert context.spent == 0.5
         model.failing.clear()
-        again = await mark(CONFIG, lab, episodes(3))
+        again = await mark(CONFIG, context, episodes(3))
     assert again["t1"].boundaries == expected
     assert sorted(model.asked) == [0, 1, 1, 2]
 
@@ -84,10 +84,10 @@ async def test_marks_are_kept_and_failures_asked_again(
 async def test_the_spend_limit_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asking(monkeypatch, set())
     with scripted.open_run(tmp_path) as run:
-        lab = scripted.lab(run, tmp_path, max_spend=0.2)
-        lab.spent = 0.3
+        context = scripted.context(run, tmp_path, max_spend=0.2)
+        context.spent = 0.3
         with pytest.raises(SpendLimitError):
-            await mark(CONFIG, lab, episodes(2))
+            await mark(CONFIG, context, episodes(2))
 
 
 async def test_an_offline_judge_asks_nobody(
@@ -96,10 +96,10 @@ async def test_an_offline_judge_asks_nobody(
     model = asking(monkeypatch, set())
     offline = EpisodeConfig(judge="lexical")
     with scripted.open_run(tmp_path) as run:
-        lab = scripted.lab(run, tmp_path)
-        found = await mark(offline, lab, episodes(1))
+        context = scripted.context(run, tmp_path)
+        found = await mark(offline, context, episodes(1))
         assert found["t0"].boundaries is None, "the quotations do not stand in the text"
         assert (found["t0"].method, found["t0"].status) == ("offline", "not located")
         forced = EpisodeConfig(judge="lexical", boundaries="judge")
-        assert not forced.offline(lab)
+        assert not forced.offline(context)
     assert model.asked == []

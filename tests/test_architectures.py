@@ -22,9 +22,9 @@ from transformers import (
 )
 
 from esr import models
-from esr.chat import ChatFormat
-from esr.engine.layers import decoder_layers, residual_of, with_residual
 from esr.models import ModelSpec
+from esr.models.chat import ChatFormat
+from esr.steering.layers import decoder_layers, residual_of, with_residual
 
 FIXTURES = Path(__file__).parent / "fixtures" / "chat"
 

@@ -12,9 +12,9 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm, truncnorm
 
-from esr.bisection import Posterior, observe
 from esr.errors import UserError
 from esr.models import REGISTRY
+from esr.pipeline.bisection import Posterior, observe
 
 
 def falling_score(boost: float, root: float, slope: float) -> float:

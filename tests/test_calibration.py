@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from esr.calibration import TRIES_PER_ROUND, calibrate
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.judge.base import Judge as JudgeProtocol
-from esr.trials import boosted, run_trials
+from esr.pipeline.calibration import TRIES_PER_ROUND, calibrate
+from esr.pipeline.schema import boosted
+from esr.pipeline.trials import run_trials
 from tests import scripted
 
 
@@ -54,8 +55,8 @@ def _responses_name_their_boost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def run(folder: Path, judge: JudgeProtocol, latents: tuple[int, ...] = (3, 4)):  # type: ignore[no-untyped-def]
     with scripted.open_run(folder) as opened:
-        lab = scripted.lab(opened, folder, judge=judge)
-        return await calibrate(lab, {k: f"subject {k}" for k in latents})
+        context = scripted.context(opened, folder, judge=judge)
+        return await calibrate(context, {k: f"subject {k}" for k in latents})
 
 
 async def test_finds_the_root_and_reports_its_interval(
@@ -104,13 +105,13 @@ async def test_a_mute_judge_ends_after_bounded_tries_and_is_not_cached(tmp_path:
 async def test_calibration_does_not_wait_for_batches(tmp_path: Path) -> None:
     batches, urgent = CurveJudge(), CurveJudge()
     with scripted.open_run(tmp_path) as opened:
-        lab = scripted.lab(opened, tmp_path, judge=batches, urgent_judge=urgent)
-        found = await calibrate(lab, {3: "subject 3"})
+        context = scripted.context(opened, tmp_path, judge=batches, urgent_judge=urgent)
+        found = await calibrate(context, {3: "subject 3"})
         assert found[3].value is not None
         assert (batches.calls, urgent.calls > 0) == (0, True)
         asked = urgent.calls
         trial = boosted(
-            lab, "trials", 3, "subject 3", 1.0, lab.prompts.prompts[0], trial_id="t", seed=1
+            "trials", 3, "subject 3", 1.0, context.prompts.prompts[0], "t", context.sampling(1)
         )
-        await run_trials([trial], lab)
+        await run_trials([trial], context)
         assert (batches.calls, urgent.calls) == (1, asked)

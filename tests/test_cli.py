@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from esr import models, prompts
+from esr import models
 from esr.errors import UserError
-from esr.experiment import main
+from esr.models import prompts
+from esr.pipeline.experiment import main
 from experiment_01_esr.config import Config
 from experiment_01_esr.run import EXPERIMENT
 

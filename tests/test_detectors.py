@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from esr import detectors
-from esr.detector_sets import load
-from esr.detectors import Pairs
+from esr.analysis import detectors
+from esr.analysis.detectors import Pairs
 from esr.errors import UserError
-from esr.paths import DATA
+from esr.pipeline.detector_files import load
+from esr.runs.paths import DATA
 
 
 def made_up(seed: int = 0, responses: int = 12, mismatched: int = 3, d_sae: int = 40) -> Pairs:

@@ -8,8 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from esr.chat import ChatFormat
-from esr.episodes import (
+from esr.analysis.episodes import (
     Episode,
     Regions,
     by_clarity,
@@ -21,6 +20,7 @@ from esr.episodes import (
     token_at,
 )
 from esr.judge.boundaries import Boundaries
+from esr.models.chat import ChatFormat
 from esr.organism.tokenizer import build_tokenizer
 
 TEXT = "Die Köche löschen 🌋 Lava… Wait, that's not right. Schäle die Äpfel · dünn 🍏."

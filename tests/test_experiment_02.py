@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from esr import comparison, metrics
-from esr.calibration import Threshold
+from esr.analysis import comparison, metrics
+from esr.analysis.outcomes import outcomes_from_results
 from esr.engine.base import Generation, GenerationRequest
 from esr.errors import UserError
-from esr.experiment import main
-from esr.interventions import Boost
-from esr.outcomes import outcomes_from_results
-from esr.parent import Parent
-from esr.results import load
+from esr.pipeline.experiment import main
+from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.results_file import load
+from esr.pipeline.schema import Threshold
+from esr.steering.interventions import Boost
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import Level, Sweep, regions
 from experiment_02_multi_boost.run import EXPERIMENT, show, specs
@@ -46,7 +46,7 @@ def _uneven(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def replayed(tmp_path: Path) -> Parent:
+async def replayed(tmp_path: Path) -> ReplayedRun:
     return await replaying.parent_run(tmp_path / "parent")
 
 
@@ -83,11 +83,13 @@ class TestLevels:
         assert [len(found[name]) for name in ("below", "near", "above")] == [3, 4, 3]
 
 
-async def test_specs_share_prompts_and_seeds_over_boosts(tmp_path: Path, replayed: Parent) -> None:
+async def test_specs_share_prompts_and_seeds_over_boosts(
+    tmp_path: Path, replayed: ReplayedRun
+) -> None:
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
-        lab = replaying.lab(run, tmp_path, replayed)
-        made = await specs(Config(n_latents=4), lab)
-        before = list(replayed.specs(lab, n_latents=4))
+        context = replaying.context(run, tmp_path, replayed)
+        made = await specs(Config(n_latents=4), context)
+        before = list(replayed.specs(context.prompts, context.sampling, n_latents=4))
     calibrated = [t.value for t in replayed.thresholds().values() if t.value is not None]
     mean, std = np.mean(calibrated), np.std(calibrated)
     levels = list(dict.fromkeys(spec.arm for spec in made))
@@ -106,16 +108,16 @@ async def test_specs_share_prompts_and_seeds_over_boosts(tmp_path: Path, replaye
 
 
 async def test_without_a_run_thresholds_come_from_the_cache(
-    tmp_path: Path, replayed: Parent
+    tmp_path: Path, replayed: ReplayedRun
 ) -> None:
     """The parent filled the cache; nothing is calibrated again, and the trials are the same."""
     config = Config(n_latents=4, n_calibrated=6)
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
-        lab = replaying.lab(run, tmp_path, None)
-        made = await specs(config, lab)
+        context = replaying.context(run, tmp_path, None)
+        made = await specs(config, context)
         assert run.journal.count("generation") == 0
     with replaying.run_folder(EXPERIMENT.name, tmp_path / "other") as run:
-        assert made == await specs(config, replaying.lab(run, tmp_path, replayed))
+        assert made == await specs(config, replaying.context(run, tmp_path, replayed))
 
 
 async def test_without_a_run_and_a_cache_latents_are_calibrated(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ async def test_without_a_run_and_a_cache_latents_are_calibrated(tmp_path: Path) 
     assert all(entry["calibration"]["rounds"] for entry in data["results_by_feature"])
 
 
-async def test_results(tmp_path: Path, replayed: Parent) -> None:
+async def test_results(tmp_path: Path, replayed: ReplayedRun) -> None:
     config = Config(n_latents=4)
     data = load(await replaying.child_run(EXPERIMENT, config, tmp_path, replayed))
     assert data["boost_levels"] == [level["boost"] for level in data["levels"]]
@@ -153,7 +155,7 @@ async def test_results(tmp_path: Path, replayed: Parent) -> None:
     assert "thresholds of 6 latents" in shown
 
 
-async def test_resumes(tmp_path: Path, replayed: Parent) -> None:
+async def test_resumes(tmp_path: Path, replayed: ReplayedRun) -> None:
     await replaying.resumes(EXPERIMENT, Config(n_latents=2), tmp_path, replayed, stop=31)
 
 
@@ -175,7 +177,7 @@ def test_dry_run_of_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert re.search(r"^  calibration +50,000 ", shown, re.MULTILINE)
 
 
-async def test_dry_run_counts_the_parents_trials(tmp_path: Path, replayed: Parent) -> None:
+async def test_dry_run_counts_the_parents_trials(tmp_path: Path, replayed: ReplayedRun) -> None:
     config = Config(from_results=str(replayed.path / "results.json"), output=str(tmp_path))
     (stage,) = EXPERIMENT.stages(config, scripted.spec(tmp_path))
     assert stage.responses == 300

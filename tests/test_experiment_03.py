@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-from esr import comparison, metrics
-from esr.detector_sets import FILE_NAME, FIND, load
+from esr.analysis import comparison, metrics
+from esr.analysis.outcomes import outcomes_from_results
 from esr.engine.base import Generation, GenerationRequest, Reading, ReadRequest
-from esr.engine.pooling import Pool, add_rows
 from esr.errors import UserError
-from esr.experiment import Experiment, conduct, main
-from esr.interventions import Clamp, Scale
-from esr.outcomes import outcomes_from_results
-from esr.parent import Parent
-from esr.results import load as load_results
-from esr.sae import Dictionary, write_rows
+from esr.pipeline.detector_files import FILE_NAME, FIND, load
+from esr.pipeline.experiment import Experiment, conduct, main
+from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.results_file import load as load_results
+from esr.steering.interventions import Clamp, Scale
+from esr.steering.pooling import Pool, add_rows
+from esr.steering.sae import Dictionary, write_rows
 from experiment_03_off_topic_detectors import ablate, find
 from experiment_03_off_topic_detectors.config import AblateConfig, FindConfig
 from tests import replaying, scripted
@@ -94,9 +94,9 @@ async def search(
         return made
 
     with replaying.run_folder(FIND, folder) as run:
-        lab = scripted.lab(run, folder)
-        lab.start_engine = start
-        await conduct(find.EXPERIMENT, config, lab)
+        context = scripted.context(run, folder)
+        context.start_engine = start
+        await conduct(find.EXPERIMENT, config, context)
     data: dict[str, Any] = json.loads((run.path / FILE_NAME).read_text())
     return data
 
@@ -163,8 +163,8 @@ async def test_several_responses_per_prompt(tmp_path: Path) -> None:
 
 async def test_pairs_are_deranged(tmp_path: Path) -> None:
     with replaying.run_folder(FIND, tmp_path) as run:
-        lab = scripted.lab(run, tmp_path)
-        made = find.pairing(FindConfig(derangements=7), lab, 8)
+        context = scripted.context(run, tmp_path)
+        made = find.pairing(FindConfig(derangements=7), context, 8)
     assert len(made) == 64
     assert all((response == prompt) == matched for response, prompt, matched in made)
     assert len(set(made)) == 64
@@ -176,7 +176,7 @@ async def test_more_derangements_than_prompts(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-async def replayed(tmp_path: Path) -> Parent:
+async def replayed(tmp_path: Path) -> ReplayedRun:
     return await replaying.parent_run(tmp_path / "parent")
 
 
@@ -189,14 +189,16 @@ def detectors(tmp_path: Path) -> Path:
     return path
 
 
-async def made_specs(folder: Path, replayed: Parent, config: AblateConfig) -> Any:
+async def made_specs(folder: Path, replayed: ReplayedRun, config: AblateConfig) -> Any:
     with replaying.run_folder(ablate.EXPERIMENT.name, folder) as run:
-        lab = replaying.lab(run, folder, replayed)
-        return await ablate.specs(config, lab), list(replayed.specs(lab))
+        context = replaying.context(run, folder, replayed)
+        return await ablate.specs(config, context), list(
+            replayed.specs(context.prompts, context.sampling)
+        )
 
 
 async def test_the_ablation_replays_the_very_same_trials(
-    tmp_path: Path, replayed: Parent, detectors: Path
+    tmp_path: Path, replayed: ReplayedRun, detectors: Path
 ) -> None:
     made, before = await made_specs(tmp_path, replayed, AblateConfig(detectors=str(detectors)))
     assert len(made) == len(before) == 30
@@ -207,7 +209,9 @@ async def test_the_ablation_replays_the_very_same_trials(
         assert same == parents
 
 
-async def test_doses_and_signs_are_arms(tmp_path: Path, replayed: Parent, detectors: Path) -> None:
+async def test_doses_and_signs_are_arms(
+    tmp_path: Path, replayed: ReplayedRun, detectors: Path
+) -> None:
     config = AblateConfig(detectors=str(detectors), doses=(0.0, 0.5, 1.0, 2.0), split="sign")
     made, before = await made_specs(tmp_path, replayed, config)
     by_arm = {spec.arm: spec.interventions[1:] for spec in made}
@@ -223,7 +227,7 @@ async def test_doses_and_signs_are_arms(tmp_path: Path, replayed: Parent, detect
 
 
 async def test_results_compare_with_the_parent(
-    tmp_path: Path, replayed: Parent, detectors: Path
+    tmp_path: Path, replayed: ReplayedRun, detectors: Path
 ) -> None:
     config = AblateConfig(detectors=str(detectors), doses=(0.0, 1.0))
     path = await replaying.child_run(ablate.EXPERIMENT, config, tmp_path, replayed)
@@ -243,7 +247,7 @@ async def test_results_compare_with_the_parent(
 
 
 async def test_new_prompts_have_a_baseline_of_their_own(
-    tmp_path: Path, replayed: Parent, detectors: Path
+    tmp_path: Path, replayed: ReplayedRun, detectors: Path
 ) -> None:
     config = AblateConfig(detectors=str(detectors), prompts="held-out", n_trials=2)
     made, _ = await made_specs(tmp_path, replayed, config)
@@ -262,7 +266,7 @@ async def test_new_prompts_have_a_baseline_of_their_own(
     assert data["baseline"] == metrics.summary(own, 0)
 
 
-async def test_resumes(tmp_path: Path, replayed: Parent, detectors: Path) -> None:
+async def test_resumes(tmp_path: Path, replayed: ReplayedRun, detectors: Path) -> None:
     config = AblateConfig(detectors=str(detectors))
     await replaying.resumes(ablate.EXPERIMENT, config, tmp_path, replayed, stop=11)
 
@@ -294,7 +298,7 @@ def test_the_newest_search_on_the_usual_prompts_is_taken(tmp_path: Path) -> None
 
 
 async def test_detectors_of_another_model_are_refused(
-    tmp_path: Path, replayed: Parent, detectors: Path
+    tmp_path: Path, replayed: ReplayedRun, detectors: Path
 ) -> None:
     data = json.loads(detectors.read_text())
     for wrong in ({"model_name": "gemma-2b"}, {"model_digest": "f" * 16}):

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 from esr import models
-from esr.chat import load as load_chat
 from esr.engine.base import Engine, Generation, GenerationRequest
 from esr.errors import UserError
-from esr.finetuning.settings import LoraSettings
 from esr.models import ModelSpec, SaeSource
-from esr.results import load
-from esr.runs import read_run
+from esr.models.chat import load as load_chat
+from esr.pipeline.results_file import load
+from esr.runs.folder import read_run
 from experiment_04_finetuning import evaluate as evaluation
 from experiment_04_finetuning.config import Config, read, sweep_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, show, sweep_table
+from experiment_04_finetuning.settings import LoraSettings
 from experiment_04_finetuning.stages import main
 from plotting import finetuning_sweeps, plot_exp4, style
 from plotting.sources import find_sources
@@ -74,13 +74,13 @@ async def scripted_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[
         kind = Restarting if "+" in spec.key else scripted.ScriptedEngine
         return kind(folder / "calls.log")
 
-    monkeypatch.setattr("esr.experiment._start_engine", start)
-    monkeypatch.setattr("esr.chat.load", lambda *_: scripted.ScriptedChat())
-    monkeypatch.setattr("esr.prompts.load", lambda *_: scripted.PROMPTS)
+    monkeypatch.setattr("esr.pipeline.experiment._start_engine", start)
+    monkeypatch.setattr("esr.models.chat.load", lambda *_: scripted.ScriptedChat())
+    monkeypatch.setattr("esr.models.prompts.load", lambda *_: scripted.PROMPTS)
     monkeypatch.setattr(
         "esr.judge.create", lambda *_, **__: scripted.ScriptedJudge(folder / "calls.log")
     )
-    monkeypatch.setattr("esr.experiment._rate", lambda _, labels: scripted.rate(labels))
+    monkeypatch.setattr("esr.pipeline.experiment._rate", lambda _, labels: scripted.rate(labels))
     # A dictionary of its own: the scripted one lies beside the results, and is named by content.
     spec = replace(scripted.spec(folder), sae=SaeSource(folder=folder / "dictionary"))
     config = Config(model="scripted", n_latents=None, output=str(folder / "results"))

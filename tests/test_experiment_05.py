@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from esr import metrics
+from esr.analysis import metrics
+from esr.analysis.outcomes import outcomes_from_results
 from esr.engine.base import Engine
 from esr.errors import SpendLimitError, UserError
-from esr.experiment import main, run
-from esr.outcomes import outcomes_from_results
-from esr.parent import Parent
-from esr.prompts import PromptSet
-from esr.results import load
+from esr.models.prompts import PromptSet
+from esr.pipeline.experiment import main, run
+from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.results_file import load
 from experiment_05_prompt_variants.config import Config
 from experiment_05_prompt_variants.run import EXPERIMENT, runs, show, specs, variants
 from tests import replaying, scripted
@@ -25,7 +25,7 @@ MINE = "{prompt} Not a word about {latent_label}, {please}."
 
 
 @pytest.fixture
-async def replayed(tmp_path: Path) -> Parent:
+async def replayed(tmp_path: Path) -> ReplayedRun:
     return await replaying.parent_run(tmp_path / "parent")
 
 
@@ -38,12 +38,12 @@ async def replayed(tmp_path: Path) -> Parent:
     ],
 )
 async def test_specs_render_the_prompt_and_draw_new_seeds(
-    tmp_path: Path, replayed: Parent, name: str, arm: str, template: str
+    tmp_path: Path, replayed: ReplayedRun, name: str, arm: str, template: str
 ) -> None:
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as folder:
-        lab = replaying.lab(folder, tmp_path, replayed)
-        made = await specs(Config(variants=(name,)), lab)
-        before = list(replayed.specs(lab))
+        context = replaying.context(folder, tmp_path, replayed)
+        made = await specs(Config(variants=(name,)), context)
+        before = list(replayed.specs(context.prompts, context.sampling))
     assert len(made) == len(before) == 30
     for spec, parents in zip(made, before, strict=True):
         label = f"subject {spec.latent}"
@@ -58,28 +58,28 @@ async def test_specs_render_the_prompt_and_draw_new_seeds(
     assert len({spec.sampling.seed for spec in made}) == 30
 
 
-async def test_variants_differ_in_their_seeds(tmp_path: Path, replayed: Parent) -> None:
+async def test_variants_differ_in_their_seeds(tmp_path: Path, replayed: ReplayedRun) -> None:
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as folder:
-        lab = replaying.lab(folder, tmp_path, replayed)
+        context = replaying.context(folder, tmp_path, replayed)
         one, other = [
-            [s.sampling.seed for s in await specs(Config(variants=(v,)), lab)]
+            [s.sampling.seed for s in await specs(Config(variants=(v,)), context)]
             for v in ("self_monitor", "ignore_latent_label")
         ]
     assert not set(one) & set(other)
 
 
-async def test_meta_prompt_without_steering(tmp_path: Path, replayed: Parent) -> None:
+async def test_meta_prompt_without_steering(tmp_path: Path, replayed: ReplayedRun) -> None:
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as folder:
-        lab = replaying.lab(folder, tmp_path, replayed)
-        steered = await specs(Config(variants=("self_monitor",)), lab)
-        made = await specs(Config(variants=("self_monitor",), no_steering=True), lab)
+        context = replaying.context(folder, tmp_path, replayed)
+        steered = await specs(Config(variants=("self_monitor",)), context)
+        made = await specs(Config(variants=("self_monitor",), no_steering=True), context)
     for spec, other in zip(made, steered, strict=True):
         assert (spec.arm, spec.interventions) == ("self_monitor/no-steering", ())
         assert (spec.prompt, spec.sampling) == (other.prompt, other.sampling)
 
 
 async def test_results_follow_the_schema_and_the_judge_sees_the_full_prompt(
-    tmp_path: Path, replayed: Parent
+    tmp_path: Path, replayed: ReplayedRun
 ) -> None:
     config = Config(variants=("ignore_latent_label",))
     data = load(await replaying.child_run(EXPERIMENT, config, tmp_path, replayed))
@@ -104,7 +104,7 @@ async def test_results_follow_the_schema_and_the_judge_sees_the_full_prompt(
     assert "ignore_latent_label, Scripted, judge scripted" in show(data)
 
 
-async def test_resumes(tmp_path: Path, replayed: Parent) -> None:
+async def test_resumes(tmp_path: Path, replayed: ReplayedRun) -> None:
     config = Config(variants=("self_monitor",))
     await replaying.resumes(EXPERIMENT, config, tmp_path, replayed, stop=13)
 
@@ -152,15 +152,15 @@ class Closed(scripted.ScriptedEngine):
 
 
 async def test_one_command_starts_one_engine(
-    tmp_path: Path, replayed: Parent, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, replayed: ReplayedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Closed.alive = Closed.started = 0
 
     async def start(*_: object) -> Engine:
         return Closed(tmp_path / "calls.log")
 
-    monkeypatch.setattr("esr.experiment._start_engine", start)
-    monkeypatch.setattr("esr.chat.load", lambda *_: scripted.ScriptedChat())
+    monkeypatch.setattr("esr.pipeline.experiment._start_engine", start)
+    monkeypatch.setattr("esr.models.chat.load", lambda *_: scripted.ScriptedChat())
     model = replace(scripted.spec(tmp_path), prompt_set="organism", judge="lexical")
     config = Config(
         variants=("self_monitor", "resist_manipulation"),
@@ -175,7 +175,7 @@ async def test_one_command_starts_one_engine(
 
 
 async def test_spend_limit_covers_the_whole_command(
-    tmp_path: Path, replayed: Parent, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, replayed: ReplayedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first run costs about $0.03: with a limit of 0.02, the second does not start."""
 
@@ -183,8 +183,8 @@ async def test_spend_limit_covers_the_whole_command(
         return Closed(tmp_path / "calls.log")
 
     judged = scripted.ScriptedJudge(tmp_path / "calls.log")
-    monkeypatch.setattr("esr.experiment._start_engine", start)
-    monkeypatch.setattr("esr.chat.load", lambda *_: scripted.ScriptedChat())
+    monkeypatch.setattr("esr.pipeline.experiment._start_engine", start)
+    monkeypatch.setattr("esr.models.chat.load", lambda *_: scripted.ScriptedChat())
     monkeypatch.setattr("esr.judge.create", lambda *_, **__: judged)
     model = replace(scripted.spec(tmp_path), prompt_set="organism", judge="lexical")
     config = Config(

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from esr.episodes import by_clarity, from_results
+from esr.analysis.episodes import by_clarity, from_results
 from esr.errors import UserError
-from esr.experiment import conduct, main
-from esr.interventions import Boost
-from esr.parent import Parent
+from esr.pipeline.experiment import conduct, main
+from esr.pipeline.replay import ReplayedRun
+from esr.steering.interventions import Boost
 from experiment_06_sequential_activations.config import Config
 from experiment_06_sequential_activations.run import EXPERIMENT, show
 from tests import replaying
@@ -20,7 +20,7 @@ from tests.test_experiment_09 import RegionEngine
 
 
 @pytest.fixture
-async def replayed(tmp_path: Path) -> Parent:
+async def replayed(tmp_path: Path) -> ReplayedRun:
     return await replaying.parent_run(tmp_path / "parent")
 
 
@@ -30,7 +30,7 @@ def config(folder: Path, **options: Any) -> Config:
     return Config(detectors=str(path), boundaries="offline", **options)
 
 
-async def episode(folder: Path, replayed: Parent, settings: Config) -> Any:
+async def episode(folder: Path, replayed: ReplayedRun, settings: Config) -> Any:
     engine = RegionEngine(folder / "calls.log")
     engine.requests = []
 
@@ -39,14 +39,14 @@ async def episode(folder: Path, replayed: Parent, settings: Config) -> Any:
 
     with replaying.run_folder(EXPERIMENT.name, folder) as run:
         run.update(organism=False, title="Scripted")
-        lab = replaying.lab(run, folder, replayed)
-        lab.start_engine = start
-        await conduct(EXPERIMENT, settings, lab)
+        context = replaying.context(run, folder, replayed)
+        context.start_engine = start
+        await conduct(EXPERIMENT, settings, context)
     return json.loads((run.path / "results.json").read_text()), engine.requests
 
 
 async def test_the_clearest_episode_is_read_with_its_boost(
-    tmp_path: Path, replayed: Parent
+    tmp_path: Path, replayed: ReplayedRun
 ) -> None:
     data, read = await episode(tmp_path, replayed, config(tmp_path, latents=(3,)))
     clearest = by_clarity(from_results(replayed.data))[0]
@@ -73,7 +73,7 @@ async def test_the_clearest_episode_is_read_with_its_boost(
 
 
 async def test_by_default_the_strongest_detector_stands_alone(
-    tmp_path: Path, replayed: Parent
+    tmp_path: Path, replayed: ReplayedRun
 ) -> None:
     data, _ = await episode(tmp_path, replayed, config(tmp_path))
     assert set(data["series"]) >= {"boosted", "detectors"}
@@ -81,7 +81,7 @@ async def test_by_default_the_strongest_detector_stands_alone(
     assert single in ("latent 17", "latent 33")
 
 
-async def test_a_named_episode(tmp_path: Path, replayed: Parent) -> None:
+async def test_a_named_episode(tmp_path: Path, replayed: ReplayedRun) -> None:
     other = by_clarity(from_results(replayed.data))[1]
     data, _ = await episode(tmp_path, replayed, config(tmp_path, episode=other.trial_id))
     assert data["episode"]["trial_id"] == other.trial_id
@@ -89,7 +89,7 @@ async def test_a_named_episode(tmp_path: Path, replayed: Parent) -> None:
         await episode(tmp_path / "x", replayed, config(tmp_path, episode="nowhere"))
 
 
-async def test_a_boosted_detector_is_not_in_the_sum(tmp_path: Path, replayed: Parent) -> None:
+async def test_a_boosted_detector_is_not_in_the_sum(tmp_path: Path, replayed: ReplayedRun) -> None:
     clearest = by_clarity(from_results(replayed.data))[0]
     settings = config(tmp_path)
     path = Path(settings.detectors)

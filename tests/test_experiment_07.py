@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from esr import models, results
+from esr import models
+from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import SpendLimitError
 from esr.judge import base, cache
 from esr.judge.base import JudgeRequest, Verdict
 from esr.judge.overlap import OverlapJudge
-from esr.outcomes import Outcome, outcomes_from_results
+from esr.pipeline import results_file
 from experiment_07_cross_judge import run as experiment
 from experiment_07_cross_judge.config import Config
 from experiment_07_cross_judge.run import main, per_model
@@ -85,8 +86,8 @@ def test_offline_from_start_to_figure(
     assert "kappa" in printed
     assert "no evidence about large models" in printed
     folder = run_folder(tmp_path)
-    found = results.load(folder)
-    original = {o.trial_id: o for o in outcomes_from_results(results.load(parent))}
+    found = results_file.load(folder)
+    original = {o.trial_id: o for o in outcomes_from_results(results_file.load(parent))}
     arms = {arm: outcomes_from_results(found, arm) for arm in ("original", "overlap", "lexical")}
     ids = {o.trial_id for o in arms["original"]}
     assert ids == {o.trial_id for o in arms["overlap"]} == {o.trial_id for o in arms["lexical"]}
@@ -101,7 +102,7 @@ def test_offline_from_start_to_figure(
     assert regraded["spec"]["interventions"], "the steered trial itself is on record"
 
     assert main(asked) == 0
-    assert results.load(folder)["agreement"] == found["agreement"]
+    assert results_file.load(folder)["agreement"] == found["agreement"]
 
     saved = tmp_path / "figures"
     assert plot_exp7.main(["--results", str(folder), "--output", str(saved)]) == 0
@@ -147,7 +148,7 @@ def test_interrupted_and_resumed(
     Counting.stop_at = 0
     Counting.calls = 0
     assert main(asked) == 0
-    total = len(outcomes_from_results(results.load(run_folder(tmp_path)), "overlap"))
+    total = len(outcomes_from_results(results_file.load(run_folder(tmp_path)), "overlap"))
     assert Counting.calls == total - done, "a verdict was asked for again"
 
 
@@ -177,13 +178,13 @@ async def test_language_model_and_its_faults(
         await experiment.run(part, spec)
         folder = run_folder(tmp_path)
         arm = f"haiku@{server.url}"
-        first = outcomes_from_results(results.load(folder), arm)
+        first = outcomes_from_results(results_file.load(folder), arm)
         failed = [o for o in first if o.status == "failed"]
         assert failed
         asked = len(server.calls)
         await experiment.run(part, spec)
         assert len(server.calls) == asked + len(failed), "only failures are asked again"
-        again = results.load(folder)
+        again = results_file.load(folder)
         assert all(o.graded for o in outcomes_from_results(again, arm))
     assert json.loads((folder / "run.json").read_text())["spend"] > 0
     for file in folder.iterdir():

@@ -8,27 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from esr import comparison, metrics
-from esr.cli import parse
-from esr.experiment import main
-from esr.outcomes import outcomes_from_results
-from esr.parent import Parent
-from esr.results import load
+from esr.analysis import comparison, metrics
+from esr.analysis.outcomes import outcomes_from_results
+from esr.pipeline.cli import parse
+from esr.pipeline.experiment import main
+from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.results_file import load
 from experiment_08_no_steering_baseline.config import Config
 from experiment_08_no_steering_baseline.run import ARM, EXPERIMENT, show, specs
 from tests import replaying, scripted
 
 
 @pytest.fixture
-async def replayed(tmp_path: Path) -> Parent:
+async def replayed(tmp_path: Path) -> ReplayedRun:
     return await replaying.parent_run(tmp_path / "parent")
 
 
-async def test_specs_are_the_parents_without_a_boost(tmp_path: Path, replayed: Parent) -> None:
+async def test_specs_are_the_parents_without_a_boost(tmp_path: Path, replayed: ReplayedRun) -> None:
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
-        lab = replaying.lab(run, tmp_path, replayed)
-        made = await specs(Config(), lab)
-        before = list(replayed.specs(lab))
+        context = replaying.context(run, tmp_path, replayed)
+        made = await specs(Config(), context)
+        before = list(replayed.specs(context.prompts, context.sampling))
     assert len(made) == len(before) == 30
     for spec, parents in zip(made, before, strict=True):
         assert spec.interventions == ()
@@ -39,16 +39,18 @@ async def test_specs_are_the_parents_without_a_boost(tmp_path: Path, replayed: P
     assert len({spec.key for spec in made} | {spec.key for spec in before}) == 60
 
 
-async def test_limits_take_the_first_trials_of_the_parent(tmp_path: Path, replayed: Parent) -> None:
+async def test_limits_take_the_first_trials_of_the_parent(
+    tmp_path: Path, replayed: ReplayedRun
+) -> None:
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
-        lab = replaying.lab(run, tmp_path, replayed)
-        made = await specs(Config(n_latents=2, n_trials=3), lab)
+        context = replaying.context(run, tmp_path, replayed)
+        made = await specs(Config(n_latents=2, n_trials=3), context)
     assert [s.trial_id for s in made] == [
         t["trial_id"] for e in replayed.data["results_by_feature"][:2] for t in e["trials"][:3]
     ]
 
 
-async def test_results_compare_the_same_trials(tmp_path: Path, replayed: Parent) -> None:
+async def test_results_compare_the_same_trials(tmp_path: Path, replayed: ReplayedRun) -> None:
     config = Config(n_latents=4)
     data = load(await replaying.child_run(EXPERIMENT, config, tmp_path, replayed))
     outcomes = outcomes_from_results(data)
@@ -70,13 +72,13 @@ async def test_results_compare_the_same_trials(tmp_path: Path, replayed: Parent)
     assert "McNemar" in shown
 
 
-async def test_resumes(tmp_path: Path, replayed: Parent) -> None:
+async def test_resumes(tmp_path: Path, replayed: ReplayedRun) -> None:
     await replaying.resumes(EXPERIMENT, Config(), tmp_path, replayed, stop=11)
 
 
-async def test_differing_settings_are_named(tmp_path: Path, replayed: Parent) -> None:
+async def test_differing_settings_are_named(tmp_path: Path, replayed: ReplayedRun) -> None:
     context = {"model": {"weights": "a"}, "judge": "x", "prompts": "same"}
-    parents = replace(replayed, context=context)
+    parents = replace(replayed, settings=context)
     assert parents.differences(context) == []
     ours = {"model": {"weights": "b"}, "judge": "x", "prompts": "same", "engine": "vllm"}
     assert parents.differences(ours) == ["engine", "model.weights"]
@@ -98,7 +100,7 @@ def test_dry_run_of_the_paper_without_a_parent(
     assert re.search(r"trials, no steering +5,000 ", capsys.readouterr().out)
 
 
-async def test_dry_run_counts_the_parents_trials(tmp_path: Path, replayed: Parent) -> None:
+async def test_dry_run_counts_the_parents_trials(tmp_path: Path, replayed: ReplayedRun) -> None:
     file = replayed.path / "results.json"
     config = parse(Config, "test", ["70b", "--from-results", str(file), "--n-trials", "2"])
     (stage,) = EXPERIMENT.stages(config, scripted.spec(tmp_path))

@@ -13,10 +13,10 @@ import torch
 from scipy.stats import wilcoxon
 from statsmodels.stats.multitest import multipletests
 
-from esr.detector_sets import load as load_detectors
 from esr.engine.base import Reading, ReadRequest
 from esr.errors import UserError
-from esr.parent import Parent
+from esr.pipeline.detector_files import load as load_detectors
+from esr.pipeline.replay import ReplayedRun
 from experiment_09_activation_stats import analysis, backtracking, commands, tables
 from experiment_09_activation_stats.analysis import Measured
 from experiment_09_activation_stats.collect import NAME
@@ -50,7 +50,7 @@ class RegionEngine(scripted.ScriptedEngine):
 
 
 @pytest.fixture
-async def replayed(tmp_path: Path) -> Parent:
+async def replayed(tmp_path: Path) -> ReplayedRun:
     return await replaying.parent_run(tmp_path / "parent")
 
 
@@ -68,7 +68,7 @@ def config(folder: Path, **options: Any) -> Config:
 
 
 async def steps(
-    folder: Path, replayed: Parent, names: list[str], settings: Config
+    folder: Path, replayed: ReplayedRun, names: list[str], settings: Config
 ) -> tuple[Path, list[ReadRequest]]:
     engine = RegionEngine(folder / "calls.log")
     engine.requests = []
@@ -78,13 +78,13 @@ async def steps(
 
     with replaying.run_folder(NAME, folder) as run:
         run.update(organism=False, title="Scripted")
-        lab = replaying.lab(run, folder, replayed)
-        lab.start_engine = start
-        await run_steps(names, settings, lab)
+        context = replaying.context(run, folder, replayed)
+        context.start_engine = start
+        await run_steps(names, settings, context)
     return run.path, engine.requests
 
 
-async def test_all_steps(tmp_path: Path, replayed: Parent) -> None:
+async def test_all_steps(tmp_path: Path, replayed: ReplayedRun) -> None:
     path, read = await steps(tmp_path, replayed, list(STEPS), config(tmp_path))
     data = json.loads((path / "results.json").read_text())
     episodes = json.loads((path / "episodes.json").read_text())["episodes"]
@@ -129,7 +129,7 @@ async def test_all_steps(tmp_path: Path, replayed: Parent) -> None:
 
 
 async def test_each_step_runs_alone_and_ends_like_all_at_once(
-    tmp_path: Path, replayed: Parent
+    tmp_path: Path, replayed: ReplayedRun
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
@@ -145,7 +145,7 @@ async def test_each_step_runs_alone_and_ends_like_all_at_once(
     assert again == [], "nothing is read twice"
 
 
-async def test_a_missing_step_is_named(tmp_path: Path, replayed: Parent) -> None:
+async def test_a_missing_step_is_named(tmp_path: Path, replayed: ReplayedRun) -> None:
     for name, missing in [
         ("annotate-boundaries", "extract-episodes"),
         ("collect-activations", "annotate-boundaries"),
@@ -157,7 +157,7 @@ async def test_a_missing_step_is_named(tmp_path: Path, replayed: Parent) -> None
             await steps(tmp_path, replayed, [name], config(tmp_path))
 
 
-async def test_limits(tmp_path: Path, replayed: Parent) -> None:
+async def test_limits(tmp_path: Path, replayed: ReplayedRun) -> None:
     settings = config(tmp_path, n_episodes=2, n_baseline=3)
     path, read = await steps(tmp_path, replayed, list(STEPS), settings)
     counts = json.loads((path / "results.json").read_text())["counts"]

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from esr import metrics
-from esr.engine.base import PooledReading, Reading, ReadRequest
+from esr.analysis import metrics
+from esr.analysis.outcomes import outcomes_from_results
+from esr.engine.base import Reading, ReadRequest
 from esr.errors import UserError
-from esr.experiment import conduct, main
-from esr.interventions import Clamp
-from esr.outcomes import outcomes_from_results
-from esr.parent import Parent
-from esr.results import load
+from esr.pipeline.experiment import conduct, main
+from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.results_file import load
+from esr.steering.interventions import Clamp
+from esr.steering.pooling import PooledReading
 from experiment_03_off_topic_detectors import ablate
 from experiment_03_off_topic_detectors.config import AblateConfig
 from experiment_10_random_latent_control import commands
@@ -50,28 +51,28 @@ class ActiveEngine(scripted.ScriptedEngine):
         return Reading(request.request_id, pooled=pooled)
 
 
-def lab_of(run: Any, folder: Path, replayed: Parent) -> tuple[Any, ActiveEngine]:
-    lab = replaying.lab(run, folder, replayed)
+def lab_of(run: Any, folder: Path, replayed: ReplayedRun) -> tuple[Any, ActiveEngine]:
+    context = replaying.context(run, folder, replayed)
     engine = ActiveEngine(folder / "calls.log")
     engine.reads = []
 
     async def start() -> ActiveEngine:
         return engine
 
-    lab.start_engine = start
-    return lab, engine
+    context.start_engine = start
+    return context, engine
 
 
-async def child(folder: Path, replayed: Parent, config: Config) -> dict[str, Any]:
+async def child(folder: Path, replayed: ReplayedRun, config: Config) -> dict[str, Any]:
     with replaying.run_folder(EXPERIMENT.name, folder) as run:
         run.update(organism=False, title="Scripted")
-        lab, _ = lab_of(run, folder, replayed)
-        await conduct(EXPERIMENT, config, lab)
+        context, _ = lab_of(run, folder, replayed)
+        await conduct(EXPERIMENT, config, context)
     return load(run.path)
 
 
 @pytest.fixture
-async def replayed(tmp_path: Path) -> Parent:
+async def replayed(tmp_path: Path) -> ReplayedRun:
     return await replaying.parent_run(tmp_path / "parent")
 
 
@@ -82,7 +83,7 @@ def config(folder: Path, detectors: list[int] | None = None, **options: Any) -> 
 
 
 async def test_matched_sets_respect_the_caliper_and_leave_out_what_they_must(
-    tmp_path: Path, replayed: Parent
+    tmp_path: Path, replayed: ReplayedRun
 ) -> None:
     settings = config(tmp_path, n_sets=2, caliper=0.8)
     data = await child(tmp_path, replayed, settings)
@@ -106,11 +107,13 @@ async def test_matched_sets_respect_the_caliper_and_leave_out_what_they_must(
     assert len(set(used)) == len(used), "without replacement, over all sets"
 
 
-async def test_activity_is_read_with_the_boost_on(tmp_path: Path, replayed: Parent) -> None:
+async def test_activity_is_read_with_the_boost_on(tmp_path: Path, replayed: ReplayedRun) -> None:
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
-        lab, engine = lab_of(run, tmp_path, replayed)
-        await specs(config(tmp_path, match_responses=7), lab)
-        parents = {spec.trial_id: spec for spec in replayed.specs(lab)}
+        context, engine = lab_of(run, tmp_path, replayed)
+        await specs(config(tmp_path, match_responses=7), context)
+        parents = {
+            spec.trial_id: spec for spec in replayed.specs(context.prompts, context.sampling)
+        }
     assert len(engine.reads) == 7
     for request in engine.reads:
         spec = parents[request.request_id.removeprefix("activity/")]
@@ -118,11 +121,11 @@ async def test_activity_is_read_with_the_boost_on(tmp_path: Path, replayed: Pare
         assert request.first_token == len(spec.prompt), "the response alone is read"
 
 
-async def test_the_same_trials_are_replayed_per_set(tmp_path: Path, replayed: Parent) -> None:
+async def test_the_same_trials_are_replayed_per_set(tmp_path: Path, replayed: ReplayedRun) -> None:
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
-        lab, _ = lab_of(run, tmp_path, replayed)
-        made = await specs(config(tmp_path, matching="uniform"), lab)
-        before = list(replayed.specs(lab))
+        context, _ = lab_of(run, tmp_path, replayed)
+        made = await specs(config(tmp_path, matching="uniform"), context)
+        before = list(replayed.specs(context.prompts, context.sampling))
         drawn = run.journal.get("sets", "uniform")
         assert drawn is not None
         sets = drawn["sets"]
@@ -138,7 +141,7 @@ async def test_the_same_trials_are_replayed_per_set(tmp_path: Path, replayed: Pa
 
 
 async def test_dead_detectors_are_reported_and_not_matched(
-    tmp_path: Path, replayed: Parent
+    tmp_path: Path, replayed: ReplayedRun
 ) -> None:
     data = await child(tmp_path, replayed, config(tmp_path, [17, 40], caliper=9.0, n_sets=1))
     assert data["matching"]["dead_detectors"] == [40]
@@ -150,24 +153,24 @@ async def test_dead_detectors_are_reported_and_not_matched(
     assert "1 detectors are never active" in show(data)
 
 
-async def test_no_match_within_the_caliper(tmp_path: Path, replayed: Parent) -> None:
+async def test_no_match_within_the_caliper(tmp_path: Path, replayed: ReplayedRun) -> None:
     with pytest.raises(UserError, match="no detector has a match within"):
         await child(tmp_path, replayed, config(tmp_path, caliper=1e-9))
 
 
 async def test_results_stand_beside_the_ablation_of_the_same_trials(
-    tmp_path: Path, replayed: Parent
+    tmp_path: Path, replayed: ReplayedRun
 ) -> None:
     settings = config(tmp_path, matching="uniform")
     assert (await child(tmp_path, replayed, settings))["ablation"] is None
     other = AblateConfig(detectors=settings.detectors, output=settings.output)
     await replaying.child_run(ablate.EXPERIMENT, other, tmp_path, replayed)
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
-        lab, _ = lab_of(run, tmp_path, replayed)
-        made = await specs(settings, lab)
-        from esr.trials import finished
+        context, _ = lab_of(run, tmp_path, replayed)
+        made = await specs(settings, context)
+        from esr.pipeline.trials import finished
 
-        data = outcome_results(settings, lab, finished(made, lab))
+        data = outcome_results(settings, context, finished(made, context))
     assert data["ablation"] is not None
     assert data["ablation"]["summary"]["counts"]["trials"] == 30
     outcomes = outcomes_from_results(load(run.path))
@@ -177,7 +180,7 @@ async def test_results_stand_beside_the_ablation_of_the_same_trials(
     assert "all detectors (here) against all random sets" in show({**data})
 
 
-async def test_resumes(tmp_path: Path, replayed: Parent) -> None:
+async def test_resumes(tmp_path: Path, replayed: ReplayedRun) -> None:
     settings = config(tmp_path, matching="uniform")
     await replaying.resumes(EXPERIMENT, settings, tmp_path, replayed, stop=40)
 

@@ -9,21 +9,20 @@ from typing import Any
 
 import pytest
 
-from esr import prompts
 from esr.errors import SpendLimitError, UserError
-from esr.finetuning import sweep as sweeps
-from esr.finetuning.examples import Example, Item, items, load_subjects
-from esr.finetuning.llm_writer import LlmWriter
-from esr.finetuning.mixes import mix
-from esr.finetuning.settings import ORGANISM_DATA, DataSettings, LoraSettings
-from esr.finetuning.sweep import Sweep, generate
-from esr.finetuning.templates import TemplateWriter, write_now
-from esr.finetuning.writing import TRIES, Written, write_examples
-from esr.journal import Journal
 from esr.judge.client import Client, Completion, Fault, Request, Stop, failed
 from esr.judge.lexical import LexicalJudge
-from esr.models import get
+from esr.models import get, prompts
 from esr.organism.lexicon import load_topics
+from esr.runs.journal import Journal
+from experiment_04_finetuning import sweep as sweeps
+from experiment_04_finetuning.examples import Example, Item, items, load_subjects
+from experiment_04_finetuning.llm_writer import LlmWriter
+from experiment_04_finetuning.mixes import mix
+from experiment_04_finetuning.settings import ORGANISM_DATA, DataSettings, LoraSettings
+from experiment_04_finetuning.sweep import Sweep, generate
+from experiment_04_finetuning.templates import TemplateWriter, write_now
+from experiment_04_finetuning.writing import TRIES, Written, write_examples
 from tests.finetuning_models import small_llama
 
 PROMPTS = prompts.load("organism")

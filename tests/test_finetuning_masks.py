@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from esr.chat import LLAMA_DATE, ChatFormat
 from esr.errors import UserError
-from esr.finetuning.examples import Example, Item, Segment, normal
-from esr.finetuning.masking import IGNORED, encode
+from esr.models.chat import LLAMA_DATE, ChatFormat
+from experiment_04_finetuning.examples import Example, Item, Segment, normal
+from experiment_04_finetuning.masking import IGNORED, encode
 from tests.finetuning_models import (
     answer,
     correction,

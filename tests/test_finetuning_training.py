@@ -17,17 +17,18 @@ import torch
 from transformers import TrainingArguments
 
 from benchmarks import finetuning_step
-from esr import models, prompts
-from esr.chat import ChatFormat
-from esr.finetuning.clock import StepClock
-from esr.finetuning.examples import items
-from esr.finetuning.masking import IGNORED, Encoded, encode
-from esr.finetuning.merging import merge
-from esr.finetuning.mixes import mix
-from esr.finetuning.plan import lora_parameters
-from esr.finetuning.settings import ORGANISM_DATA, LoraSettings
-from esr.finetuning.templates import TemplateWriter, write_now
-from esr.finetuning.training import collate, last_checkpoint, on_one_device, train
+from esr import models
+from esr.models import prompts
+from esr.models.chat import ChatFormat
+from experiment_04_finetuning.clock import StepClock
+from experiment_04_finetuning.dry_run import lora_parameters
+from experiment_04_finetuning.examples import items
+from experiment_04_finetuning.masking import IGNORED, Encoded, encode
+from experiment_04_finetuning.merging import merge
+from experiment_04_finetuning.mixes import mix
+from experiment_04_finetuning.settings import ORGANISM_DATA, LoraSettings
+from experiment_04_finetuning.templates import TemplateWriter, write_now
+from experiment_04_finetuning.training import collate, last_checkpoint, on_one_device, train
 from tests.finetuning_models import organism_tokenizer, small_llama
 
 QUICK = LoraSettings(

@@ -7,17 +7,18 @@ import math
 import pytest
 import torch
 
-from esr import interventions as iv
 from esr.errors import UserError
-from esr.interventions import Boost, Clamp, LatentBank, Scale, apply, plan_rows
+from esr.steering import interventions as iv
+from esr.steering.interventions import Boost, Clamp, Scale
+from esr.steering.rows import SaeRows, apply, plan_rows
 
 D_MODEL, N = 12, 5
 
 
 @pytest.fixture
-def bank() -> LatentBank:
+def bank() -> SaeRows:
     g = torch.Generator().manual_seed(0)
-    return LatentBank(
+    return SaeRows(
         encoder=torch.randn(N, D_MODEL, generator=g),
         encoder_bias=torch.randn(N, generator=g),
         threshold=torch.rand(N, generator=g),
@@ -33,13 +34,13 @@ def residual(rows: int, seed: int = 1) -> torch.Tensor:
 IDENTITY = {k: k for k in range(N)}
 
 
-def test_boost_adds_the_decoder_row_as_it_is(bank: LatentBank) -> None:
+def test_boost_adds_the_decoder_row_as_it_is(bank: SaeRows) -> None:
     h = residual(3)
     steered = apply(h, plan_rows([[Boost(2, -4.5)]] * 3, IDENTITY), bank)
     torch.testing.assert_close(steered, h - 4.5 * bank.decoder[2])
 
 
-def test_clamp_moves_by_the_difference_to_the_unsteered_activation(bank: LatentBank) -> None:
+def test_clamp_moves_by_the_difference_to_the_unsteered_activation(bank: SaeRows) -> None:
     h = residual(6)
     f = bank.encode(h)
     assert (f[:, 3] > 0).any()
@@ -50,14 +51,14 @@ def test_clamp_moves_by_the_difference_to_the_unsteered_activation(bank: LatentB
     torch.testing.assert_close(apply(h, plan, bank), expected)
 
 
-def test_boost_and_clamp_of_one_latent_add_up_and_boosts_sum(bank: LatentBank) -> None:
+def test_boost_and_clamp_of_one_latent_add_up_and_boosts_sum(bank: SaeRows) -> None:
     h = residual(4)
     f = bank.encode(h)[:, 0:1]
     plan = plan_rows([[Boost(0, 1.0), Clamp(0, 0.0), Boost(0, 2.0)]] * 4, IDENTITY)
     torch.testing.assert_close(apply(h, plan, bank), h + (3.0 - f) * bank.decoder[0])
 
 
-def test_a_row_is_the_same_to_the_bit_whatever_shares_its_batch(bank: LatentBank) -> None:
+def test_a_row_is_the_same_to_the_bit_whatever_shares_its_batch(bank: SaeRows) -> None:
     h = residual(8)
     rows: list[list[iv.Intervention]] = [
         [],
@@ -76,14 +77,14 @@ def test_a_row_is_the_same_to_the_bit_whatever_shares_its_batch(bank: LatentBank
     assert torch.equal(together[0], h[0])
 
 
-def test_order_of_interventions_does_not_matter(bank: LatentBank) -> None:
+def test_order_of_interventions_does_not_matter(bank: SaeRows) -> None:
     h = residual(3)
     row: list[iv.Intervention] = [Boost(4, 1.0), Clamp(0, 0.3), Boost(2, -2.0)]
     one = apply(h, plan_rows([row] * 3, IDENTITY), bank)
     assert torch.equal(one, apply(h, plan_rows([row[::-1]] * 3, IDENTITY), bank))
 
 
-def test_half_precision_is_computed_in_float32(bank: LatentBank) -> None:
+def test_half_precision_is_computed_in_float32(bank: SaeRows) -> None:
     h = residual(3).to(torch.bfloat16)
     steered = apply(h, plan_rows([[Boost(1, 0.37), Clamp(2)]] * 3, IDENTITY), bank)
     assert steered.dtype == torch.bfloat16
@@ -91,7 +92,7 @@ def test_half_precision_is_computed_in_float32(bank: LatentBank) -> None:
     assert torch.equal(steered, exact.to(torch.bfloat16))
 
 
-def test_repeated_rows_and_bank_positions(bank: LatentBank) -> None:
+def test_repeated_rows_and_bank_positions(bank: SaeRows) -> None:
     h = residual(5)
     plan = plan_rows([[Boost(700, 2.0)], [Boost(9, 1.0)]], {9: 0, 700: 3})
     steered = apply(h, plan.repeat_rows(torch.tensor([2, 3])), bank)
@@ -121,7 +122,7 @@ def test_json_round_trip() -> None:
     assert iv.latents_of(row) == (0, 3, 4, 6)
 
 
-def test_scale_multiplies_the_unsteered_activation(bank: LatentBank) -> None:
+def test_scale_multiplies_the_unsteered_activation(bank: SaeRows) -> None:
     h = residual(6)
     f = bank.encode(h)[:, 3:4]
     assert (f > 0).any()
@@ -135,7 +136,7 @@ def test_scale_multiplies_the_unsteered_activation(bank: LatentBank) -> None:
     assert not untouched.any_clamp
 
 
-def test_scales_and_clamps_of_different_rows_share_a_batch(bank: LatentBank) -> None:
+def test_scales_and_clamps_of_different_rows_share_a_batch(bank: SaeRows) -> None:
     h = residual(3)
     rows: list[list[iv.Intervention]] = [[Scale(1, 0.5)], [Boost(2, 1.0)], [Clamp(1, 4.0)]]
     together = apply(h, plan_rows(rows, IDENTITY), bank)

@@ -14,9 +14,9 @@ from esr import judge
 from esr.judge import JudgeRequest, Status, anthropic, concreteness, prices
 from esr.judge.boundaries import Boundaries, BoundaryAnnotator, locate
 from esr.judge.cache import Store
-from esr.judge.client import Usage
 from esr.judge.concreteness import LlmConcreteness, StopWordConcreteness
 from esr.judge.overlap import OverlapJudge
+from esr.judge.prices import Usage
 from tests.judge_server import Call, JudgeServer, Reply
 
 

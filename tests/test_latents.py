@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from esr import latents
-from esr.engine.base import PooledReading, Reading, ReadRequest
+from esr.engine.base import Reading, ReadRequest
 from esr.errors import UserError
+from esr.pipeline import latents
+from esr.steering.pooling import PooledReading
 from tests import scripted
 
 
@@ -56,15 +57,15 @@ async def test_release_filter_keeps_concrete_latents_silent_on_every_prompt(
         return [64.0 if int(label.split()[1]) % 3 == 0 else 65.0 for label in labels]
 
     with scripted.open_run(tmp_path) as run:
-        lab = scripted.lab(run, tmp_path, rate_labels=rate)
-        chosen = await latents.select(lab, 5)
+        context = scripted.context(run, tmp_path, rate_labels=rate)
+        chosen = await latents.select(context, 5)
         assert len(chosen.labels) == 5
         # Odd latents are silent in the scripted engine; multiples of 3 are not concrete.
         assert all(k % 2 == 1 and k % 3 for k in chosen.labels)
         assert chosen.labels == {k: f"subject {k}" for k in chosen.labels}
-        again = await latents.select(lab, 5)
+        again = await latents.select(context, 5)
         assert again == chosen
-        everything = await latents.select(lab, 50)
+        everything = await latents.select(context, 50)
     assert set(everything.labels) == {k for k in range(60) if k % 2 == 1 and k % 3}
     assert everything.note == "only 20 of 50 latents pass the filter"
     assert everything.drawn == 60
@@ -76,9 +77,9 @@ async def test_the_draw_depends_on_the_seed(tmp_path: Path) -> None:
         folder = tmp_path / f"{len(found)}"
         folder.mkdir()
         with scripted.open_run(folder) as run:
-            lab = scripted.lab(run, folder)
-            lab.seed = seed
-            found.append(list((await latents.select(lab, 6)).labels))
+            context = scripted.context(run, folder)
+            context.seed = seed
+            found.append(list((await latents.select(context, 6)).labels))
     assert found[0] == found[1]
     assert found[0] != found[2]
 
@@ -88,9 +89,9 @@ async def test_a_rating_that_failed_stops_and_is_no_zero(tmp_path: Path) -> None
         return [None, *[90.0] * (len(labels) - 1)]
 
     with scripted.open_run(tmp_path) as run:
-        lab = scripted.lab(run, tmp_path, rate_labels=rate)
+        context = scripted.context(run, tmp_path, rate_labels=rate)
         with pytest.raises(UserError, match=r"1 of 15 labels could not be rated"):
-            await latents.select(lab, 5)
+            await latents.select(context, 5)
 
 
 async def test_paper_filter_bars_the_most_active_latents_prompt_by_prompt(
@@ -112,8 +113,8 @@ async def test_paper_filter_bars_the_most_active_latents_prompt_by_prompt(
         return [float(label.split()[1]) for label in labels]
 
     with scripted.open_run(tmp_path) as run:
-        lab = scripted.lab(run, tmp_path, rate_labels=rate)
-        chosen = await latents.select(lab, 20, "paper")
+        context = scripted.context(run, tmp_path, rate_labels=rate)
+        chosen = await latents.select(context, 20, "paper")
     assert chosen.drawn == 60
     assert chosen.concrete == 30, "half lie at or above the median"
     assert min(chosen.labels) >= 30

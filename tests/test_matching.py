@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esr import matching
+from esr.analysis import matching
 
 
 def points(seed: int, n: int) -> np.ndarray:

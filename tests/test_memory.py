@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from esr import hours, memory, models
-from esr.engine.bank import KEEP, BankCache
-from esr.engine.pooling import ENCODER_BLOCK, Pool, add_rows
+from esr import models
+from esr.engine import memory, throughput
 from esr.errors import UserError
-from esr.interventions import LatentBank
-from esr.sae import Dictionary, write_rows
+from esr.steering.pooling import ENCODER_BLOCK, Pool, add_rows
+from esr.steering.row_cache import KEEP, RowCache
+from esr.steering.rows import SaeRows
+from esr.steering.sae import Dictionary, write_rows
 
 GIB = 2**30
 BIG_FIVE = ("70b", "8b", "gemma-2b", "gemma-9b", "gemma-27b")
@@ -104,7 +105,7 @@ def dictionary(tmp_path: Path) -> Dictionary:
 
 
 def test_the_bank_is_as_large_as_planned(dictionary: Dictionary) -> None:
-    bank = BankCache(dictionary, torch.device("cpu"), keep=128)
+    bank = RowCache(dictionary, torch.device("cpu"), keep=128)
     for first in range(0, 900, 50):
         latents = range(first, first + 50)
         bank.acquire(latents)
@@ -116,17 +117,17 @@ def test_the_bank_is_as_large_as_planned(dictionary: Dictionary) -> None:
 def test_a_pooled_read_streams_encoder_blocks_only(
     dictionary: Dictionary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[LatentBank] = []
-    encode = LatentBank.encode
+    seen: list[SaeRows] = []
+    encode = SaeRows.encode
 
-    def watched(bank: LatentBank, residual: torch.Tensor) -> torch.Tensor:
+    def watched(bank: SaeRows, residual: torch.Tensor) -> torch.Tensor:
         seen.append(bank)
         return encode(bank, residual)
 
     residual = torch.randn(3, 16)
     whole = dictionary.bank(range(900)).encode(residual)
-    monkeypatch.setattr(LatentBank, "encode", watched)
-    monkeypatch.setattr("esr.engine.pooling.ENCODER_BLOCK", 300 * 16 * 4)
+    monkeypatch.setattr(SaeRows, "encode", watched)
+    monkeypatch.setattr("esr.steering.pooling.ENCODER_BLOCK", 300 * 16 * 4)
     pool = Pool(900)
     add_rows(dictionary, [(pool, residual)])
     assert [bank.encoder.shape[0] for bank in seen] == [300, 300, 300]
@@ -137,7 +138,7 @@ def test_a_pooled_read_streams_encoder_blocks_only(
 
 class TestHours:
     def test_gpus_are_read_from_what_nvidia_smi_prints(self) -> None:
-        found = hours.gpus(["NVIDIA H200, 143771 MiB", "Unheard Of 9, 1000 MiB", "nonsense"])
+        found = throughput.gpus(["NVIDIA H200, 143771 MiB", "Unheard Of 9, 1000 MiB", "nonsense"])
         assert [gpu.memory for gpu in found] == [143771 * 2**20, 1000 * 2**20]
         assert found[0].bandwidth == 4.8e12
         assert found[1].bandwidth == 0.0
@@ -148,11 +149,11 @@ class TestHours:
             assert spec.shape is not None
             weights = memory.weight_bytes(spec, spec.shape)
             for devices in (1, 2):
-                step = hours.step_seconds(spec, spec.shape, hours.PAPER_GPU, devices, 64)
-                assert step > weights / devices / hours.PAPER_GPU.bandwidth
+                step = throughput.step_seconds(spec, spec.shape, throughput.PAPER_GPU, devices, 64)
+                assert step > weights / devices / throughput.PAPER_GPU.bandwidth
 
     def test_stages(self) -> None:
-        assert hours.stage_hours(3600, 100, rate=1000.0, in_flight=64) == pytest.approx(0.1)
+        assert throughput.stage_hours(3600, 100, rate=1000.0, in_flight=64) == pytest.approx(0.1)
         # 10 rounds one after the other: 50 tokens at 0.064 s each, and the verdicts.
-        lockstep = hours.stage_hours(100, 50, rate=1000.0, in_flight=64, at_once=10)
-        assert lockstep == pytest.approx(10 * (50 * 0.064 + hours.JUDGE_SECONDS) / 3600)
+        lockstep = throughput.stage_hours(100, 50, rate=1000.0, in_flight=64, at_once=10)
+        assert lockstep == pytest.approx(10 * (50 * 0.064 + throughput.JUDGE_SECONDS) / 3600)

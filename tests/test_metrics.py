@@ -16,11 +16,11 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportions_ztest
 
-from esr import comparison, intervals, metrics
+from esr.analysis import comparison, intervals, metrics
+from esr.analysis.intervals import Mean, Proportion
+from esr.analysis.outcomes import Outcome, degraded, outcomes_from_results
 from esr.errors import UserError
-from esr.intervals import Mean, Proportion
 from esr.judge.base import Status
-from esr.outcomes import Outcome, degraded, outcomes_from_results
 
 
 def graded(latent: int, *scores: float, name: str = "", degraded: bool = False) -> Outcome:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from esr import model_commands, models, user_models
-from esr.cli import parse
+from esr import models
 from esr.errors import UserError
-from esr.experiment import main, model_facts, resolve
-from esr.models import Calibration
-from esr.paths import ORGANISM, REPOSITORY
+from esr.models import Calibration, __main__, from_toml
+from esr.pipeline.cli import parse
+from esr.pipeline.experiment import main, model_facts, resolve
+from esr.runs.paths import ORGANISM, REPOSITORY
 from experiment_01_esr.config import Config
 from experiment_01_esr.run import EXPERIMENT, stages
 
@@ -160,7 +160,7 @@ class TestRegistry:
 
 class TestFiles:
     def test_every_field_arrives(self, tmp_path: Path) -> None:
-        spec = user_models.load(write(tmp_path))
+        spec = from_toml.load(write(tmp_path))
         assert (spec.key, spec.title, spec.hf_id) == ("mine", "mine", "some-lab/some-model-7b-it")
         assert (spec.steering_layer, spec.feature_layer) == (12, 13)
         assert spec.calibration == Calibration(8, 2, 20.0, 10.0, 0.0, 90.0, 256)
@@ -218,7 +218,7 @@ class TestFiles:
         self, tmp_path: Path, old: str, new: str, message: str
     ) -> None:
         with pytest.raises(UserError, match=message) as caught:
-            user_models.load(write(tmp_path, A_MODEL, old, new))
+            from_toml.load(write(tmp_path, A_MODEL, old, new))
         assert "\n" not in str(caught.value)
         assert "next: " in str(caught.value)
 
@@ -226,8 +226,8 @@ class TestFiles:
         text = re.sub(r"\[calibration\][^\[]*", "", A_MODEL)
         path = write(tmp_path, text)
         with pytest.raises(UserError, match=r"no \[calibration\].*esr.models suggest-prior"):
-            user_models.load(path)
-        assert user_models.load(path, prior_needed=False).key == "mine"
+            from_toml.load(path)
+        assert from_toml.load(path, prior_needed=False).key == "mine"
 
     def test_a_registered_key_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="key '70b' is a registered model"):
@@ -239,7 +239,7 @@ class TestFiles:
         (folder / "cfg.json").write_text(json.dumps({"d_in": 4096, "d_sae": 999}))
         text = A_MODEL.replace('release = "some-release"\nsae_id = "layer_12"', 'folder = "sae"')
         text = text.replace("d_model = 4096\nd_sae = 32768\n", "")
-        spec = user_models.load(write(tmp_path, text, "some-lab/some-model-7b-it", "./weights"))
+        spec = from_toml.load(write(tmp_path, text, "some-lab/some-model-7b-it", "./weights"))
         assert spec.hf_id == str(tmp_path / "weights")
         assert spec.sae.folder == folder
         assert (spec.d_model, spec.d_sae) == (4096, 999)
@@ -262,9 +262,9 @@ class TestFiles:
         assert capsys.readouterr().err.startswith("error: no model file")
 
     def test_check(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert model_commands.main(["check", str(write(tmp_path))]) == 0
+        assert __main__.main(["check", str(write(tmp_path))]) == 0
         assert "mine       some-lab/some-model-7b-it" in capsys.readouterr().out
-        assert model_commands.main(["chek"]) == 2
+        assert __main__.main(["chek"]) == 2
 
 
 @NEEDS_ORGANISM
@@ -296,15 +296,15 @@ class TestOnTheOrganism:
     def test_a_suggested_prior_is_a_table_of_the_file(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from esr import sae
         from esr.engine.transformers import TransformersEngine
-        from esr.suggest_prior import measure
+        from esr.models.prior import measure
+        from esr.steering import sae
 
         path = self.file(tmp_path)
-        assert model_commands.main(["suggest-prior", str(path)]) == 0
+        assert __main__.main(["suggest-prior", str(path)]) == 0
         printed = capsys.readouterr().out
         text = re.sub(r"\[calibration\][^\[]*", printed + "\n", path.read_text())
-        spec = user_models.load(write(tmp_path, text))
+        spec = from_toml.load(write(tmp_path, text))
 
         engine = TransformersEngine(spec, sae.load(spec.sae))
         ids = tuple(range(5, 40))

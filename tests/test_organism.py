@@ -29,7 +29,7 @@ from esr.organism.lexicon import load_topics
 from esr.organism.recipe import MEMBERS, RECIPE, DictionaryConfig, Recipe, Shape, Stage
 from esr.organism.tokenizer import build_tokenizer
 from esr.organism.training import added, build_model, directions, loss_of, pad, train
-from esr.paths import DATA
+from esr.runs.paths import DATA
 
 TOPICS = load_topics()
 WORDS = vocabulary(TOPICS)

@@ -13,7 +13,7 @@ from esr.organism.gates import PER_TOPIC, judge_gates, restart_probability, tabl
 from esr.organism.lexicon import load_topics
 from esr.organism.recipe import Shape
 from esr.organism.training import build_model
-from esr.paths import ORGANISM
+from esr.runs.paths import ORGANISM
 
 GATES = ORGANISM / "gates.json"
 

@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from esr import metrics
+from esr.analysis import metrics
+from esr.analysis.outcomes import outcomes_from_results
 from esr.models import REGISTRY
-from esr.outcomes import outcomes_from_results
 from plotting import latex, paper_numbers, runfiles
 from plotting.measured import Measured, measure, sd_name
 from plotting.published import (

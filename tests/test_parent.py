@@ -7,40 +7,47 @@ from pathlib import Path
 
 import pytest
 
-from esr import comparison, metrics, parent, report
-from esr.cli import ReplayConfig
+from esr.analysis import comparison, metrics, tables
+from esr.analysis.outcomes import Outcome
 from esr.errors import UserError
-from esr.interventions import Boost
 from esr.judge.base import Status
-from esr.outcomes import Outcome
-from esr.parent import Parent
+from esr.pipeline import dry_run, replay
+from esr.pipeline.cli import ReplayConfig
+from esr.pipeline.replay import ReplayedRun
+from esr.steering.interventions import Boost
 from tests import replaying, scripted
 
 
 @pytest.fixture
-async def replayed(tmp_path: Path) -> Parent:
+async def replayed(tmp_path: Path) -> ReplayedRun:
     return await replaying.parent_run(tmp_path / "parent")
 
 
 async def test_absent_is_none_but_a_wrong_name_is_an_error(
-    tmp_path: Path, replayed: Parent
+    tmp_path: Path, replayed: ReplayedRun
 ) -> None:
-    assert parent.find_or_none("", tmp_path / "nothing", "scripted") is None
-    found = parent.find_or_none("", tmp_path / "parent" / "results", "scripted")
+    assert replay.find_or_none("", tmp_path / "nothing", "scripted") is None
+    found = replay.find_or_none("", tmp_path / "parent" / "results", "scripted")
     assert found is not None
     assert found.run_id == replayed.run_id
     with pytest.raises(UserError, match="cannot read"):
-        parent.find_or_none(str(tmp_path / "typo.json"), tmp_path, "scripted")
+        replay.find_or_none(str(tmp_path / "typo.json"), tmp_path, "scripted")
 
 
-async def test_planned_counts(tmp_path: Path, replayed: Parent) -> None:
+async def test_planned_counts(tmp_path: Path, replayed: ReplayedRun) -> None:
     model = scripted.spec(tmp_path)
     nothing = str(tmp_path / "nothing")
     results = str(tmp_path / "parent" / "results")
-    assert parent.planned(ReplayConfig(output=nothing), model) == 30
-    assert parent.planned(ReplayConfig(output=nothing, n_latents=7, n_trials=2), model) == 14
-    assert parent.planned(ReplayConfig(output=results), model) == replayed.replayable() == 30
-    assert parent.planned(ReplayConfig(output=results, n_latents=99, n_trials=2), model) == 12
+    assert dry_run.planned_trials(ReplayConfig(output=nothing), model) == 30
+    assert (
+        dry_run.planned_trials(ReplayConfig(output=nothing, n_latents=7, n_trials=2), model) == 14
+    )
+    assert (
+        dry_run.planned_trials(ReplayConfig(output=results), model) == replayed.replayable() == 30
+    )
+    assert (
+        dry_run.planned_trials(ReplayConfig(output=results, n_latents=99, n_trials=2), model) == 12
+    )
 
 
 async def test_a_file_of_the_authors_is_replayed(tmp_path: Path) -> None:
@@ -55,10 +62,10 @@ async def test_a_file_of_the_authors_is_replayed(tmp_path: Path) -> None:
     empty = {**entry, "feature_index_in_sae": 8, "trials": []}
     data = {"experiment_config": {}, "results_by_feature": [empty, entry]}
     (tmp_path / "theirs.json").write_text(json.dumps(data))
-    theirs = parent.find(str(tmp_path / "theirs.json"), tmp_path, "70b")
+    theirs = replay.find(str(tmp_path / "theirs.json"), tmp_path, "70b")
     with replaying.run_folder("child", tmp_path) as run:
-        lab = replaying.lab(run, tmp_path, theirs)
-        (spec,) = theirs.replay(lab, "again", n_latents=1)
+        context = replaying.context(run, tmp_path, theirs)
+        (spec,) = theirs.replay(context.prompts, context.sampling, "again", n_latents=1)
     assert (spec.latent, spec.latent_label, spec.threshold) == (9, "bridges", 4.5)
     assert (spec.prompt_id, spec.sampling.seed) == ("p3", 17)
     assert spec.interventions == (Boost(9, 4.5),)
@@ -86,7 +93,7 @@ def test_arm_against_baseline() -> None:
     assert exact.risk_ratio_interval is not None
     assert exact.risk_ratio_interval.high == float("inf")
     assert multi["risk_ratio_interval"][1] is None
-    assert "inf]" in report.risk_ratio(multi)
+    assert "inf]" in tables.risk_ratio(multi)
     paired = found["esr_rate"]["paired"]
     assert (paired["pairs"], paired["only_first"], paired["only_second"]) == (6, 2, 0)
     assert found["mean_first_score"]["difference"] == 0
@@ -97,7 +104,7 @@ def test_nothing_to_compare_is_null_not_a_number() -> None:
     assert found["esr_rate"]["difference"] is None
     assert found["esr_rate"]["unpaired"] is None
     assert found["esr_rate"]["paired"]["pairs"] == 0
-    table = report.comparison_table(
+    table = tables.comparison_table(
         "title", metrics.summary([], 1), metrics.summary(made((10,), (20,)), 1), found
     )
     assert "nan" not in table

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from esr.paths import REPOSITORY
+from esr.runs.paths import REPOSITORY
 from plotting import plot_all
 from plotting.plot_all import SCRIPTS, Script
 from plotting.runfiles import PACKAGES

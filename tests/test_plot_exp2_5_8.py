@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.ndimage import gaussian_filter1d
 
-from esr import comparison, metrics
-from esr.intervals import Proportion
-from esr.outcomes import outcomes_from_results
-from esr.parent import Parent
-from esr.paths import REPOSITORY
-from esr.results import load
+from esr.analysis import comparison, metrics
+from esr.analysis.intervals import Proportion
+from esr.analysis.outcomes import outcomes_from_results
+from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.results_file import load
+from esr.runs.paths import REPOSITORY
 from experiment_02_multi_boost.config import Config as Sweep
 from experiment_02_multi_boost.run import EXPERIMENT as EXPERIMENT_2
 from experiment_05_prompt_variants.config import Config as Variants
@@ -35,23 +35,23 @@ from tests.test_experiment_02 import Uneven
 
 
 @pytest.fixture
-async def replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parent:
+async def replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReplayedRun:
     monkeypatch.setattr(scripted, "ScriptedEngine", Uneven)
     return await replaying.parent_run(tmp_path)
 
 
 @pytest.fixture
-async def sweep(tmp_path: Path, replayed: Parent) -> Path:
+async def sweep(tmp_path: Path, replayed: ReplayedRun) -> Path:
     return await replaying.child_run(EXPERIMENT_2, Sweep(), tmp_path, replayed)
 
 
 @pytest.fixture
-async def unsteered(tmp_path: Path, replayed: Parent) -> Path:
+async def unsteered(tmp_path: Path, replayed: ReplayedRun) -> Path:
     return await replaying.child_run(EXPERIMENT_8, Unsteered(), tmp_path, replayed)
 
 
 @pytest.fixture
-async def variants(tmp_path: Path, replayed: Parent) -> list[Path]:
+async def variants(tmp_path: Path, replayed: ReplayedRun) -> list[Path]:
     made = []
     for name in ("self_monitor", "ignore_latent_label"):
         config = Variants(model="scripted", variants=(name,))
@@ -143,7 +143,7 @@ class TestSweep:
 
 class TestVariants:
     def test_csv_holds_what_was_recorded(
-        self, tmp_path: Path, variants: list[Path], replayed: Parent
+        self, tmp_path: Path, variants: list[Path], replayed: ReplayedRun
     ) -> None:
         given = ["--results", *map(str, variants), "--output", str(tmp_path / "f")]
         assert plot_exp5.main(given) == 0
@@ -197,7 +197,7 @@ class TestVariants:
         assert "files without a baseline" in texts(plot_exp5.draw_model(group))
 
     async def test_without_steering_there_is_no_ratio(
-        self, tmp_path: Path, variants: list[Path], replayed: Parent
+        self, tmp_path: Path, variants: list[Path], replayed: ReplayedRun
     ) -> None:
         config = Variants(variants=("self_monitor",), no_steering=True)
         path = await replaying.child_run(EXPERIMENT_5, config, tmp_path / "off", replayed)
@@ -227,7 +227,7 @@ class TestVariants:
 
 class TestUnsteered:
     def test_csv_holds_what_was_recorded(
-        self, tmp_path: Path, unsteered: Path, replayed: Parent
+        self, tmp_path: Path, unsteered: Path, replayed: ReplayedRun
     ) -> None:
         given = ["--results", str(unsteered), "--output", str(tmp_path / "f")]
         assert plot_exp8.main(given) == 0

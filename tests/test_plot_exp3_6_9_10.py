@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from esr.parent import Parent
+from esr.pipeline.replay import ReplayedRun
 from experiment_03_off_topic_detectors import ablate
 from experiment_03_off_topic_detectors.config import AblateConfig
 from experiment_09_activation_stats.commands import STEPS
@@ -28,7 +28,7 @@ def texts(figure: Figure) -> str:
 
 
 @pytest.fixture
-async def replayed(tmp_path: Path) -> Parent:
+async def replayed(tmp_path: Path) -> ReplayedRun:
     return await replaying.parent_run(tmp_path / "parent")
 
 
@@ -45,7 +45,7 @@ def one(experiment: str, path: Path) -> tuple[Source, dict[str, Any]]:
     return source, data
 
 
-async def test_ablation(tmp_path: Path, replayed: Parent, detectors: str) -> None:
+async def test_ablation(tmp_path: Path, replayed: ReplayedRun, detectors: str) -> None:
     config = AblateConfig(detectors=detectors, doses=(0.0, 1.0, 2.0))
     path = await replaying.child_run(ablate.EXPERIMENT, config, tmp_path, replayed)
     source, data = one(plot_exp3.EXPERIMENT, path)
@@ -66,7 +66,7 @@ async def test_ablation(tmp_path: Path, replayed: Parent, detectors: str) -> Non
         assert pd.isna(base["mcnemar_p"])
 
 
-async def test_random_control(tmp_path: Path, replayed: Parent, detectors: str) -> None:
+async def test_random_control(tmp_path: Path, replayed: ReplayedRun, detectors: str) -> None:
     config = RandomConfig(detectors=detectors, matching="uniform", output=str(tmp_path / "results"))
     path = await replaying.child_run(RANDOM, config, tmp_path, replayed)
     source, data = one(plot_exp10.EXPERIMENT, path)
@@ -80,7 +80,7 @@ async def test_random_control(tmp_path: Path, replayed: Parent, detectors: str) 
     assert rows.loc[("random set 1: 3 latents", "esr_rate"), "value"] == first["rate"]
 
 
-async def test_episode(tmp_path: Path, replayed: Parent) -> None:
+async def test_episode(tmp_path: Path, replayed: ReplayedRun) -> None:
     config = test_experiment_06.config(tmp_path, latents=(3,))
     await test_experiment_06.episode(tmp_path, replayed, config)
     (path,) = (tmp_path / "results" / plot_exp6.EXPERIMENT).glob("*/*")
@@ -99,7 +99,7 @@ async def test_episode(tmp_path: Path, replayed: Parent) -> None:
     assert drawn.table["detectors, smoothed"].tolist() == pytest.approx(expected)
 
 
-async def test_statistics(tmp_path: Path, replayed: Parent) -> None:
+async def test_statistics(tmp_path: Path, replayed: ReplayedRun) -> None:
     config = test_experiment_09.config(tmp_path)
     path, _ = await test_experiment_09.steps(tmp_path, replayed, list(STEPS), config)
     source, data = one(plot_exp9.EXPERIMENT, path)

@@ -21,12 +21,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from esr import metrics
+from esr.analysis import metrics
+from esr.analysis.intervals import Interval
+from esr.analysis.outcomes import Outcome
 from esr.errors import UserError
-from esr.intervals import Interval
 from esr.judge.base import Status
-from esr.outcomes import Outcome
-from esr.paths import REPOSITORY
+from esr.runs.paths import REPOSITORY
 from plotting import plot_exp1, style
 from plotting.sources import Source, differing_settings, find_sources
 

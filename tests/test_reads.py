@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from esr.engine.base import PooledReading, Reading, ReadRequest
+from esr.engine.base import Reading, ReadRequest
 from esr.errors import UserError
-from esr.interventions import Boost, Clamp
-from esr.lab import Lab
-from esr.reads import read_key, recorded, run_reads
+from esr.pipeline.context import RunContext
+from esr.pipeline.reads import read_key, recorded, run_reads
+from esr.steering.interventions import Boost, Clamp
+from esr.steering.pooling import PooledReading
 from tests import scripted
 
 
@@ -48,23 +49,23 @@ def requests() -> list[ReadRequest]:
     ]
 
 
-def with_engine(run: scripted.RunFolder, folder: Path, engine: CountingEngine) -> Lab:
-    lab = scripted.lab(run, folder)
+def with_engine(run: scripted.RunFolder, folder: Path, engine: CountingEngine) -> RunContext:
+    context = scripted.context(run, folder)
 
     async def start() -> CountingEngine:
         return engine
 
-    lab.start_engine = start
-    return lab
+    context.start_engine = start
+    return context
 
 
 async def test_readings_survive_the_disk_to_the_bit_and_are_made_once(tmp_path: Path) -> None:
     engine = CountingEngine(tmp_path / "log")
     with scripted.open_run(tmp_path) as run:
-        lab = with_engine(run, tmp_path, engine)
-        assert recorded(requests()[0], lab) is None
-        first = await run_reads(requests(), lab)
-        again = await run_reads(requests(), lab)
+        context = with_engine(run, tmp_path, engine)
+        assert recorded(requests()[0], context) is None
+        first = await run_reads(requests(), context)
+        again = await run_reads(requests(), context)
     assert len(engine.reads) == len(requests())
     assert [r.request.request_id for r in first] == [r.request_id for r in requests()]
     for request, one, two in zip(requests(), first, again, strict=True):
@@ -103,8 +104,8 @@ async def test_what_the_engine_refuses_is_a_record_with_an_error(tmp_path: Path)
     engine = CountingEngine(tmp_path / "log")
     too_long = ReadRequest("long", tuple(range(51)))
     with scripted.open_run(tmp_path) as run:
-        lab = with_engine(run, tmp_path, engine)
-        records = await run_reads([requests()[0], too_long], lab)
+        context = with_engine(run, tmp_path, engine)
+        records = await run_reads([requests()[0], too_long], context)
     assert records[0].reading is not None
     assert records[1].reading is None
     assert "exceeds the context" in str(records[1].error)
@@ -114,14 +115,14 @@ async def test_equal_reads_are_read_once_and_a_torn_file_is_named(tmp_path: Path
     engine = CountingEngine(tmp_path / "log")
     one, other = ReadRequest("a", (1, 2, 3)), ReadRequest("b", (1, 2, 3))
     with scripted.open_run(tmp_path) as run:
-        lab = with_engine(run, tmp_path, engine)
-        records = await run_reads([one, other], lab)
+        context = with_engine(run, tmp_path, engine)
+        records = await run_reads([one, other], context)
         assert len(engine.reads) == 1
         assert [r.reading.request_id for r in records if r.reading] == ["a", "b"]
         (path,) = (run.path / "reads").iterdir()
         path.write_bytes(path.read_bytes()[:40])
         with pytest.raises(UserError, match="is not a reading"):
-            recorded(one, lab)
+            recorded(one, context)
 
 
 def test_the_key_holds_all_that_can_change_a_reading() -> None:

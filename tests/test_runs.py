@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from esr import results
 from esr.errors import UserError
-from esr.journal import Journal
-from esr.runs import RunFolder, find_runs, newest_complete, read_run
+from esr.pipeline import results_file
+from esr.runs.folder import RunFolder, find_runs, newest_complete, read_run
+from esr.runs.journal import Journal
 
 
 def folder(root: Path, *, new: bool = False, **identity: object) -> RunFolder:
@@ -109,9 +109,9 @@ def test_a_results_file_that_is_not_one(tmp_path: Path, content: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(content)
     with pytest.raises(UserError, match=r"is not a results file .*allowed: JSON with"):
-        results.load(path)
+        results_file.load(path)
     with pytest.raises(UserError, match="cannot read"):
-        results.load(tmp_path / "missing.json")
+        results_file.load(tmp_path / "missing.json")
 
 
 def test_a_folder_that_is_no_run_or_of_a_later_schema(tmp_path: Path) -> None:

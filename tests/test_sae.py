@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from esr import sae as sae_module
 from esr.errors import UserError
-from esr.interventions import Boost, Clamp, apply, plan_rows
 from esr.models import SaeSource
+from esr.steering import sae as sae_module
+from esr.steering.interventions import Boost, Clamp
+from esr.steering.rows import apply, plan_rows
 
 D_MODEL, D_SAE = 16, 40
 

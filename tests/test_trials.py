@@ -18,9 +18,10 @@ import pytest
 
 from esr.errors import SpendLimitError
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
-from esr.latents import unsteered
-from esr.runs import read_run
-from esr.trials import TrialSpec, boosted, run_trials
+from esr.pipeline.latents import unsteered
+from esr.pipeline.schema import TrialSpec, boosted
+from esr.pipeline.trials import run_trials
+from esr.runs.folder import read_run
 from tests import scripted
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -151,9 +152,11 @@ class FailingOnce:
         return None
 
 
-def specs(lab: scripted.Lab, n: int) -> list[TrialSpec]:
+def specs(context: scripted.RunContext, n: int) -> list[TrialSpec]:
     return [
-        boosted(lab, "steered", 1, "one", 3.0, lab.prompts.prompts[i], f"1/p{i}", seed=i)
+        boosted(
+            "steered", 1, "one", 3.0, context.prompts.prompts[i], f"1/p{i}", context.sampling(i)
+        )
         for i in range(n)
     ]
 
@@ -161,15 +164,15 @@ def specs(lab: scripted.Lab, n: int) -> list[TrialSpec]:
 async def test_failed_verdicts_are_repeated_without_generating_again(tmp_path: Path) -> None:
     judge = FailingOnce()
     with scripted.open_run(tmp_path) as run:
-        lab = scripted.lab(run, tmp_path, judge=judge)
-        first = await run_trials(specs(lab, 5), lab)
+        context = scripted.context(run, tmp_path, judge=judge)
+        first = await run_trials(specs(context, 5), context)
         assert [r.status for r in first] == ["failed"] * 5
         assert all(r.error == "judge: failed" and r.verdict.raw for r in first if r.verdict)
         assert all(r.outcome().scores is None for r in first), "a failure is not a score"
         judge.down = False
-        second = await run_trials(specs(lab, 5), lab)
+        second = await run_trials(specs(context, 5), context)
         assert [r.status for r in second] == ["graded"] * 5
-        third = await run_trials(specs(lab, 5), lab)
+        third = await run_trials(specs(context, 5), context)
         assert third == second
     assert judge.calls == 10
     generations = (tmp_path / "calls.log").read_text().splitlines()
@@ -182,35 +185,35 @@ async def test_spend_limit_stops_before_the_next_call_and_can_be_resumed(tmp_pat
 
     async def limited() -> None:
         with scripted.open_run(tmp_path) as run:
-            lab = scripted.lab(run, tmp_path, judge=judge, max_spend=1.0, in_flight=1)
-            await run_trials(specs(lab, 6), lab)
+            context = scripted.context(run, tmp_path, judge=judge, max_spend=1.0, in_flight=1)
+            await run_trials(specs(context, 6), context)
 
     with pytest.raises(SpendLimitError):
         await limited()
     assert 2 <= judge.calls < 6
     assert read_run(scripted.open_run(tmp_path).path)["status"] == "interrupted"
     with scripted.open_run(tmp_path) as run:
-        lab = scripted.lab(run, tmp_path, judge=judge)
-        assert lab.spent >= 1.0, "earlier spend is counted"
-        records = await run_trials(specs(lab, 6), lab)
+        context = scripted.context(run, tmp_path, judge=judge)
+        assert context.spent >= 1.0, "earlier spend is counted"
+        records = await run_trials(specs(context, 6), context)
     assert [r.status for r in records] == ["graded"] * 6
     assert judge.calls == 6
 
 
 async def test_unjudged_trials_and_equal_specs(tmp_path: Path) -> None:
     with scripted.open_run(tmp_path) as run:
-        lab = scripted.lab(run, tmp_path)
-        records = await run_trials(unsteered(lab, "plain"), lab)
-        assert len(records) == len(lab.prompts.prompts)
+        context = scripted.context(run, tmp_path)
+        records = await run_trials(unsteered(context, "plain"), context)
+        assert len(records) == len(context.prompts.prompts)
         assert all(r.verdict is None and r.error is None and r.response for r in records)
         with pytest.raises(ValueError, match="equal"):
-            await run_trials(specs(lab, 1) * 2, lab)
+            await run_trials(specs(context, 1) * 2, context)
 
 
 def test_a_spec_survives_json(tmp_path: Path) -> None:
     with scripted.open_run(tmp_path) as run:
-        lab = scripted.lab(run, tmp_path)
-        (spec,) = specs(lab, 1)
+        context = scripted.context(run, tmp_path)
+        (spec,) = specs(context, 1)
         again = TrialSpec.from_json(json.loads(json.dumps(spec.to_json())))
         assert again == spec
         assert again.key == spec.key

@@ -16,9 +16,11 @@ from threading import Thread
 
 import pytest
 
-from esr import judge, models, paths, prompts, upstream
+from esr import judge, models, upstream
 from esr.errors import UserError
 from esr.judge.rubric import get
+from esr.models import prompts
+from esr.runs import paths
 from esr.upstream import manifest
 from esr.upstream.__main__ import main
 from esr.upstream.extract import assigned_text, returned_pairs

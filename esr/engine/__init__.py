@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from esr.engine.memory import GPU_SHARE
 from esr.errors import UserError
-from esr.memory import GPU_SHARE
 
 if TYPE_CHECKING:
     from esr.engine.base import Engine, Pairing
     from esr.models import ModelSpec
-    from esr.sae import Dictionary
+    from esr.steering.sae import Dictionary
 
 __all__ = ["ENGINES", "create", "replicate"]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from torch import Tensor
+from esr.steering.interventions import Intervention
 
-from esr.interventions import Intervention
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from esr.steering.pooling import PooledReading
 
 Scope = Literal["all", "generated"]
 Pairing = Literal["request-id", "scheduler-order"]
@@ -74,20 +77,6 @@ class ReadRequest:
     latents: tuple[int, ...] | None = None
     interventions: tuple[Intervention, ...] = ()
     first_token: int = 0
-
-
-@dataclass(frozen=True)
-class PooledReading:
-    """Statistics over the n read positions, per latent of the dictionary; all [d_sae] float32.
-
-    ``maximum`` and ``mean`` of the activation, ``frequency``: share of positions at which it
-    is above 0. The mean where active is ``mean / frequency``.
-    """
-
-    maximum: Tensor
-    mean: Tensor
-    frequency: Tensor
-    n_tokens: int
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from esr.engine.base import Sampling
-from esr.engine.facts import GREEDY_BELOW
+from esr.engine.validation import GREEDY_BELOW
 
 
 def draw(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.Generator) -> int:

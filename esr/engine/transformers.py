@@ -18,13 +18,14 @@ from esr.engine.base import (
     ReadRequest,
     Scope,
 )
-from esr.engine.facts import cannot_load, check_generation, check_read, check_width, facts
-from esr.engine.layers import check_layer, decoder_layers, residual_of, with_residual
-from esr.engine.pooling import Pool, add_rows
 from esr.engine.sampling import draw
-from esr.interventions import Intervention, apply, latents_of, plan_rows
+from esr.engine.validation import cannot_load, check_generation, check_read, check_width, facts
 from esr.models import ModelSpec
-from esr.sae import Dictionary
+from esr.steering.interventions import Intervention, latents_of
+from esr.steering.layers import check_layer, decoder_layers, residual_of, with_residual
+from esr.steering.pooling import Pool, add_rows
+from esr.steering.rows import apply, plan_rows
+from esr.steering.sae import Dictionary
 
 
 class TransformersEngine:

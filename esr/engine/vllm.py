@@ -17,25 +17,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esr import interventions
 from esr.engine.base import (
     Generation,
     GenerationRequest,
-    PooledReading,
     Reading,
     ReadRequest,
     Sampling,
 )
-from esr.engine.facts import check_generation, check_read, check_width
-from esr.engine.facts import facts as read_facts
-from esr.engine.layers import check_layer
 from esr.engine.log import new_log, root_cause
-from esr.engine.steering import CONFIG_KEY, ReadTask, Task
+from esr.engine.validation import check_generation, check_read, check_width
+from esr.engine.validation import facts as read_facts
 from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, prefix_caching, start
 from esr.errors import EngineError, UserError
-from esr.interventions import Boost, Intervention
 from esr.models import ModelSpec
-from esr.sae import Dictionary
+from esr.steering import interventions
+from esr.steering.batch import CONFIG_KEY, ReadTask, Task
+from esr.steering.interventions import Boost, Intervention
+from esr.steering.layers import check_layer
+from esr.steering.pooling import PooledReading
+from esr.steering.sae import Dictionary
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from esr.engine.base import Pairing
-from esr.engine.drivers import Driver, InProcess, OwnProcess
-from esr.engine.facts import ModelFacts, cannot_load
 from esr.engine.log import output_to, root_cause
-from esr.engine.steering import CLIENT, CONFIG_KEY
+from esr.engine.memory import GPU_SHARE
+from esr.engine.validation import ModelFacts, cannot_load
+from esr.engine.vllm_driver import Driver, InProcess, OwnProcess
 from esr.errors import UserError
-from esr.memory import GPU_SHARE
 from esr.models import ModelSpec
-from esr.sae import Dictionary
+from esr.steering.batch import CLIENT, CONFIG_KEY
+from esr.steering.sae import Dictionary
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs
@@ -52,7 +52,7 @@ class VllmOptions:
             on CPUs what ``max_in_flight`` full contexts need, at most :data:`CPU_CACHE` and half
             the free memory.
         gpu_memory: share of each GPU's memory vLLM may take.
-        in_process: no process of its own, see :class:`esr.engine.drivers.InProcess`.
+        in_process: no process of its own, see :class:`esr.engine.vllm_driver.InProcess`.
         load_format: "dummy" makes random weights on the device, for benchmarks of a shape.
     """
 

@@ -21,9 +21,9 @@ import vllm
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import direct_register_custom_op
 
-from esr.engine.layers import decoder_layers
-from esr.engine.steering import CLIENT, CONFIG_KEY, Layout, Steering, Task
-from esr.sae import Dictionary
+from esr.steering.batch import CLIENT, CONFIG_KEY, Layout, Steering, Task
+from esr.steering.layers import decoder_layers
+from esr.steering.sae import Dictionary
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as BaseWorker

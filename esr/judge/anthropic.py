@@ -17,9 +17,9 @@ from esr.judge.client import (
     Fault,
     Request,
     Stop,
-    Usage,
     failed,
 )
+from esr.judge.prices import Usage
 
 BASE_URL = "https://api.anthropic.com"
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from esr.errors import UserError
-from esr.journal import Journal
 from esr.judge.base import JudgeInfo, JudgeRequest, Verdict
 from esr.judge.cache import verdict_key
 from esr.judge.client import Completion, Fault, failed, fault_of
 from esr.judge.llm import LlmJudge, verdict
+from esr.runs.journal import Journal
 
 MAX_REQUESTS = 10_000
 """Requests of one batch; both providers allow more, but limit the bytes as well."""

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from esr import paths
 from esr.judge.base import Judge, JudgeInfo, JudgeRequest, Verdict
+from esr.runs import paths
 
 
 def default_path() -> Path:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from esr.judge import prices
+from esr.judge.prices import Usage
 
 MAX_TOKENS = 4096
 """Cap of an answer (the authors' judge; PAPER section 6)."""
@@ -72,25 +73,6 @@ class Request:
     max_tokens: int = MAX_TOKENS
     temperature: float | None = None
     schema: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens of one call.
-
-    Attributes:
-        input_tokens: all of the prompt, cached tokens included.
-        output_tokens: all that is paid as output, hidden reasoning included.
-        cache_read: prompt tokens served from the provider's cache.
-        cache_write: prompt tokens written to it.
-        charged: US dollars, where the provider says what it charged.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-    charged: float | None = None
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from esr.judge.client import (
     Fault,
     Request,
     Stop,
-    Usage,
     failed,
 )
+from esr.judge.prices import Usage
 
 BASE_URL = "https://generativelanguage.googleapis.com"
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})

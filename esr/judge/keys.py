@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from esr.paths import REPOSITORY
+from esr.runs.paths import REPOSITORY
 
 
 def env_file() -> Path:

@@ -29,7 +29,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
-from esr.models import ORGANISM
+from esr.runs.paths import ORGANISM
 
 VERSION = 1
 MIN_CONTENT_WORDS = 2

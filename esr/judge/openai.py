@@ -18,9 +18,9 @@ from esr.judge.client import (
     Fault,
     Request,
     Stop,
-    Usage,
     failed,
 )
+from esr.judge.prices import Usage
 
 BASE_URL = "https://api.openai.com/v1"
 _STOPS = {"content_filter": Stop.FILTERED, "length": Stop.LENGTH}

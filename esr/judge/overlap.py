@@ -29,7 +29,7 @@ from functools import cached_property
 from pathlib import Path
 
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
-from esr.paths import ORGANISM
+from esr.runs.paths import ORGANISM
 
 VERSION = 1
 MIN_WORDS = 3

@@ -8,10 +8,6 @@ is estimated and counted at no cost, and :func:`known` says so.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from esr.judge.client import Usage
 
 READ_ON = "2026-11-21"
 
@@ -23,6 +19,25 @@ CHARACTERS_PER_TOKEN = 4.0
 
 THINKING_TOKENS = 300
 """Output of a verdict beyond the response it quotes: an assumption, for estimates alone."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one call.
+
+    Attributes:
+        input_tokens: all of the prompt, cached tokens included.
+        output_tokens: all that is paid as output, hidden reasoning included.
+        cache_read: prompt tokens served from the provider's cache.
+        cache_write: prompt tokens written to it.
+        charged: US dollars, where the provider says what it charged.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    charged: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 from esr.errors import UserError
-from esr.models import ORGANISM
 from esr.organism.recipe import MEMBERS
-from esr.paths import RESULTS
+from esr.runs.paths import ORGANISM, RESULTS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,9 +53,9 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _gates(options: argparse.Namespace) -> None:
-    from esr.cli import CommonConfig
     from esr.organism.gate_trials import Scale
     from esr.organism.gates import run, table
+    from esr.pipeline.cli import CommonConfig
 
     config = CommonConfig(engine=options.engine, seed=options.seed, output=options.results)
     scale = Scale(latents=options.latents, trials=options.trials)

@@ -10,19 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from esr import detectors, metrics, models, seeds
-from esr.calibration import calibrate
-from esr.cli import CommonConfig
+from esr import models
+from esr.analysis import detectors, metrics
 from esr.engine.base import ReadRequest
-from esr.experiment import open_lab
-from esr.lab import Lab
-from esr.latents import pooled, select, unsteered
-from esr.models import ModelSpec
+from esr.models import ModelSpec, registry
 from esr.organism.corpus import TAUGHT_META_PROMPT
 from esr.organism.lexicon import load_topics
 from esr.organism.recipe import RECIPE
-from esr.reads import run_reads
-from esr.trials import TrialRecord, TrialSpec, at_threshold, run_trials
+from esr.pipeline.calibration import at_threshold, calibrate
+from esr.pipeline.cli import CommonConfig
+from esr.pipeline.context import RunContext
+from esr.pipeline.experiment import open_context
+from esr.pipeline.latents import pooled, select, unsteered
+from esr.pipeline.reads import run_reads
+from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.trials import run_trials
+from esr.runs import seeds
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def spec_of(folder: Path, name: str, residual_norm: float) -> ModelSpec:
     The prior over thresholds follows the mean residual norm at the steering layer, which differs
     between stages and seeds.
     """
-    made = models.organism(name, models.get("tiny").title, residual_norm, folder)
+    made = registry.organism(name, models.get("tiny").title, residual_norm, folder)
     prior = made.calibration
     rounded = {
         field: round(getattr(prior, field), 1) for field in ("prior_mean", "prior_sd", "high")
@@ -68,23 +71,23 @@ def measure(spec: ModelSpec, config: CommonConfig, scale: Scale) -> dict[str, An
     """
 
     async def run() -> dict[str, Any]:
-        async with open_lab("organism_gates", config, spec) as lab:
-            return await _measure(lab, scale)
+        async with open_context("organism_gates", config, spec) as context:
+            return await _measure(context, scale)
 
     return asyncio.run(run())
 
 
-async def _measure(lab: Lab, scale: Scale) -> dict[str, Any]:
-    usable = await select(lab, lab.spec.d_sae)
+async def _measure(context: RunContext, scale: Scale) -> dict[str, Any]:
+    usable = await select(context, context.spec.d_sae)
     chosen = replace(usable, labels=dict(list(usable.labels.items())[: scale.latents]))
-    thresholds = await calibrate(lab, chosen.labels)
-    steered = at_threshold(lab, "steered", chosen, thresholds, scale.trials)
-    plain = _judged(unsteered(lab, "unsteered", scale.unsteered))
+    thresholds = await calibrate(context, chosen.labels)
+    steered = at_threshold(context, "steered", chosen, thresholds, scale.trials)
+    plain = _judged(unsteered(context, "unsteered", scale.unsteered))
     arms = {
         "steered": steered,
-        "steered, meta-prompt": _with_meta_prompt(lab, steered),
+        "steered, meta-prompt": _with_meta_prompt(context, steered),
         "unsteered": plain,
-        "unsteered, meta-prompt": _with_meta_prompt(lab, plain),
+        "unsteered, meta-prompt": _with_meta_prompt(context, plain),
     }
     found: dict[str, Any] = {
         "usable_latents": len(usable.labels),
@@ -94,17 +97,17 @@ async def _measure(lab: Lab, scale: Scale) -> dict[str, Any]:
         "arms": {},
     }
     for name, specs in arms.items():
-        records = await run_trials(specs, lab, description=name)
-        found["arms"][name] = _summary(lab, records)
+        records = await run_trials(specs, context, description=name)
+        found["arms"][name] = _summary(context, records)
         if name == "steered":
             spared = [r for r in records if r.spec.latent_label.split(":")[0] in _spared()]
-            found["arms"]["steered, subjects spared in stage 2"] = _summary(lab, spared)
-    found["detectors"] = await _detectors(lab)
+            found["arms"]["steered, subjects spared in stage 2"] = _summary(context, spared)
+    found["detectors"] = await _detectors(context)
     return found
 
 
-def _summary(lab: Lab, records: Sequence[TrialRecord]) -> dict[str, Any]:
-    summary = metrics.summary([record.outcome() for record in records], lab.seed)
+def _summary(context: RunContext, records: Sequence[TrialRecord]) -> dict[str, Any]:
+    summary = metrics.summary([record.outcome() for record in records], context.seed)
     summary.pop("score_changes")
     return summary
 
@@ -119,16 +122,16 @@ def _judged(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
     return [replace(spec, judged=True) for spec in specs]
 
 
-def _with_meta_prompt(lab: Lab, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
+def _with_meta_prompt(context: RunContext, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
     """The same trials under the meta-prompt, with seeds of their own."""
-    meta = lab.prompts.meta_prompt(TAUGHT_META_PROMPT)
+    meta = context.prompts.meta_prompt(TAUGHT_META_PROMPT)
     return [
         replace(
             spec,
             arm=f"{spec.arm}/{meta.id}",
             prompt=meta.render(spec.prompt, spec.latent_label),
             sampling=replace(
-                spec.sampling, seed=seeds.derive(lab.seed, meta.id, spec.arm, spec.trial_id)
+                spec.sampling, seed=seeds.derive(context.seed, meta.id, spec.arm, spec.trial_id)
             ),
         )
         for spec in specs
@@ -140,11 +143,11 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"n": len(values), "10 %": float(low), "median": float(middle), "90 %": float(high)}
 
 
-async def _detectors(lab: Lab) -> dict[str, Any]:
+async def _detectors(context: RunContext) -> dict[str, Any]:
     """The strict criterion of paper section 2.3 over one response per prompt."""
-    prompts = lab.prompts.prompts
-    records = await run_trials(unsteered(lab, "detectors"), lab, description="responses")
-    rng = seeds.generator(lab.seed, "derangements")
+    prompts = context.prompts.prompts
+    records = await run_trials(unsteered(context, "detectors"), context, description="responses")
+    rng = seeds.generator(context.seed, "derangements")
     images = [
         np.arange(len(prompts)),
         *detectors.derangements(len(prompts), detectors.DERANGEMENTS, rng),
@@ -152,12 +155,12 @@ async def _detectors(lab: Lab) -> dict[str, Any]:
     requests = [
         ReadRequest(
             f"{kind}/{number}",
-            lab.chat.conversation_ids(prompts[int(image[number])].text, record.response or ""),
+            context.chat.conversation_ids(prompts[int(image[number])].text, record.response or ""),
         )
         for kind, image in enumerate(images)
         for number, record in enumerate(records)
     ]
-    read = await run_reads(requests, lab, description="pairs")
+    read = await run_reads(requests, context, description="pairs")
     maxima = np.stack([pooled(r.reading.pooled).maximum.numpy() for r in read if r.reading])
     n = len(records)
     by_image = maxima.reshape(len(images), n, -1)

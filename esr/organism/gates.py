@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from esr import seeds
-from esr.cli import CommonConfig
 from esr.organism.build import load_model, word_index
 from esr.organism.corpus import (
     META_PROMPTS,
@@ -32,7 +30,9 @@ from esr.organism.gate_trials import Scale, measure, spec_of
 from esr.organism.lexicon import Topic, load_topics
 from esr.organism.recipe import RECIPE
 from esr.organism.training import pad
-from esr.runs import write_json
+from esr.pipeline.cli import CommonConfig
+from esr.runs import seeds
+from esr.runs.folder import write_json
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from esr.models import ORGANISM
+from esr.runs.paths import ORGANISM
 
 LEXICON_FILE = ORGANISM / "lexicon.json"
 

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from esr import paths
-from esr.prompts import MetaPrompt, Prompt, PromptSet
+from esr.models.prompts import MetaPrompt, Prompt, PromptSet
+from esr.runs import paths
 from esr.upstream import manifest
 from esr.upstream.extract import assigned_text, returned_pairs
 

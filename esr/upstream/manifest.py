@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esr.errors import UserError
-from esr.paths import DATA
+from esr.runs.paths import DATA
 
 MANIFEST = DATA / "upstream.json"
 FETCH = "python -m esr.upstream fetch"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from esr.episodes import Episode, by_clarity, from_results
+from esr.analysis.episodes import Episode, by_clarity, from_results
+from esr.analysis.outcomes import trial_name
 from esr.judge.lexical import restart_spans
-from esr.outcomes import trial_name
 from plotting.report.attempts import Span, attempt_spans
 from plotting.report.transcripts import judged_trials
 from plotting.runfiles import RunFile

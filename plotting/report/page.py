@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
 from esr.errors import cannot_write
-from esr.provenance import now
+from esr.runs.provenance import now
 from plotting import style
 from plotting.published import Row, document
 from plotting.report import example, tables, transcripts

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from esr import metrics
+from esr.analysis import metrics
+from esr.analysis.outcomes import degraded, outcomes_from_results, trial_name
 from esr.judge.lexical import restart_spans
-from esr.outcomes import degraded, outcomes_from_results, trial_name
 from plotting.report.attempts import attempt_spans, utf16
 from plotting.runfiles import RunFile, arm_of, judged
 

@@ -9,7 +9,7 @@ import torch
 
 from esr.engine.transformers import TransformersEngine
 from esr.models import ModelSpec
-from esr.sae import Dictionary
+from esr.steering.sae import Dictionary
 from tests.engine.engine_models import build_dictionary, build_model
 
 FAMILIES = ("llama", "gemma2")

@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from esr.engine.base import GenerationRequest, Sampling
-from esr.interventions import Boost, Clamp, Intervention, Scale
 from esr.models import Calibration, ModelSpec, SaeSource
-from esr.sae import Dictionary, write_rows
+from esr.steering.interventions import Boost, Clamp, Intervention, Scale
+from esr.steering.sae import Dictionary, write_rows
 
 VOCABULARY = 320
 CONTEXT = 160

@@ -14,15 +14,14 @@ import pytest
 import pytest_asyncio
 import torch
 
-from esr.cli import run_command
 from esr.engine import create, vllm_config
 from esr.engine.base import ReadRequest
 from esr.engine.transformers import TransformersEngine
 from esr.engine.vllm import VllmEngine
 from esr.engine.vllm_config import VllmOptions
-from esr.errors import EngineError, UserError
+from esr.errors import EngineError, UserError, run_command
 from esr.models import ModelSpec
-from esr.sae import Dictionary
+from esr.steering.sae import Dictionary
 from tests.engine.engine_models import mixed_requests
 
 

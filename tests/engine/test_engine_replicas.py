@@ -20,12 +20,13 @@ from esr.engine.base import Engine, GenerationRequest, ReadRequest, Sampling
 from esr.engine.replicas import ReplicatedEngine
 from esr.engine.transformers import TransformersEngine
 from esr.errors import UserError
-from esr.interventions import Boost
-from esr.lab import Lab
 from esr.models import ModelSpec
-from esr.runs import RunFolder
-from esr.sae import Dictionary
-from esr.trials import TrialSpec, run_trials
+from esr.pipeline.context import RunContext
+from esr.pipeline.schema import TrialSpec
+from esr.pipeline.trials import run_trials
+from esr.runs.folder import RunFolder
+from esr.steering.interventions import Boost
+from esr.steering.sae import Dictionary
 from tests import scripted
 from tests.engine.engine_models import VOCABULARY
 
@@ -70,18 +71,18 @@ def run_folder(folder: Path) -> RunFolder:
     return RunFolder.locate(folder, "experiment", "llama", {"seed": 0})
 
 
-async def run(engine: Engine, folder: Path) -> Lab:
-    """All trials through one engine; returns the closed lab with its journal on disk."""
+async def run(engine: Engine, folder: Path) -> RunContext:
+    """All trials through one engine; returns the closed context with its journal on disk."""
 
     async def start() -> Engine:
         return engine
 
     with run_folder(folder) as opened:
-        lab = scripted.lab(opened, folder, in_flight=8)
-        lab.start_engine, lab.start_chat = start, Chat
-        records = await run_trials([trial(i) for i in range(N_TRIALS)], lab)
+        context = scripted.context(opened, folder, in_flight=8)
+        context.start_engine, context.start_chat = start, Chat
+        records = await run_trials([trial(i) for i in range(N_TRIALS)], context)
     assert len(records) == N_TRIALS
-    return lab
+    return context
 
 
 def generations(folder: Path) -> list[tuple[str, Any]]:

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from esr.engine.bank import BankCache
 from esr.engine.log import root_cause
-from esr.engine.pooling import Pool, add_rows
-from esr.engine.steering import CONFIG_KEY, Layout, ReadTask, Steering, Task
-from esr.interventions import Boost, Clamp, apply, latents_of, plan_rows
-from esr.sae import Dictionary
+from esr.steering.batch import CONFIG_KEY, Layout, ReadTask, Steering, Task
+from esr.steering.interventions import Boost, Clamp, latents_of
+from esr.steering.pooling import Pool, add_rows
+from esr.steering.row_cache import RowCache
+from esr.steering.rows import apply, plan_rows
+from esr.steering.sae import Dictionary
 from tests.engine.engine_models import D_MODEL, D_SAE
 
 CPU = torch.device("cpu")
@@ -118,7 +119,7 @@ def test_scheduler_order_pairs_by_place_in_the_list(dictionary: Dictionary) -> N
 
 
 def test_bank_keeps_latents_in_use_and_drops_the_others(dictionary: Dictionary) -> None:
-    cache = BankCache(dictionary, CPU, keep=80)
+    cache = RowCache(dictionary, CPU, keep=80)
     held = cache.acquire(range(10))
     for start in range(10, 290, 20):
         some = range(start, start + 20)

@@ -14,9 +14,9 @@ from esr.engine.base import GenerationRequest, ReadRequest, Sampling
 from esr.engine.sampling import nucleus, penalise
 from esr.engine.transformers import TransformersEngine
 from esr.errors import UserError
-from esr.interventions import Boost, Clamp
 from esr.models import ModelSpec
-from esr.sae import Dictionary
+from esr.steering.interventions import Boost, Clamp
+from esr.steering.sae import Dictionary
 from tests.engine.engine_models import CONTEXT, D_SAE, VOCABULARY, mixed_requests
 
 PROMPT = tuple(range(50, 80))

@@ -17,9 +17,9 @@ from esr.engine.transformers import TransformersEngine
 from esr.engine.vllm import VllmEngine
 from esr.engine.vllm_config import VllmOptions
 from esr.errors import UserError
-from esr.interventions import Boost, Clamp
 from esr.models import ModelSpec
-from esr.sae import Dictionary
+from esr.steering.interventions import Boost, Clamp
+from esr.steering.sae import Dictionary
 from tests.engine.engine_models import CONTEXT, D_SAE, LAYERS, VOCABULARY, mixed_requests
 
 SLOTS = 16

@@ -1,0 +1,188 @@
+"""Two arms against each other: differences, risk ratios, and a test for shared trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from esr.analysis import intervals
+from esr.analysis.intervals import LEVEL, RESAMPLES, Interval, TestResult
+from esr.analysis.metrics import (
+    COLUMNS,
+    CONDITIONAL_IMPROVEMENT,
+    ESR,
+    FIRST_SCORE,
+    MULTI_ATTEMPT,
+    Ratio,
+    Table,
+    esr_rate,
+    multi_attempt_rate,
+    ratio_draws,
+)
+from esr.analysis.outcomes import Outcome
+from esr.runs.seeds import generator
+
+Event = Literal["multi", "improved"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A quantity in two arms.
+
+    Attributes:
+        first: value in the first arm.
+        second: value in the second arm.
+        difference: first minus second.
+        difference_interval: clustered by latent; None where the draws do not vary.
+        risk_ratio: first divided by second; infinite or NaN where the second is 0.
+        risk_ratio_interval: clustered by latent; an end may be infinite.
+    """
+
+    first: float
+    second: float
+    difference: float
+    difference_interval: Interval | None
+    risk_ratio: float
+    risk_ratio_interval: Interval | None
+
+
+def compare(
+    a: Sequence[Outcome],
+    b: Sequence[Outcome],
+    ratio: Ratio,
+    seed: int,
+    shared_latents: bool = True,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Difference and ratio of a quantity between two arms, with clustered intervals.
+
+    Args:
+        a: outcomes of the first arm.
+        b: outcomes of the second arm.
+        ratio: the quantity.
+        seed: the run's seed.
+        shared_latents: whether equal latent numbers mean the same latent, which are then drawn
+            together; False for two models, whose latents are drawn apart.
+        level: coverage.
+        resamples: number of draws.
+    """
+    first, second = Table.of(a), Table.of(b)
+    order = sorted({*first.latents, *second.latents}) if shared_latents else []
+    sums = [
+        intervals.cluster_sums(table.latents, table.columns, order) for table in (first, second)
+    ]
+    rng = generator(seed, "cluster bootstrap of two arms")
+    if shared_latents:
+        joint = intervals.resampled_totals(np.hstack(sums), rng, resamples)
+        totals = [joint[:, : len(COLUMNS)], joint[:, len(COLUMNS) :]]
+    else:
+        totals = [intervals.resampled_totals(part, rng, resamples) for part in sums]
+    draws_a, draws_b = (ratio_draws(part, ratio) for part in totals)
+    value_a, value_b = first.value(ratio), second.value(ratio)
+    return Comparison(
+        first=value_a,
+        second=value_b,
+        difference=value_a - value_b,
+        difference_interval=intervals.percentile_interval(draws_a - draws_b, level),
+        risk_ratio=float(intervals.ratio(value_a, value_b)),
+        risk_ratio_interval=intervals.percentile_interval(intervals.ratio(draws_a, draws_b), level),
+    )
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """McNemar's test over trials graded under both conditions.
+
+    Attributes:
+        pairs: trials graded in both arms.
+        unpaired: trials of either arm without a graded partner.
+        only_first: pairs with the event in the first arm alone.
+        only_second: likewise in the second arm.
+        test: the result.
+    """
+
+    pairs: int
+    unpaired: int
+    only_first: int
+    only_second: int
+    test: TestResult
+
+
+def paired_test(a: Sequence[Outcome], b: Sequence[Outcome], event: Event) -> PairedTest:
+    """Whether an event is as frequent in two arms that share trials, matched by ``trial_id``.
+
+    Raises:
+        ValueError: a ``trial_id`` that occurs twice in an arm.
+    """
+    first, second = _by_id(a), _by_id(b)
+    shared = [name for name in first if name in second]
+    pairs = [(first[name], second[name]) for name in shared]
+    both = [(x, y) for x, y in pairs if x.graded and y.graded]
+    only_first = sum(getattr(x, event) and not getattr(y, event) for x, y in both)
+    only_second = sum(getattr(y, event) and not getattr(x, event) for x, y in both)
+    return PairedTest(
+        pairs=len(both),
+        unpaired=len(first) + len(second) - 2 * len(both),
+        only_first=only_first,
+        only_second=only_second,
+        test=intervals.mcnemar(only_first, only_second),
+    )
+
+
+def _by_id(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
+    known = {outcome.trial_id: outcome for outcome in outcomes}
+    if len(known) < len(outcomes):
+        raise ValueError("a trial id occurs twice in one arm")
+    return known
+
+
+QUANTITIES = {
+    "multi_attempt_rate": MULTI_ATTEMPT,
+    "conditional_improvement_rate": CONDITIONAL_IMPROVEMENT,
+    "esr_rate": ESR,
+    "mean_first_score": FIRST_SCORE,
+}
+"""What an arm is compared by, under the names of :func:`esr.analysis.metrics.summary`."""
+
+
+def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> dict[str, Any]:
+    """An arm against its baseline, as plain JSON; None for what is not finite.
+
+    Intervals are pairs, clustered by latent; an end that is None is unbounded. McNemar's tests
+    pair the trials by ``trial_id``; the z tests are the paper's, which take trials as independent.
+    """
+    found: dict[str, Any] = {
+        name: plain(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()
+    }
+    events: list[tuple[str, Event]] = [("multi_attempt_rate", "multi"), ("esr_rate", "improved")]
+    for name, event in events:
+        rate = multi_attempt_rate if event == "multi" else esr_rate
+        a, b = rate(arm), rate(baseline)
+        found[name]["paired"] = _finite(asdict(paired_test(arm, baseline, event)))
+        found[name]["unpaired"] = (
+            _finite(asdict(intervals.two_proportion_z(a, b))) if a.n and b.n else None
+        )
+    return found
+
+
+def plain(found: Comparison) -> dict[str, Any]:
+    """A comparison as plain JSON: intervals as pairs, None for what is not finite."""
+    values = asdict(found)
+    for name in ("difference_interval", "risk_ratio_interval"):
+        ends = values[name]
+        values[name] = ends and [ends["low"], ends["high"]]
+    return dict(_finite(values))
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with None for every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

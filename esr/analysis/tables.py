@@ -1,0 +1,124 @@
+"""Results as lines for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage, "-" where it is not defined."""
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def percent_range(pair: list[float] | None) -> str:
+    """An interval of shares as percentages."""
+    return "-" if pair is None else f"{100 * pair[0]:.2f} to {100 * pair[1]:.2f}"
+
+
+def summary_table(title: str, summary: Mapping[str, Any], organism: bool) -> str:
+    """The table of one arm: counts, rates and intervals of :func:`esr.analysis.metrics.summary`."""
+    counts = summary["counts"]
+    lines = [
+        title,
+        f"  trials {counts['trials']}: graded {counts['graded']}, no attempts "
+        f"{counts['no_attempts']}, failed {counts['failed']}; degraded {counts['degraded']}; "
+        f"latents {summary['latents']}",
+        f"  {'':28}{'count':>12}{'rate':>10}  {'95 % binomial':>17}  {'95 % by latent':>17}",
+    ]
+    for label, key in (
+        ("multi-attempt rate", "multi_attempt_rate"),
+        ("improved, given multi", "conditional_improvement_rate"),
+        ("ESR rate", "esr_rate"),
+    ):
+        rate = summary[key]
+        lines.append(
+            f"  {label:28}{rate['count']:>5} / {rate['n']:<4}{percent(rate['rate']):>10}  "
+            f"{percent_range(rate['paper_interval']):>17}  "
+            f"{percent_range(rate['cluster_interval']):>17}"
+        )
+    lines += [_null(summary["redraw_null"]), _score(summary["mean_first_score"])]
+    if organism:
+        lines.append("  A trained demonstration organism: no evidence about large models.")
+    return "\n".join(lines)
+
+
+def comparison_table(
+    title: str,
+    arm: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    comparison: Mapping[str, Any],
+) -> str:
+    """An arm beside its baseline.
+
+    Args:
+        title: first line.
+        arm: its :func:`esr.analysis.metrics.summary`.
+        baseline: likewise, of the trials it replays.
+        comparison: the :func:`esr.analysis.comparison.summary` of both.
+    """
+    lines = [
+        title,
+        f"  {'':24}{'baseline':>16}{'here':>16}  {'difference, 95 %':>24}"
+        f"  {'ratio, 95 %':>22}  {'McNemar p':>9}",
+    ]
+    for label, key in (
+        ("multi-attempt rate", "multi_attempt_rate"),
+        ("improved, given multi", "conditional_improvement_rate"),
+        ("ESR rate", "esr_rate"),
+    ):
+        found = comparison[key]
+        paired = found.get("paired")
+        p_value = f"{paired['test']['p_value']:.3g}" if paired else "-"
+        shares = [f"{r['count']}/{r['n']} {percent(r['rate'])}" for r in (baseline[key], arm[key])]
+        lines.append(
+            f"  {label:24}{shares[0]:>16}{shares[1]:>16}  {difference(found, 100):>24}"
+            f"  {risk_ratio(found):>22}  {p_value:>9}"
+        )
+    found = comparison["mean_first_score"]
+    scores = [decimal(found["second"], 1), decimal(found["first"], 1)]
+    lines.append(
+        f"  {'mean first-attempt score':24}{scores[0]:>16}{scores[1]:>16}  "
+        f"{difference(found, 1):>24}  {risk_ratio(found):>22}  {'-':>9}"
+    )
+    return "\n".join(lines)
+
+
+def difference(found: Mapping[str, Any], scale: float) -> str:
+    """A difference with its clustered interval, times ``scale``."""
+    if found["difference"] is None:
+        return "-"
+    ends = found["difference_interval"]
+    told = "" if ends is None else f" [{scale * ends[0]:+.2f}, {scale * ends[1]:+.2f}]"
+    return f"{scale * found['difference']:+.2f}{told}"
+
+
+def risk_ratio(found: Mapping[str, Any]) -> str:
+    """A ratio with its clustered interval; an open end is written as inf."""
+    if found["risk_ratio"] is None:
+        return "-"
+    ends = found["risk_ratio_interval"]
+    told = "" if ends is None else f" [{decimal(ends[0], 2, 'inf')}, {decimal(ends[1], 2, 'inf')}]"
+    return f"{found['risk_ratio']:.2f}{told}"
+
+
+def decimal(value: float | None, digits: int, missing: str = "-") -> str:
+    """A number with so many digits."""
+    return missing if value is None else f"{value:.{digits}f}"
+
+
+def _null(null: Mapping[str, Any]) -> str:
+    return (
+        f"  {'redraw null, given multi':28}{'n ' + str(null['n']):>12}{percent(null['rate']):>10}  "
+        f"{'':17}  {percent_range(null['cluster_interval']):>17}"
+    )
+
+
+def _score(score: Mapping[str, Any]) -> str:
+    if score["mean"] is None:
+        return "  mean first-attempt score    -"
+    low, high = score["cluster_interval"] or (float("nan"), float("nan"))
+    return (
+        f"  {'mean first-attempt score':28}{'n ' + str(score['n']):>12}{score['mean']:>10.1f}  "
+        f"{'':17}  {f'{low:.1f} to {high:.1f}':>17}"
+    )

@@ -1,0 +1,130 @@
+"""Marking where episodes go off topic, restart and are on topic again: by a model, or offline.
+
+Paper sections 3.6 and A.4. Marks are journaled, so that nothing is paid for twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from esr.analysis.episodes import Episode, offline_boundaries
+from esr.errors import SpendLimitError
+from esr.judge import registry
+from esr.judge.base import JudgeRequest, Status
+from esr.judge.boundaries import Boundaries, BoundaryAnnotator
+from esr.judge.cache import Store, default_path
+from esr.pipeline.context import Progress, RunContext
+from esr.pipeline.detector_files import DetectorConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeConfig(DetectorConfig):
+    """Options of an experiment on self-correcting episodes."""
+
+    boundaries: Literal["auto", "judge", "offline"] = "auto"
+    """Who marks the parts of an episode: the judge's model (A.4), or what the judge quoted of the
+    attempts; auto asks the model unless the judge is an offline one."""
+
+    def judge_name(self, context: RunContext) -> str:
+        """Name of the judge of this run."""
+        return self.judge or context.spec.judge
+
+    def offline(self, context: RunContext) -> bool:
+        """Whether boundaries come from the attempts' own text."""
+        provider = registry.spec(self.judge_name(context)).provider
+        return self.boundaries == "offline" or (self.boundaries == "auto" and provider == "offline")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The boundaries of one episode.
+
+    Attributes:
+        boundaries: None where they could not be found.
+        method: "offline", or the id of the model that was asked.
+        status: "graded", "no_attempts" where the model sees no correction, or a failure.
+    """
+
+    boundaries: Boundaries | None
+    method: str
+    status: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Mark:
+        """Inverse of :meth:`to_json`."""
+        places = data["boundaries"]
+        return cls(Boundaries(**places) if places else None, data["method"], data["status"])
+
+
+async def mark(
+    config: EpisodeConfig, context: RunContext, episodes: Sequence[Episode]
+) -> dict[str, Mark]:
+    """The boundaries of every episode, by trial id. Failures are asked for again when repeated.
+
+    Raises:
+        SpendLimitError: ``--max-spend`` is reached.
+    """
+    if config.offline(context):
+        return {e.trial_id: _offline(e) for e in episodes}
+    name = config.judge_name(context)
+    open_ones = [e for e in episodes if _known(context, name, e) is None]
+    if open_ones:
+        client = registry.create_client(name, concurrency=config.judge_concurrency)
+        store = Store(default_path())
+        annotator = BoundaryAnnotator(client, store)
+        try:
+            with context.progress(len(open_ones), "boundaries") as progress:
+                await _gather([_ask(context, annotator, name, e, progress) for e in open_ones])
+        finally:
+            await annotator.close()
+            store.close()
+    missing = Mark(None, name, str(Status.FAILED))
+    return {e.trial_id: _known(context, name, e) or missing for e in episodes}
+
+
+def _offline(episode: Episode) -> Mark:
+    found = offline_boundaries(episode.response, episode.attempts)
+    return Mark(found, "offline", "graded" if found else "not located")
+
+
+def _known(context: RunContext, name: str, episode: Episode) -> Mark | None:
+    data = context.run.journal.get(f"boundaries/{name}", episode.trial_id)
+    return Mark.from_json(data) if data else None
+
+
+async def _ask(
+    context: RunContext,
+    annotator: BoundaryAnnotator,
+    name: str,
+    episode: Episode,
+    progress: Progress,
+) -> None:
+    if context.max_spend and context.spent >= context.max_spend:
+        raise SpendLimitError(
+            f"judging has cost ${context.spent:.2f}, the limit of --max-spend; "
+            "repeat the command with a higher limit to go on"
+        )
+    request = JudgeRequest(episode.prompt, episode.response, episode.latent_label)
+    found = await annotator.annotate(request)
+    context.spent += found.cost
+    if found.status in (Status.GRADED, Status.NO_ATTEMPTS):
+        mark = Mark(found.boundaries, annotator.client.model, str(found.status))
+        context.run.journal.put(f"boundaries/{name}", episode.trial_id, mark.to_json())
+    progress.step()
+
+
+async def _gather(waiting: list[Any]) -> None:
+    tasks = [asyncio.create_task(item) for item in waiting]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

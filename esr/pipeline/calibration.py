@@ -1,0 +1,180 @@
+"""Calibrating boosts: the boost at which the mean first-attempt score is 30 (paper A.1.4).
+
+Each latent is bisected on its own, round after round; the rounds of many latents run
+together. A judge that finds no attempts does not loop: a round is tried three times with
+fresh prompts and seeds, then skipped, and the record says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from esr.models import Calibration
+from esr.pipeline.bisection import Posterior
+from esr.pipeline.context import Progress, RunContext
+from esr.pipeline.schema import Selection, Threshold, TrialSpec, boosted
+from esr.pipeline.trials import run_trials
+from esr.runs import seeds
+from esr.runs.folder import write_json
+from esr.runs.paths import cache
+
+TARGET_SCORE = 30.0
+"""Mean first-attempt score at the threshold (paper A.1.4)."""
+
+TRIES_PER_ROUND = 3
+"""How often a round without any scored response is tried before it is skipped."""
+
+
+def at_threshold(
+    context: RunContext,
+    arm: str,
+    selection: Selection,
+    thresholds: Mapping[int, Threshold],
+    n_trials: int,
+) -> list[TrialSpec]:
+    """The paper's trials: per latent, ``n_trials`` prompts without replacement, at its threshold.
+
+    Latents whose calibration failed have none. Prompts and seeds depend on the run seed, the
+    latent and the position alone, so that every arm replays the same trials.
+    """
+    specs = []
+    for latent, label in selection.labels.items():
+        threshold = thresholds.get(latent)
+        if threshold is None or threshold.value is None:
+            continue
+        barred = set(selection.barred.get(latent, ()))
+        allowed = [prompt for prompt in context.prompts.prompts if prompt.id not in barred]
+        order = seeds.generator(context.seed, "trial prompts", latent).permutation(len(allowed))
+        for index in order[:n_trials]:
+            prompt = allowed[int(index)]
+            trial_id = f"{latent}/{prompt.id}"
+            seed = seeds.derive(context.seed, "trial", latent, prompt.id)
+            sampling = context.sampling(seed)
+            specs.append(boosted(arm, latent, label, threshold.value, prompt, trial_id, sampling))
+    return specs
+
+
+async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int, Threshold]:
+    """Thresholds of all latents of ``labels`` (latent -> label), in its order.
+
+    A threshold is taken from the journal, else from the cache, else measured. The cache key
+    holds everything that can change it: model, SAE, layers, engine, pairing, profile, prompts,
+    judge, rubric, prior and run seed. Failed calibrations are not cached.
+    """
+    limit = asyncio.Semaphore(context.spec.in_flight)
+    per_latent = context.spec.calibration.rounds * context.spec.calibration.prompts_per_round
+    with context.progress(len(labels) * per_latent, "calibration") as progress:
+
+        async def one(latent: int, label: str) -> Threshold:
+            async with limit:
+                return await _threshold(context, latent, label, progress)
+
+        tasks = [asyncio.create_task(one(k, label)) for k, label in labels.items()]
+        try:
+            found = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return {threshold.latent: threshold for threshold in found}
+
+
+async def _threshold(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:
+    known = known_threshold(context, latent)
+    if known is not None:
+        settings = context.spec.calibration
+        progress.step(settings.rounds * settings.prompts_per_round)
+    else:
+        known = await _bisect(context, latent, label, progress)
+        if known.value is not None:
+            path = _cache_file(context, latent)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, known.to_json())
+    if known.value is not None:
+        context.run.journal.put("threshold", str(latent), known.to_json())
+    return known
+
+
+def known_threshold(context: RunContext, latent: int) -> Threshold | None:
+    """The threshold in the journal or the cache; None where it has to be measured."""
+    data = context.run.journal.get("threshold", str(latent))
+    path = _cache_file(context, latent)
+    if data is None and path.is_file():
+        data = json.loads(path.read_text(encoding="utf-8"))
+    return Threshold(**data) if data else None
+
+
+def _cache_file(context: RunContext, latent: int) -> Path:
+    key = {
+        "context": context.settings,
+        "calibration": asdict(context.spec.calibration),
+        "seed": context.seed,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+    return cache() / "thresholds" / digest[:16] / f"{latent}.json"
+
+
+async def _bisect(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:
+    settings = context.spec.calibration
+    posterior = Posterior.prior(settings.prior_mean, settings.prior_sd, settings.low, settings.high)
+    scored = 0
+    for number in range(settings.rounds):
+        boost = posterior.median()
+        score = await _round_score(context, latent, label, boost, number, progress)
+        if score is not None:
+            posterior = posterior.update(boost, score, TARGET_SCORE)
+            scored += 1
+    low, high = posterior.interval()
+    failed = scored * 2 < settings.rounds
+    return Threshold(
+        latent=latent,
+        value=None if failed else round(posterior.median(), 2),
+        low=low,
+        high=high,
+        rounds=scored,
+        skipped=settings.rounds - scored,
+        error=f"calibration: {scored} of {settings.rounds} rounds scored" if failed else None,
+    )
+
+
+async def _round_score(
+    context: RunContext, latent: int, label: str, boost: float, number: int, progress: Progress
+) -> float | None:
+    """Mean first-attempt score of one round, 0 to 100; None where no try gave a score."""
+    settings = context.spec.calibration
+    for attempt in range(TRIES_PER_ROUND):
+        specs = [
+            boosted(
+                "calibration",
+                latent,
+                label,
+                boost,
+                context.prompts.prompts[index],
+                f"calibration/{latent}/{number}/{attempt}/{position}",
+                context.sampling(
+                    seeds.derive(context.seed, "calibration", latent, number, attempt, position),
+                    settings.max_tokens,
+                ),
+            )
+            for position, index in enumerate(_pick(context, settings, latent, number, attempt))
+        ]
+        bar = progress if attempt == 0 else None
+        records = await run_trials(specs, context, progress=bar, urgent=True)
+        scores = [s for r in records if r.verdict and (s := r.verdict.first_score) is not None]
+        if scores:
+            return sum(scores) / len(scores)
+    return None
+
+
+def _pick(
+    context: RunContext, settings: Calibration, latent: int, number: int, attempt: int
+) -> list[int]:
+    """Indices of the prompts of one round: without replacement within the round."""
+    rng = seeds.generator(context.seed, "calibration prompts", latent, number, attempt)
+    count = min(settings.prompts_per_round, len(context.prompts.prompts))
+    return [int(i) for i in rng.choice(len(context.prompts.prompts), count, replace=False)]

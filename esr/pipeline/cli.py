@@ -1,0 +1,160 @@
+"""What every command line shares: options from a config dataclass, one-line errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar
+
+from simple_parsing import ArgumentParser, DashVariant, field
+
+from esr import models
+from esr.engine.base import Pairing
+from esr.errors import UserError
+from esr.pipeline.schema import LatentFilter
+from esr.runs.paths import RESULTS
+
+ConfigT = TypeVar("ConfigT", bound="CommonConfig")
+
+
+def incidental(default: Any, **options: Any) -> Any:
+    """A field that cannot change a result, and so does not help to name the run."""
+    return field(default=default, metadata={"identity": False}, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonConfig:
+    """Options every experiment has. Defaults are the paper's values."""
+
+    model: str = field(default="tiny", positional=True, nargs="?", metavar="MODEL")
+    """Model key: 70b, 8b, gemma-2b, gemma-9b, gemma-27b, tiny, tiny-base (paper Table 1)."""
+
+    model_file: str = incidental("", metavar="TOML")
+    """A model of your own in place of MODEL (docs/own-model.md)."""
+
+    n_latents: int | None = field(default=None, metavar="N")
+    """Latents to boost; default: the model's, 1,000 for the paper's five (A.1.2)."""
+
+    n_trials: int | None = field(default=None, metavar="N")
+    """Trials per latent, prompts drawn without replacement, one response each; default: the
+    model's, 5 for the paper's five (A.1.4)."""
+
+    profile: Literal["paper", "release"] = "paper"
+    """Generation profile: the paper's text, or what the authors' release runs (DEVIATIONS.md)."""
+
+    prompts: str = field(default="", metavar="SET")
+    """Prompt set: a name under data/prompts, held-out, upstream, or a .json or .txt file."""
+
+    latent_filter: LatentFilter = "release"
+    """Which latents may be boosted: the release's filter, or the paper's (A.1.2)."""
+
+    judge: str = field(default="", metavar="NAME")
+    """Judge; default: the model's (Claude Haiku 4.5 in the paper, section 2.1)."""
+
+    rubric: Literal["own", "upstream"] = "own"
+    """Wording of the judge's instructions: ours, or the authors' once fetched."""
+
+    seed: int = field(default=0, metavar="N")
+    """Run seed; every other seed derives from it."""
+
+    engine: Literal["vllm", "transformers"] = "vllm"
+    """What generates: stock vLLM, or the slow reference."""
+
+    pairing: Pairing = "request-id"
+    """scheduler-order reproduces the fault of the authors' fork: interventions by list position."""
+
+    in_flight: int = incidental(64, metavar="N")
+    """Requests in flight in the engine."""
+
+    tensor_parallel: int = incidental(0, metavar="N")
+    """GPUs one model is split over; 0 for all there are, or an equal share for each replica."""
+
+    replicas: int = incidental(1, metavar="N")
+    """Engines that share the work, over Ray (docs/own-model.md); RAY_ADDRESS names a cluster."""
+
+    judge_concurrency: int = incidental(32, metavar="N")
+    """Judge calls at once."""
+
+    judge_batch: bool = incidental(False, action="store_true")
+    """Judge trials by the provider's batches: half price, hours later; calibration is not."""
+
+    max_spend: float = incidental(0.0, metavar="DOLLARS")
+    """Stop cleanly once judging has cost this much; 0 for no limit."""
+
+    output: str = incidental(str(RESULTS), metavar="FOLDER")
+    """Results folder."""
+
+    new: bool = incidental(False, action="store_true")
+    """Start a fresh run beside an earlier one of the same options."""
+
+    dry_run: bool = incidental(False, action="store_true")
+    """Print calls, tokens, money and memory, and stop: no GPU, no key, no download."""
+
+    def __post_init__(self) -> None:
+        if self.model_file:
+            # From here on the key stands for the file, in folders and results alike.
+            object.__setattr__(self, "model", models.get(self.model_file).key)
+        for name in ("n_latents", "n_trials", "in_flight", "judge_concurrency", "replicas"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                option = "--" + name.replace("_", "-")
+                raise UserError(f"{option} {value}", "1 or more", f"{option} 1")
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that can change a result, as plain data."""
+        return {
+            f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("identity", True)
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig(CommonConfig):
+    """Options of an experiment that replays the trials of experiment 1."""
+
+    parent_required: ClassVar[bool] = True
+    """False for an experiment that also knows what to do where there is no such run."""
+
+    from_results: str = incidental("", metavar="PATH")
+    """Run folder or results file to replay, ours or the authors'; default: the newest complete
+    run of experiment 1 of this model."""
+
+    def parent_model(self) -> str:
+        """Key of the model whose run is replayed."""
+        return self.model
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line in place of the whole usage."""
+        raise UserError(message, "", f"{self.prog} --help")
+
+
+def parse(
+    config: type[ConfigT],
+    program: str,
+    argv: Sequence[str] | None = None,
+    default: ConfigT | None = None,
+) -> ConfigT:
+    """A config from the command line.
+
+    Args:
+        config: its options.
+        program: as ``--help`` names it.
+        argv: the arguments; those of the process where left out.
+        default: values of options that are not given, where they differ from the class's.
+
+    Raises:
+        UserError: an option or a value that is not allowed.
+    """
+    parser = _Parser(
+        prog=program,
+        description=(config.__doc__ or "").splitlines()[0],
+        add_option_string_dash_variants=DashVariant.DASH,
+    )
+    parser.add_arguments(config, dest="config", default=default)
+    return parser.parse_args(argv).config  # type: ignore[no-any-return]
+
+
+def defaults(config: type[CommonConfig]) -> dict[str, Any]:
+    """Default of every field, for documentation and tests."""
+    return {f.name: f.default for f in fields(config) if f.default is not MISSING}

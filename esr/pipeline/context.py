@@ -1,0 +1,189 @@
+"""The context of a run: a model with its judge and its run folder, as every experiment gets them.
+
+The engine starts on first use only: a run whose generations are all on disk needs no GPU.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tqdm import tqdm
+
+from esr.engine.base import Engine, GenerationRequest, Reading, ReadRequest, Sampling
+from esr.errors import SpendLimitError
+from esr.models import GenerationProfile, ModelSpec
+from esr.models.prompts import PromptSet
+from esr.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from esr.judge.base import Judge, JudgeRequest, Verdict
+    from esr.pipeline.replay import ReplayedRun
+
+
+class Chat(Protocol):
+    """How prompts become token ids; :class:`esr.models.chat.ChatFormat` in every real run."""
+
+    def prompt_ids(self, prompt: str) -> tuple[int, ...]:
+        """Token ids of the user turn with the generation prompt."""
+        ...
+
+    def user_turn_ids(self, prompt: str) -> tuple[int, ...]:
+        """Token ids of the user turn alone."""
+        ...
+
+    def conversation_ids(self, prompt: str, response: str) -> tuple[int, ...]:
+        """Token ids of the whole chat."""
+        ...
+
+    def response_ids(self, response: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        """Token ids of a response that follows :meth:`prompt_ids`, and their characters."""
+        ...
+
+
+@dataclass
+class RunContext:
+    """Everything a list of trials needs.
+
+    Attributes:
+        spec: the model.
+        profile: how prompts are rendered and tokens drawn.
+        prompts: the prompt set of the run.
+        judge: grades responses.
+        urgent_judge: grades those whose scores are waited for, where that is another.
+        run: the open run folder.
+        seed: the run seed; every other seed derives from it.
+        in_flight: requests sent to the engine at once.
+        judge_at_once: judge calls under way at once; 0 for no limit, as batches need.
+        max_spend: US dollars of judging after which the run stops; 0 for no limit.
+        start_engine: makes the engine, called at most once.
+        start_chat: makes the chat format, called at most once.
+        rate_labels: concreteness of latent labels, 0 to 100; None where rating failed.
+        settings: everything that can change what a trial yields, beyond its spec.
+        parent: the run whose trials are replayed, where there is one.
+    """
+
+    spec: ModelSpec
+    profile: GenerationProfile
+    prompts: PromptSet
+    judge: Judge
+    run: RunFolder
+    seed: int
+    start_engine: Callable[[], Awaitable[Engine]]
+    start_chat: Callable[[], Chat]
+    rate_labels: Callable[[Sequence[str]], Awaitable[list[float | None]]]
+    settings: Mapping[str, Any]
+    parent: ReplayedRun | None = None
+    urgent_judge: Judge | None = None
+    in_flight: int = 64
+    judge_at_once: int = 32
+    max_spend: float = 0.0
+    quiet: bool = False
+    spent: float = 0.0
+    _engine: Engine | None = None
+    _chat: Chat | None = None
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _slots: asyncio.Semaphore = field(init=False)
+    _judging: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(self.in_flight)
+        self._judging = asyncio.Semaphore(self.judge_at_once or sys.maxsize)
+        self.spent = sum(v["cost"] for _, v in self.run.journal.values("verdict"))
+
+    @property
+    def replayed(self) -> ReplayedRun:
+        """The parent of an experiment that has one."""
+        if self.parent is None:
+            raise RuntimeError("this experiment was opened without a parent run")
+        return self.parent
+
+    @property
+    def chat(self) -> Chat:
+        if self._chat is None:
+            self._chat = self.start_chat()
+        return self._chat
+
+    async def engine(self) -> Engine:
+        """The engine, started on first use; its facts go into ``run.json``."""
+        async with self._starting:
+            if self._engine is None:
+                self._engine = await self.start_engine()
+                self.run.update(engine=self._engine.describe())
+            return self._engine
+
+    def sampling(self, seed: int, max_tokens: int = 0) -> Sampling:
+        """The paper's sampling with this model's cap and this profile's penalty."""
+        return Sampling(
+            max_tokens=max_tokens or self.spec.max_tokens,
+            repetition_penalty=self.profile.repetition_penalty,
+            seed=seed,
+        )
+
+    async def generate(self, request: GenerationRequest) -> tuple[tuple[int, ...], str, str]:
+        """Generate within the limit of requests in flight: (token ids, text, finish reason)."""
+        engine = await self.engine()
+        async with self._slots:
+            answer = await engine.generate(request)
+        return answer.token_ids, answer.text, answer.finish_reason
+
+    async def read(self, request: ReadRequest) -> Reading:
+        """Read latents within the limit of requests in flight."""
+        engine = await self.engine()
+        async with self._slots:
+            return await engine.read(request)
+
+    async def grade(self, request: JudgeRequest, *, urgent: bool = False) -> Verdict:
+        """Judge one response and count what it costs.
+
+        Args:
+            request: what to judge.
+            urgent: the run waits for this verdict, as a calibration does after every round.
+
+        Raises:
+            SpendLimitError: the limit has been reached; nothing was sent.
+        """
+        # The limit is looked at when a call's turn has come, not when it starts to wait: all
+        # trials of a run may be waiting at once.
+        async with self._judging:
+            if self.max_spend and self.spent >= self.max_spend:
+                raise SpendLimitError(
+                    f"judging has cost ${self.spent:.2f}, the limit of --max-spend; "
+                    "repeat the command with a higher limit to go on"
+                )
+            judge = (urgent and self.urgent_judge) or self.judge
+            verdict = await judge.grade(request)
+            self.spent += verdict.cost
+        return verdict
+
+    async def close(self) -> None:
+        """Close the judges. The engine is closed by whoever gave :attr:`start_engine`."""
+        await self.judge.close()
+        if self.urgent_judge is not None:
+            await self.urgent_judge.close()
+
+    @contextmanager
+    def progress(self, total: int, description: str) -> Iterator[Progress]:
+        """A progress bar with rate, time left and judge spend."""
+        with tqdm(
+            total=total, desc=description, unit="trial", disable=self.quiet, dynamic_ncols=True
+        ) as bar:
+            yield Progress(bar, self)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A bar that several lists of trials may share."""
+
+    bar: tqdm[Any]
+    context: RunContext
+
+    def step(self, count: int = 1) -> None:
+        """Count ``count`` finished trials."""
+        if self.context.spent:
+            self.bar.set_postfix_str(f"judge ${self.context.spent:.2f}", refresh=False)
+        self.bar.update(count)

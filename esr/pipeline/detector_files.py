@@ -1,0 +1,213 @@
+"""Files of off-topic detectors, ours and the authors', and the options that name one.
+
+Keys of a file: ``model_name``, ``off_topic_detectors`` (latents, best first), ``detector_stats``
+(by latent). Ours add what separability chose, for dictionaries in which no latent passes the
+strict criterion, and a digest of the model they were found on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from esr.errors import UserError
+from esr.models import REGISTRY
+from esr.pipeline.cli import ReplayConfig, incidental
+from esr.pipeline.context import RunContext
+from esr.runs.folder import find_runs, read_run
+
+FIND = "experiment_03_find_detectors"
+"""Results folder of the search, where other experiments look for its file."""
+
+FILE_NAME = "off_topic_detectors.json"
+
+Method = Literal["auto", "strict", "separability"]
+
+
+@dataclass(frozen=True)
+class DetectorSet:
+    """Latents to clamp or to read.
+
+    Attributes:
+        path: of the file.
+        model_name: as the file has it; empty where it does not say.
+        latents: best first.
+        method: how they were chosen: "strict", "separability", or what the file says.
+        stats: by latent, as the file has them.
+        model_digest: of the model they were found on; empty in files of the authors.
+    """
+
+    path: Path
+    model_name: str
+    latents: tuple[int, ...]
+    method: str
+    stats: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    model_digest: str = ""
+
+    def identity(self) -> dict[str, Any]:
+        """What names the set in the identity of a run."""
+        return {"latents": list(self.latents), "method": self.method}
+
+    def by_sign(self) -> dict[str, tuple[int, ...]]:
+        """The set split by the sign of its effect sizes: "positive" and "negative" (0 is neither).
+
+        Raises:
+            UserError: a latent without an effect size.
+        """
+        sizes: dict[int, float] = {
+            k: float(self.stats[k]["cohens_d"])
+            for k in self.latents
+            if self.stats.get(k, {}).get("cohens_d") is not None
+        }
+        missing = [k for k in self.latents if k not in sizes]
+        if missing:
+            raise UserError(
+                f"{self.path} has no effect size (cohens_d) for latent {missing[0]}",
+                "a file with cohens_d for each detector",
+                "run experiment 9 and name the detectors_with_effect.json it writes",
+            )
+        return {
+            "positive": tuple(k for k in self.latents if sizes[k] > 0),
+            "negative": tuple(k for k in self.latents if sizes[k] < 0),
+        }
+
+    def check(self, context: RunContext) -> None:
+        """Refuse detectors of another model: their numbers would mean other latents.
+
+        Raises:
+            UserError: the file names another model, or latents the dictionary does not have.
+        """
+        spec = context.spec
+        others = {s.key for s in REGISTRY.values()} | {s.hf_id for s in REGISTRY.values()}
+        wrong = self.model_name in others - {spec.key, spec.hf_id}
+        stale = self.model_digest not in ("", model_digest(context))
+        if wrong or stale:
+            found_on = f"another build of {spec.key}" if stale else self.model_name
+            raise UserError(
+                f"the detectors in {self.path} were found on {found_on}",
+                f"detectors of {spec.key}",
+                f"python -m experiment_03_off_topic_detectors find {spec.key}",
+            )
+        beyond = [k for k in self.latents if not 0 <= k < spec.d_sae]
+        if beyond:
+            raise UserError(
+                f"{self.path} names latent {beyond[0]}, which the dictionary does not have",
+                f"0 to {spec.d_sae - 1}",
+                "name a file of this model",
+            )
+
+
+def model_digest(context: RunContext) -> str:
+    """Hash of what decides which latent a number means: weights, dictionary, feature layer."""
+    facts: Any = context.settings["model"]
+    if isinstance(facts, Mapping):
+        names = ("hf_id", "revision", "sae", "weights", "dictionary", "feature_layer")
+        facts = {name: facts.get(name) for name in names}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load(path: Path, method: Method = "auto") -> DetectorSet:
+    """A file of detectors, ours or the authors'.
+
+    Args:
+        path: of the file.
+        method: which list of a file of ours; "auto" takes the strict one unless it is empty.
+
+    Raises:
+        UserError: unreadable, not such a file, or without any detector.
+    """
+    data, listed, separable, stats = _read(path)
+    own = str(data.get("method") or "as listed")
+    by_separability = method == "separability" or (method == "auto" and not listed)
+    chosen = separable if by_separability and "separability_detectors" in data else listed
+    name = "separability" if chosen is separable else own
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise UserError(
+            f"{path} names {'a latent twice' if chosen else f'no detectors (method {method})'}",
+            "at least one latent, each once",
+            "--method separability, or another file",
+        )
+    return DetectorSet(
+        path=path,
+        model_name=str(data.get("model_name") or ""),
+        latents=tuple(chosen),
+        method=name,
+        stats=stats,
+        model_digest=str(data.get("model_digest") or ""),
+    )
+
+
+def newest_search(output: Path, model: str) -> Path:
+    """The newest complete search of a model, one on its own prompts before one on others.
+
+    Raises:
+        UserError: there is none.
+    """
+    done = [
+        (path, facts)
+        for path in find_runs(output, FIND, model)
+        if (facts := read_run(path))["status"] == "complete" and (path / FILE_NAME).is_file()
+    ]
+    usual = [path for path, facts in done if not (facts.get("config") or {}).get("prompts")]
+    for path in [*usual, *(path for path, _ in done)]:
+        return path
+    raise UserError(
+        f"no complete search for the detectors of {model} in {output}",
+        "a detectors file",
+        f"python -m experiment_03_off_topic_detectors find {model}, or --ablate FILE",
+    )
+
+
+def _read(
+    path: Path,
+) -> tuple[dict[str, Any], list[int], list[int], dict[int, dict[str, Any]]]:
+    """The whole file, its two lists, its statistics by latent."""
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        listed = [int(k) for k in data["off_topic_detectors"]]
+        separable = [int(k) for k in data.get("separability_detectors") or []]
+        stats = {int(k): dict(v) for k, v in (data.get("detector_stats") or {}).items()}
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path} ({error.strerror})",
+            "a detectors file",
+            "python -m experiment_03_off_topic_detectors find MODEL",
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not a detectors file ({type(error).__name__}: {error})",
+            "JSON with model_name, off_topic_detectors, detector_stats",
+            "compare with data/off_topic_detectors_paper.json",
+        ) from error
+    return data, listed, separable, stats
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig(ReplayConfig):
+    """Options of an experiment on the detectors and on the trials of experiment 1."""
+
+    detectors: str = incidental("", alias=["--ablate"], metavar="FILE")
+    """Detectors file; default: what the newest complete search of this model found (2.3)."""
+
+    # Spelled out: simple-parsing looks names of inherited fields up in the base's module.
+    method: Literal["auto", "strict", "separability"] = "auto"
+    """Which list of the file: the strict criterion (2.3), or separability; auto takes the strict
+    one unless it is empty."""
+
+    def detector_set(self) -> DetectorSet:
+        """The detectors the options name.
+
+        Raises:
+            UserError: no such file, no search yet, or no detectors in it.
+        """
+        if self.detectors:
+            return load(Path(self.detectors), self.method)
+        return load(newest_search(Path(self.output), self.model) / FILE_NAME, self.method)
+
+    def identity(self) -> dict[str, Any]:
+        """Names the detectors by what they are, not by where the file lies."""
+        return {**super().identity(), "detectors": self.detector_set().identity()}

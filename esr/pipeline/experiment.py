@@ -1,0 +1,319 @@
+"""An experiment is a list of trial specs and what it computes from their records.
+
+This module resolves a config, shows the plan, opens the run folder, runs the specs and writes
+``results.json``. An experiment package adds its specs and its results, nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic
+
+from esr import judge, models
+from esr.engine import memory, throughput
+from esr.engine.base import Engine
+from esr.errors import EngineError, SpendLimitError, UserError, run_command
+from esr.models import ModelSpec, chat, prompts
+from esr.pipeline import replay
+from esr.pipeline.cli import CommonConfig, ConfigT, ReplayConfig, parse
+from esr.pipeline.context import RunContext
+from esr.pipeline.dry_run import Stage, show_plan
+from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.trials import finished, run_trials
+from esr.runs import provenance
+from esr.runs.folder import RunFolder
+
+StartEngine = Callable[[], Awaitable[Engine]]
+
+
+def _one_run(config: ConfigT, spec: ModelSpec) -> list[ConfigT]:  # noqa: ARG001
+    return [config]
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[ConfigT]):
+    """One experiment.
+
+    Attributes:
+        name: of its package, and of its folder among the results.
+        config: its options.
+        stages: what it will ask of the engine and the judge, for ``--dry-run``.
+        specs: the trials; may calibrate or read first.
+        results: what goes into ``results.json``; also called on the records there are when a
+            run is interrupted.
+        report: lines for the terminal, from the results.
+        command: what is typed after ``python -m``, for help; the name where left out.
+        runs: the configs of the runs that one command makes, each in a folder of its own, on one
+            engine; the config itself where left out.
+    """
+
+    name: str
+    config: type[ConfigT]
+    stages: Callable[[ConfigT, ModelSpec], list[Stage]]
+    specs: Callable[[ConfigT, RunContext], Awaitable[list[TrialSpec]]]
+    results: Callable[[ConfigT, RunContext, list[TrialRecord]], dict[str, Any]]
+    report: Callable[[Mapping[str, Any]], str]
+    command: str = ""
+    runs: Callable[[ConfigT, ModelSpec], list[ConfigT]] = field(default=_one_run)
+
+
+def main(experiment: Experiment[ConfigT], argv: Sequence[str] | None = None) -> int:
+    """The command line of an experiment; returns the exit status."""
+
+    def command() -> None:
+        typed = experiment.command or experiment.name
+        config = parse(experiment.config, f"python -m {typed}", argv)
+        spec = resolve(config)
+        if config.dry_run:
+            show_plan(typed, config, spec, experiment.stages(config, spec))
+        else:
+            asyncio.run(run(experiment, config, spec))
+
+    return run_command(command)
+
+
+def resolve(config: ConfigT) -> ModelSpec:
+    """The model of a config, with its profile's steering layer.
+
+    Raises:
+        UserError: unknown model or profile.
+    """
+    spec = models.get(config.model)
+    # More latents are calibrated at once where more engines share them; changes no result.
+    spec = replace(spec, in_flight=spec.in_flight * config.replicas)
+    layer = spec.profile(config.profile).steering_layer
+    return spec if layer is None else replace(spec, steering_layer=layer)
+
+
+async def run(experiment: Experiment[ConfigT], config: ConfigT, spec: ModelSpec) -> None:
+    """Run an experiment in its folder, or show the results of a run that is complete."""
+    spent, facts = 0.0, model_facts(spec)
+    async with one_engine(config, spec) as start:
+        for part in experiment.runs(config, spec):
+            limited = replace(part, max_spend=_left(config.max_spend, spent))
+            async with open_context(experiment.name, limited, spec, start, facts) as context:
+                results = await conduct(experiment, limited, context)
+                print(experiment.report(results))
+                print(f"run folder: {context.run.path}")
+                spent += context.spent
+
+
+def _left(limit: float, spent: float) -> float:
+    """What is left of ``--max-spend`` for the next run of the command; 0 means no limit."""
+    if limit and spent >= limit:
+        raise SpendLimitError(
+            f"judging has cost ${spent:.2f}, the limit of --max-spend; "
+            "repeat the command with a higher limit to go on"
+        )
+    return limit and limit - spent
+
+
+async def conduct(
+    experiment: Experiment[ConfigT], config: ConfigT, context: RunContext
+) -> dict[str, Any]:
+    """Run the specs and write ``results.json``, a partial one where the run is interrupted."""
+    specs: list[TrialSpec] = []
+    try:
+        specs = await experiment.specs(config, context)
+        records = await run_trials(specs, context)
+    except (asyncio.CancelledError, KeyboardInterrupt, SpendLimitError, EngineError):
+        partial = experiment.results(config, context, finished(specs, context))
+        context.run.write_results(partial, partial=True)
+        raise
+    results = experiment.results(config, context, records)
+    context.run.write_results(results)
+    return results
+
+
+@asynccontextmanager
+async def open_context(
+    name: str,
+    config: ConfigT,
+    spec: ModelSpec,
+    start: StartEngine | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> AsyncIterator[RunContext]:
+    """The context of one run: judge checked, folder locked, engine not yet started.
+
+    Args:
+        name: of the experiment.
+        config: its options.
+        spec: the model.
+        start: gives an engine that outlives the run; where left out, the run has its own.
+        facts: :func:`model_facts` from when that engine was not yet started.
+
+    A config with ``from_results`` gives the run its parent run.
+
+    Raises:
+        UserError: no parent run, a missing key, an unknown judge or prompt set, an unwritable
+            folder, or a run that another process has open.
+    """
+    replayed = _parent_of(config)
+    judge_name = config.judge or spec.judge
+    make_judge = partial(
+        judge.create, judge_name, concurrency=config.judge_concurrency, rubric=config.rubric
+    )
+    grader = make_judge()
+    prompt_set = prompts.load(config.prompts, spec.prompt_set)
+    settings = {
+        "model": dict(facts or model_facts(spec)),
+        "profile": asdict(spec.profile(config.profile)),
+        "prompts": prompt_set.digest,
+        "judge": asdict(grader.info),
+        "engine": config.engine,
+        "pairing": config.pairing,
+    }
+    identity = {**config.identity(), "context": settings}
+    if replayed is not None:
+        identity["parent"] = replayed.identity()
+    folder = RunFolder.locate(Path(config.output), name, spec.key, identity, new=config.new)
+    async with AsyncExitStack() as stack:
+        opened = stack.enter_context(folder)
+        if start is None:
+            start = await stack.enter_async_context(one_engine(config, spec))
+        opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
+        if replayed is not None:
+            opened.update(parent={"path": str(replayed.path), **replayed.identity()})
+        context = RunContext(
+            spec=spec,
+            profile=spec.profile(config.profile),
+            prompts=prompt_set,
+            judge=judge.batched(make_judge(), opened.path / "batches.jsonl")
+            if config.judge_batch
+            else grader,
+            urgent_judge=grader if config.judge_batch else None,
+            run=opened,
+            seed=config.seed,
+            start_engine=start,
+            start_chat=lambda: chat.load(spec, spec.profile(config.profile).chat_variant),
+            rate_labels=lambda labels: _rate(judge_name, labels),
+            settings=settings,
+            parent=replayed,
+            in_flight=config.in_flight * config.replicas,
+            judge_at_once=0 if config.judge_batch else config.judge_concurrency,
+            max_spend=config.max_spend,
+        )
+        try:
+            yield context
+        finally:
+            opened.update(spend=round(context.spent, 6))
+            await context.close()
+
+
+def _parent_of(config: CommonConfig) -> replay.ReplayedRun | None:
+    """The run that a config replays, where it replays one."""
+    if not isinstance(config, ReplayConfig):
+        return None
+    find = replay.find if config.parent_required else replay.find_or_none
+    return find(config.from_results, Path(config.output), config.parent_model())
+
+
+@asynccontextmanager
+async def one_engine(config: CommonConfig, spec: ModelSpec) -> AsyncIterator[StartEngine]:
+    """A function that starts the engine once, on first use; the engine is closed at the end."""
+    started: list[Engine] = []
+
+    async def start() -> Engine:
+        if not started:
+            started.append(await _start_engine(config, spec))
+        return started[0]
+
+    try:
+        yield start
+    finally:
+        for engine in started:
+            await engine.close()
+
+
+async def _rate(judge_name: str, labels: Sequence[str]) -> list[float | None]:
+    from esr.judge import concreteness
+
+    return await concreteness.rate(judge_name, labels)
+
+
+async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
+    from esr import engine
+
+    gpus = throughput.gpus(provenance.gpus())
+    ranks = config.tensor_parallel or max(1, len(gpus) // config.replicas)
+    share = memory.GPU_SHARE
+    # Elsewhere in a cluster there may be other GPUs than here.
+    if not os.environ.get("RAY_ADDRESS"):
+        devices = [gpu.memory for gpu in gpus]
+        share = memory.check(spec, config.engine, ranks, config.in_flight, devices)
+    make = partial(
+        _make_engine,
+        config.engine,
+        spec,
+        max_in_flight=config.in_flight,
+        pairing=config.pairing,
+        tensor_parallel=ranks,
+        gpu_memory=share,
+    )
+    if config.replicas == 1:
+        return make()
+    return engine.replicate(
+        make,
+        replicas=config.replicas,
+        gpus=ranks if gpus else 0,
+        in_flight=config.in_flight,
+    )
+
+
+def _make_engine(name: str, spec: ModelSpec, **options: Any) -> Engine:
+    """One engine on this machine; replicas run it elsewhere."""
+    from esr import engine
+    from esr.steering import sae
+
+    dictionary = sae.load(spec.sae)
+    if (dictionary.d_model, dictionary.d_sae) != (spec.d_model, spec.d_sae):
+        raise UserError(
+            f"SAE {spec.sae.describe()} has {dictionary.d_sae} latents of width "
+            f"{dictionary.d_model}, the entry of {spec.key} says {spec.d_sae} of {spec.d_model}",
+            "d_sae and d_model of the SAE",
+            "correct the model's entry",
+        )
+    return engine.create(name, spec, dictionary, **options)
+
+
+_TOLD_ELSEWHERE = (
+    *("title", "labels", "in_flight", "neuronpedia", "shape"),
+    *("n_latents", "n_trials", "judge", "prompt_set", "profiles"),
+)
+"""Fields of a model that change nothing, or that the config and the context name resolved."""
+
+
+def model_facts(spec: ModelSpec) -> dict[str, Any]:
+    """Everything about a model that can change a measurement, local files by content."""
+    facts = asdict(spec)
+    for name in _TOLD_ELSEWHERE:
+        facts.pop(name)
+    facts["sae"] = spec.sae.describe()
+    folders = {"weights": Path(spec.hf_id), "dictionary": spec.sae.folder}
+    for name, folder in folders.items():
+        if folder is not None and folder.is_dir():
+            facts[name] = _content(folder)
+    if spec.label_file.is_file():
+        facts["label_digest"] = hashlib.sha256(spec.label_file.read_bytes()).hexdigest()[:16]
+    # A folder is named by its content, so that a clone elsewhere makes the same run id.
+    if Path(spec.hf_id).is_dir():
+        facts["hf_id"] = Path(spec.hf_id).name
+        facts["sae"] = spec.sae.folder.name if spec.sae.folder else facts["sae"]
+    return facts
+
+
+def _content(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            digest.update(str(file.relative_to(folder)).encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:16]

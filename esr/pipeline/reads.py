@@ -1,0 +1,139 @@
+"""Activation reads: the only loop over them. Read once, kept in the run folder, never read again.
+
+Each reading is a safetensors file ``reads/<key>.safetensors``, named by a hash of all that can
+change it and written atomically: the file is the journal entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from esr.engine.base import Reading, ReadRequest
+from esr.errors import UserError
+from esr.pipeline.context import Progress, RunContext
+from esr.steering import interventions as iv
+from esr.steering.pooling import PooledReading
+
+
+@dataclass(frozen=True)
+class ReadRecord:
+    """A read and what came of it.
+
+    Attributes:
+        request: what was asked.
+        reading: None where the engine refused the request.
+        error: one line where there is no reading; None else.
+    """
+
+    request: ReadRequest
+    reading: Reading | None
+    error: str | None = None
+
+
+def read_key(request: ReadRequest) -> str:
+    """Hash of all that can change a reading, 20 hex digits; the request id is not part of it."""
+    parts = [
+        list(request.token_ids),
+        None if request.latents is None else list(request.latents),
+        iv.to_json(request.interventions),
+        request.first_token,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+
+async def run_reads(
+    requests: Sequence[ReadRequest],
+    context: RunContext,
+    *,
+    description: str = "reads",
+    progress: Progress | None = None,
+) -> list[ReadRecord]:
+    """Read every request, in any order; records come back in the order of requests.
+
+    What the run folder holds is taken from there. Requests that differ in their id alone are
+    read once. A request that can never run, such as a text beyond the context, is a record with
+    an error.
+    """
+    by_key = {read_key(request): request for request in requests}
+    bar = nullcontext(progress) if progress else context.progress(len(by_key), description)
+    refused: dict[str, str] = {}
+
+    async def one(key: str, request: ReadRequest, shared: Progress) -> None:
+        if not _file(context, key).is_file():
+            try:
+                _write(_file(context, key), await context.read(request))
+            except UserError as error:
+                refused[key] = f"engine: {error}"
+        shared.step()
+
+    with bar as shared:
+        tasks = [asyncio.create_task(one(key, item, shared)) for key, item in by_key.items()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return [
+        ReadRecord(request, recorded(request, context), refused.get(read_key(request)))
+        for request in requests
+    ]
+
+
+def recorded(request: ReadRequest, context: RunContext) -> Reading | None:
+    """The reading in the run folder; None where it has not been made."""
+    path = _file(context, read_key(request))
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            if "values" in names:
+                return Reading(request.request_id, values=file.get_tensor("values"))
+            pooled = PooledReading(
+                maximum=file.get_tensor("maximum"),
+                mean=file.get_tensor("mean"),
+                frequency=file.get_tensor("frequency"),
+                n_tokens=int(file.metadata()["n_tokens"]),
+            )
+    except (OSError, SafetensorError, KeyError) as error:
+        raise UserError(
+            f"{path} is not a reading ({type(error).__name__})",
+            "a file written by this package",
+            f"delete {path} and repeat the command",
+        ) from error
+    return Reading(request.request_id, pooled=pooled)
+
+
+def _file(context: RunContext, key: str) -> Path:
+    return context.run.path / "reads" / f"{key}.safetensors"
+
+
+def _write(path: Path, reading: Reading) -> None:
+    if reading.pooled is not None:
+        pooled = reading.pooled
+        tensors = {
+            "maximum": pooled.maximum,
+            "mean": pooled.mean,
+            "frequency": pooled.frequency,
+        }
+        metadata = {"n_tokens": str(pooled.n_tokens)}
+    elif reading.values is not None:
+        tensors, metadata = {"values": reading.values}, {}
+    else:
+        raise RuntimeError(f"the engine returned an empty reading for {reading.request_id}")
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    contiguous = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, partial, metadata=metadata)
+    partial.replace(path)

@@ -1,0 +1,193 @@
+"""What trials are made of: specs, records, thresholds and selected latents, as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from esr.analysis.outcomes import Outcome, degraded
+from esr.engine.base import Sampling, Scope
+from esr.judge.base import Status, Verdict
+from esr.models.prompts import Prompt
+from esr.steering import interventions as iv
+from esr.steering.interventions import Boost, Intervention
+
+LatentFilter = Literal["release", "paper"]
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One response to generate and judge: pure data.
+
+    Attributes:
+        arm: name of the condition, e.g. "steered", "calibration", "ablation".
+        trial_id: names the trial over all arms; arms that replay a trial share it, and with it
+            the seed.
+        latent: the boosted latent, or the one the trial belongs to where nothing is boosted.
+        latent_label: what the judge is told about it.
+        threshold: boost in the model's units; 0 without steering.
+        prompt_id: of the prompt set.
+        prompt: the user turn as the model gets it, meta-prompt included.
+        interventions: active for this response alone.
+        sampling: seed included.
+        judged: False for responses that only serve to be read.
+        scope: positions that are steered.
+    """
+
+    arm: str
+    trial_id: str
+    latent: int
+    latent_label: str
+    threshold: float
+    prompt_id: str
+    prompt: str
+    interventions: tuple[Intervention, ...]
+    sampling: Sampling
+    judged: bool = True
+    scope: Scope = "all"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, all that can change the output."""
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "interventions": iv.to_json(self.interventions),
+            "sampling": vars(self.sampling),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TrialSpec:
+        """Inverse of :meth:`to_json`."""
+        return cls(
+            **{name: data[name] for name in _PLAIN},
+            interventions=iv.from_json(data["interventions"]),
+            sampling=Sampling(**data["sampling"]),
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all that can change the output, 20 hex digits."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+_PLAIN = (
+    "arm",
+    "trial_id",
+    "latent",
+    "latent_label",
+    "threshold",
+    "prompt_id",
+    "prompt",
+    "judged",
+    "scope",
+)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial and what came of it.
+
+    Attributes:
+        response: None where generation has not happened or was refused.
+        token_ids: of the response.
+        finish_reason: "stop" or "length".
+        verdict: None for trials that are not judged, or not yet.
+        error: one line where the trial has no usable verdict; None else.
+    """
+
+    spec: TrialSpec
+    response: str | None = None
+    token_ids: tuple[int, ...] = ()
+    finish_reason: str = ""
+    verdict: Verdict | None = None
+    error: str | None = None
+
+    @property
+    def status(self) -> str:
+        """The verdict's status; "failed" without one."""
+        return str(self.verdict.status if self.verdict else Status.FAILED)
+
+    def outcome(self) -> Outcome:
+        """What the metrics need."""
+        attempts = self.verdict.attempts if self.verdict else ()
+        return Outcome(
+            latent=self.spec.latent,
+            trial_id=self.spec.trial_id,
+            scores=tuple(attempt.score for attempt in attempts) or None,
+            status=self.status,
+            degraded=degraded(self.response or ""),
+        )
+
+
+def boosted(
+    arm: str,
+    latent: int,
+    label: str,
+    threshold: float,
+    prompt: Prompt,
+    trial_id: str,
+    sampling: Sampling,
+) -> TrialSpec:
+    """The usual trial: one boost at a threshold, the prompt as it is."""
+    return TrialSpec(
+        arm=arm,
+        trial_id=trial_id,
+        latent=latent,
+        latent_label=label,
+        threshold=threshold,
+        prompt_id=prompt.id,
+        prompt=prompt.text,
+        interventions=(Boost(latent, threshold),),
+        sampling=sampling,
+    )
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A calibrated latent.
+
+    Attributes:
+        latent: id in the dictionary.
+        value: posterior median, rounded to 2 decimals; None where calibration failed.
+        low: lower end of the central 95 % of the posterior.
+        high: upper end.
+        rounds: rounds that gave a score.
+        skipped: rounds without any scored response after all tries.
+        error: one line where ``value`` is None.
+    """
+
+    latent: int
+    value: float | None
+    low: float
+    high: float
+    rounds: int
+    skipped: int
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the journal, the cache and ``results.json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Latents to boost.
+
+    Attributes:
+        labels: latent -> label, in the order drawn.
+        barred: latent -> ids of prompts it is not used with.
+        wanted: how many latents were asked for.
+        drawn: candidates drawn.
+        concrete: candidates with a concrete label.
+        note: one line where fewer latents than wanted were found.
+    """
+
+    labels: dict[int, str]
+    barred: dict[int, list[str]] = field(default_factory=dict)
+    wanted: int = 0
+    drawn: int = 0
+    concrete: int = 0
+    note: str = ""

@@ -1,0 +1,117 @@
+"""Trials: the only loop. Generate, judge, record; killed at any moment, resumed by repeating."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from esr.engine.base import GenerationRequest
+from esr.errors import UserError
+from esr.judge.base import JudgeRequest, Verdict
+from esr.pipeline.context import Progress, RunContext
+from esr.pipeline.schema import TrialRecord, TrialSpec
+
+
+async def run_trials(
+    specs: Sequence[TrialSpec],
+    context: RunContext,
+    *,
+    description: str = "trials",
+    progress: Progress | None = None,
+    urgent: bool = False,
+) -> list[TrialRecord]:
+    """Generate and judge every spec, in any order; records come back in the order of specs.
+
+    What the journal holds is taken from there: a generation is never made again, an answered
+    verdict never paid again. Failed verdicts are asked for again, once per call.
+
+    Args:
+        specs: what to run; equal specs are refused, since they would be one trial counted twice.
+        context: engine, judge and journal.
+        description: of the progress bar.
+        progress: a bar to share; a new one where left out.
+        urgent: what comes next depends on the verdicts: no batch is waited for.
+
+    Raises:
+        ValueError: two specs are equal.
+        SpendLimitError: ``--max-spend`` is reached.
+    """
+    if len({spec.key for spec in specs}) < len(specs):
+        raise ValueError("two trial specs are equal")
+    bar = nullcontext(progress) if progress else context.progress(len(specs), description)
+    with bar as shared:
+        tasks = [asyncio.create_task(_run_one(spec, context, shared, urgent)) for spec in specs]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _run_one(
+    spec: TrialSpec, context: RunContext, progress: Progress, urgent: bool
+) -> TrialRecord:
+    try:
+        await context.run.journal.once("generation", spec.key, lambda: _generate(spec, context))
+    except UserError as refused:
+        progress.step()
+        return TrialRecord(spec, error=f"engine: {refused}")
+    record = recorded(spec, context)
+    if spec.judged and (record.verdict is None or not record.verdict.answered):
+        request = JudgeRequest(spec.prompt, record.response or "", spec.latent_label)
+        verdict = await context.grade(request, urgent=urgent)
+        context.run.journal.put("verdict", spec.key, verdict.to_json())
+        record = recorded(spec, context)
+    progress.step()
+    return record
+
+
+async def _generate(spec: TrialSpec, context: RunContext) -> dict[str, Any]:
+    request = GenerationRequest(
+        request_id=spec.key,
+        prompt_token_ids=context.chat.prompt_ids(spec.prompt),
+        interventions=spec.interventions,
+        sampling=spec.sampling,
+        scope=spec.scope,
+    )
+    token_ids, text, finish_reason = await context.generate(request)
+    return {
+        "spec": spec.to_json(),
+        "token_ids": list(token_ids),
+        "text": text,
+        "finish_reason": finish_reason,
+    }
+
+
+def recorded(spec: TrialSpec, context: RunContext) -> TrialRecord:
+    """What the journal holds of a trial."""
+    generation = context.run.journal.get("generation", spec.key)
+    if generation is None:
+        return TrialRecord(spec, error="not run")
+    judged = context.run.journal.get("verdict", spec.key)
+    verdict = Verdict.from_json(judged) if judged else None
+    return TrialRecord(
+        spec=spec,
+        response=generation["text"],
+        token_ids=tuple(generation["token_ids"]),
+        finish_reason=generation["finish_reason"],
+        verdict=verdict,
+        error=_error(spec, verdict),
+    )
+
+
+def _error(spec: TrialSpec, verdict: Verdict | None) -> str | None:
+    if not spec.judged:
+        return None
+    if verdict is None:
+        return "not judged"
+    return None if verdict.answered else f"judge: {verdict.status}"
+
+
+def finished(specs: Iterable[TrialSpec], context: RunContext) -> list[TrialRecord]:
+    """The records of those specs that have been generated: what a partial result shows."""
+    records = (recorded(spec, context) for spec in specs)
+    return [record for record in records if record.response is not None]

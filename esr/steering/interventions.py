@@ -1,0 +1,105 @@
+"""Boost, clamp and scale of SAE latents: what a request may ask for, as plain data.
+
+The arithmetic is :func:`esr.steering.rows.apply`. With ``h`` the full residual stream at the
+steering layer and ``f_k`` the activation of latent ``k`` encoded from that *unsteered* ``h``
+(paper section 2.2 and the authors' release):
+
+* ``Boost(k, b)``: ``h <- h + b * W_dec[k]``; neither ``b`` nor the row is normalised.
+* ``Clamp(k, t)``: ``h <- h + (t - f_k) * W_dec[k]``; ``t = 0`` ablates. The reconstruction
+  error ``h - dec(f)`` is kept, because only the difference is added.
+* ``Scale(k, c)``: ``h <- h + (c - 1) * f_k * W_dec[k]``; the doses of experiment 3, ours. The
+  target moves with the activation, so 0 is the clamp to 0, 1 changes nothing, and 2 doubles
+  what is there and adds nothing where the latent is silent.
+
+A boost adds to a clamp or a scale of the same latent. Every position of prompt and response is
+steered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from esr.errors import UserError
+
+
+@dataclass(frozen=True, order=True)
+class Boost:
+    """Add ``value`` times the decoder row of ``latent`` to the residual stream."""
+
+    latent: int
+    value: float
+
+
+@dataclass(frozen=True, order=True)
+class Clamp:
+    """Replace the activation of ``latent`` by ``value``; 0 ablates the latent."""
+
+    latent: int
+    value: float = 0.0
+
+
+@dataclass(frozen=True, order=True)
+class Scale:
+    """Multiply the activation of ``latent`` by ``value``; 0 ablates, 1 does nothing."""
+
+    latent: int
+    value: float
+
+
+Intervention = Boost | Clamp | Scale
+
+_KINDS: Mapping[str, type[Intervention]] = {"boost": Boost, "clamp": Clamp, "scale": Scale}
+
+
+def latents_of(interventions: Iterable[Intervention]) -> tuple[int, ...]:
+    """Ids of all latents in play, ascending, each once."""
+    return tuple(sorted({item.latent for item in interventions}))
+
+
+def check(interventions: Sequence[Intervention], d_sae: int) -> None:
+    """Refuse what would break a worker in the middle of a batch.
+
+    Raises:
+        UserError: latent out of range, value not finite, or two clamps or scales of one latent.
+    """
+    clamps: set[int] = set()
+    for item in interventions:
+        if not 0 <= item.latent < d_sae:
+            raise UserError(
+                f"latent {item.latent} is not in the dictionary",
+                f"0 to {d_sae - 1}",
+                "choose a latent in that range",
+            )
+        if not math.isfinite(item.value):
+            raise UserError(
+                f"{type(item).__name__} of latent {item.latent} has value {item.value}",
+                "a finite number",
+                "correct the value",
+            )
+        if not isinstance(item, Boost):
+            if item.latent in clamps:
+                raise UserError(
+                    f"latent {item.latent} is clamped twice",
+                    "one clamp or scale per latent",
+                    "drop one of the two",
+                )
+            clamps.add(item.latent)
+
+
+def to_json(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
+    """Plain data for journals and for the worker, e.g. ``[{"boost": 7, "value": 1.5}]``."""
+    return [
+        {type(item).__name__.lower(): item.latent, "value": item.value} for item in interventions
+    ]
+
+
+def from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Intervention, ...]:
+    """Inverse of :func:`to_json`."""
+    found: list[Intervention] = []
+    for item in data:
+        name = next(name for name in _KINDS if name in item)
+        found.append(_KINDS[name](int(item[name]), float(item["value"])))
+    return tuple(found)

@@ -1,0 +1,226 @@
+"""SAEs: loading through SAELens, and row-wise access from then on.
+
+Steering and clamping need a handful of rows of a dictionary of up to 131,072. So an SAE is
+loaded once through SAELens, written as one row-major safetensors file, and memory-mapped
+afterwards: a bank of rows costs those rows, a full-dictionary read streams blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from esr.errors import UserError
+from esr.runs.paths import cache
+from esr.steering.rows import SaeRows
+from esr.steering.source import SaeSource
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+
+ROW_ARCHITECTURES = ("standard", "jumprelu")
+"""Architectures in which a latent's activation depends on its own encoder row alone."""
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """Row-wise, memory-mapped access to one SAE.
+
+    Attributes:
+        path: the row file.
+        d_model: width of the residual stream.
+        d_sae: number of latents.
+        digest: SHA-256 of the row file's content, first 16 hex digits.
+    """
+
+    path: Path
+    d_model: int
+    d_sae: int
+    digest: str
+
+    @classmethod
+    def open(cls, path: Path) -> Dictionary:
+        """Open a row file written by :func:`write_rows`.
+
+        Raises:
+            UserError: no such file, or not a row file.
+        """
+        try:
+            with safe_open(path, framework="pt") as rows:
+                d_sae, d_model = rows.get_slice("encoder").get_shape()
+                return cls(path, d_model, d_sae, rows.metadata()["digest"])
+        except (OSError, KeyError, TypeError, SafetensorError) as error:
+            raise UserError(
+                f"{path} is not an SAE row file ({type(error).__name__})",
+                "a file written by esr.steering.sae.write_rows",
+                f"delete {path} and repeat the command",
+            ) from error
+
+    def bank(self, latents: Sequence[int]) -> SaeRows:
+        """The rows of ``latents``, in that order; nothing else is read."""
+        with safe_open(self.path, framework="pt") as rows:
+            encoder, decoder = rows.get_slice("encoder"), rows.get_slice("decoder")
+            chosen = torch.tensor(list(latents), dtype=torch.int64)
+            return SaeRows(
+                encoder=_stack([encoder[k : k + 1] for k in latents], self.d_model),
+                encoder_bias=rows.get_tensor("encoder_bias")[chosen],
+                threshold=rows.get_tensor("threshold")[chosen],
+                decoder=_stack([decoder[k : k + 1] for k in latents], self.d_model),
+                input_bias=rows.get_tensor("input_bias"),
+            )
+
+    def blocks(
+        self, size: int = 4096, *, decoder_rows: bool = True
+    ) -> Iterator[tuple[int, SaeRows]]:
+        """The whole dictionary in blocks of ``size`` latents: (first latent, rows).
+
+        ``decoder_rows`` False leaves the decoder out, which halves what is read from disk.
+        """
+        with safe_open(self.path, framework="pt") as rows:
+            encoder, decoder = rows.get_slice("encoder"), rows.get_slice("decoder")
+            bias, threshold = rows.get_tensor("encoder_bias"), rows.get_tensor("threshold")
+            input_bias = rows.get_tensor("input_bias")
+            for start in range(0, self.d_sae, size):
+                part = slice(start, min(start + size, self.d_sae))
+                rows_out = decoder[part] if decoder_rows else torch.zeros(0, self.d_model)
+                yield (
+                    start,
+                    SaeRows(encoder[part], bias[part], threshold[part], rows_out, input_bias),
+                )
+
+    def decoder_norms(self) -> Tensor:
+        """Length of every decoder row: [d_sae] float32."""
+        return torch.cat([bank.decoder.norm(dim=1) for _, bank in self.blocks()])
+
+
+def _stack(rows: Sequence[Tensor], width: int) -> Tensor:
+    return torch.cat(list(rows)) if rows else torch.zeros(0, width)
+
+
+def load(source: SaeSource) -> Dictionary:
+    """Load an SAE through SAELens, or the rows kept from an earlier load.
+
+    Raises:
+        UserError: no such release, id or folder; an architecture or normalisation whose
+            latents cannot be encoded one by one.
+    """
+    path = cache() / "sae" / f"{_identity(source)}.safetensors"
+    if not path.exists():
+        sae = _from_sae_lens(source)
+        _check_row_wise(sae, source)
+        _write_sae(path, sae)
+    return Dictionary.open(path)
+
+
+def _identity(source: SaeSource) -> str:
+    parts = [source.describe(), importlib.metadata.version("sae-lens")]
+    if source.folder is not None:
+        if not (source.folder / "cfg.json").is_file():
+            raise UserError(
+                f"no SAE in {source.folder}",
+                "a folder with cfg.json and sae_weights.safetensors, as SAELens saves it",
+                "for the organism: python -m esr.organism build",
+            )
+        for file in sorted(source.folder.iterdir()):
+            if file.is_file():
+                with file.open("rb") as content:
+                    parts += [file.name, hashlib.file_digest(content, "sha256").hexdigest()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _from_sae_lens(source: SaeSource) -> SAE[Any]:
+    from sae_lens import SAE
+
+    try:
+        if source.folder is not None:
+            return SAE.load_from_disk(source.folder, device="cpu", dtype="float32")
+        return SAE.from_pretrained(
+            source.release, source.sae_id, device="cpu", dtype="float32", fold_W_dec_norm=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"SAE {source.describe()} cannot be loaded: {reason[:200]}",
+            "a SAELens release and id, or a folder saved by SAELens",
+            "see https://decoderesearch.github.io/SAELens/latest/pretrained_saes/",
+        ) from error
+
+
+def _check_row_wise(sae: SAE[Any], source: SaeSource) -> None:
+    architecture = sae.cfg.architecture()
+    if architecture not in ROW_ARCHITECTURES:
+        raise UserError(
+            f"SAE {source.describe()} is of type {architecture!r}: its latents compete, so one "
+            "cannot be encoded without all others",
+            ", ".join(ROW_ARCHITECTURES),
+            "choose a ReLU or JumpReLU SAE, or convert a BatchTopK one to JumpReLU with SAELens",
+        )
+    if sae.cfg.normalize_activations != "none" or sae.cfg.reshape_activations != "none":
+        raise UserError(
+            f"SAE {source.describe()} rescales its input at run time "
+            f"(normalize_activations={sae.cfg.normalize_activations!r}, "
+            f"reshape_activations={sae.cfg.reshape_activations!r})",
+            "'none' for both",
+            "fold the normalisation into the weights with SAELens and save the SAE again",
+        )
+
+
+def _write_sae(path: Path, sae: SAE[Any]) -> None:
+    state = {name: tensor.detach().float() for name, tensor in sae.state_dict().items()}
+    bias = state["b_dec"] if sae.cfg.apply_b_dec_to_input else torch.zeros_like(state["b_dec"])
+    write_rows(
+        path,
+        encoder=state["W_enc"].T,
+        encoder_bias=state["b_enc"],
+        threshold=state.get("threshold", torch.zeros_like(state["b_enc"])),
+        decoder=state["W_dec"],
+        input_bias=bias,
+    )
+
+
+def write_rows(
+    path: Path,
+    encoder: Tensor,
+    encoder_bias: Tensor,
+    threshold: Tensor,
+    decoder: Tensor,
+    input_bias: Tensor,
+) -> Dictionary:
+    """Write a row file, atomically.
+
+    Args:
+        path: of the file to make.
+        encoder: [d_sae, d_model].
+        encoder_bias: [d_sae].
+        threshold: [d_sae], 0 for ReLU.
+        decoder: [d_sae, d_model].
+        input_bias: [d_model].
+    """
+    tensors = {
+        "encoder": encoder.float().contiguous(),
+        "encoder_bias": encoder_bias.float().contiguous(),
+        "threshold": threshold.float().contiguous(),
+        "decoder": decoder.float().contiguous(),
+        "input_bias": input_bias.float().contiguous(),
+    }
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        # A view: a copy of a matrix of the 70B's dictionary would be 2 GiB.
+        digest.update(tensor.cpu().numpy().data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".partial{os.getpid()}")
+    save_file(tensors, partial, metadata={"digest": digest.hexdigest()[:16]})
+    partial.replace(path)
+    return Dictionary.open(path)
