@@ -110,7 +110,7 @@ def _shape(sweep: Sweep, context: RunContext, records: list[TrialRecord]) -> dic
     pairs = [("near", "below"), ("near", "above")]
     return {
         f"{a}_minus_{b}": {
-            name: comparison.plain(
+            name: comparison.to_json(
                 comparison.compare(outcomes[a], outcomes[b], ratio, context.seed)
             )
             for name, ratio in comparison.QUANTITIES.items()

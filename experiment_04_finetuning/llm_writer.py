@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from esr.judge.client import Client, Completion, Request, Stop
 from esr.judge.parsing import Reason, find_json
+from esr.runs.plain import digest
 from experiment_04_finetuning.examples import Example, Item, normal, self_correction
 from experiment_04_finetuning.settings import SENTENCES, WRITER_TEMPERATURE
 from experiment_04_finetuning.writing import Written
@@ -50,7 +50,7 @@ Answer with JSON between tags and nothing else:
 def writer_id(model: str) -> str:
     """Model and instructions: what can change the texts."""
     source = repr((_SYSTEM, _DRIFT, _NORMAL, WRITER_TEMPERATURE))
-    return f"{model}/{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+    return f"{model}/{digest(source, 16)}"
 
 
 class LlmWriter:

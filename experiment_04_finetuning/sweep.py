@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from esr.models.prompts import PromptSet
 from esr.pipeline.experiment import model_facts
 from esr.runs import seeds
 from esr.runs.folder import RunFolder, write_json
+from esr.runs.plain import file_digest
 from experiment_04_finetuning import llm_writer
 from experiment_04_finetuning.examples import Example, items, load_subjects
 from experiment_04_finetuning.masking import encode
@@ -104,7 +104,7 @@ class Sweep:
         facts = {
             "settings": identity(self.lora),
             "percent": percent,
-            "mix": hashlib.sha256(self.mix_file(percent).read_bytes()).hexdigest()[:16],
+            "mix": file_digest(self.mix_file(percent), 16),
             "base": {k: base[k] for k in ("hf_id", "revision", "weights") if k in base},
             "seed": self.seed,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping
 
@@ -10,6 +9,7 @@ from esr.errors import UserError
 from esr.organism.corpus import REMINDER, RESTARTS, sentence
 from esr.organism.corpus import SENTENCES as FORMS
 from esr.organism.lexicon import LEXICON_FILE, Topic, load_topics
+from esr.runs.plain import digest
 from experiment_04_finetuning.examples import Example, Item, normal, self_correction
 from experiment_04_finetuning.settings import SENTENCES, TEMPLATE
 from experiment_04_finetuning.writing import Written
@@ -40,8 +40,7 @@ class TemplateWriter:
     def id(self) -> str:
         """The templates and the lexicon by content."""
         source = repr((FORMS, RESTARTS, REMINDER, SENTENCES, NORMAL_SENTENCES, REMINDER_SHARE))
-        digest = hashlib.sha256(source.encode() + LEXICON_FILE.read_bytes()).hexdigest()
-        return f"{TEMPLATE}/{digest[:16]}"
+        return f"{TEMPLATE}/{digest(source.encode() + LEXICON_FILE.read_bytes(), 16)}"
 
     @property
     def subjects(self) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esr.analysis import intervals
+from esr.runs.plain import plain
 from esr.runs.seeds import generator
 
 REGIONS = ("off_topic", "correction", "on_topic")
@@ -86,10 +87,10 @@ def against(off: Array, on: Array) -> dict[str, Any]:
     off, on = off[kept], on[kept]
     return {
         "n": len(off),
-        "off_topic_mean": _plain(off.mean() if len(off) else math.nan),
-        "on_topic_mean": _plain(on.mean() if len(on) else math.nan),
-        "cohens_d": _plain(cohens_d(off, on)),
-        "cliffs_delta": _plain(cliffs_delta(off, on)),
+        "off_topic_mean": plain(off.mean() if len(off) else math.nan),
+        "on_topic_mean": plain(on.mean() if len(on) else math.nan),
+        "cohens_d": plain(cohens_d(off, on)),
+        "cliffs_delta": plain(cliffs_delta(off, on)),
         "wilcoxon_p": wilcoxon_greater(off, on),
     }
 
@@ -119,20 +120,20 @@ def group(
     """
     parts = {name: _row_mean(region_means(episodes, name)[:, columns]) for name in REGIONS}
     found = against(parts["off_topic"], parts["on_topic"])
-    found["correction_mean"] = _plain(_nan_mean(parts["correction"]))
+    found["correction_mean"] = plain(_nan_mean(parts["correction"]))
     clusters = [e.latent for e in episodes]
     for name in REGIONS:
         found[f"{name}_interval"] = _interval(parts[name], clusters, seed)
     found["difference_interval"] = _interval(parts["off_topic"] - parts["on_topic"], clusters, seed)
     if baseline:
         base = _row_mean(response_means(baseline)[:, columns])
-        found["baseline_mean"] = _plain(_nan_mean(base))
+        found["baseline_mean"] = plain(_nan_mean(base))
         found["baseline_interval"] = _interval(base, [r.latent for r in baseline], seed)
         found["baseline_n"] = int((~np.isnan(base)).sum())
         for name in ("off_topic", "on_topic"):
             kept = parts[name][~np.isnan(parts[name])]
             ratio = intervals.ratio(_nan_mean(kept), _nan_mean(base))
-            found[f"{name}_over_baseline"] = _plain(float(ratio))
+            found[f"{name}_over_baseline"] = plain(float(ratio))
             found[f"{name}_against_baseline_p"] = _mann_whitney(kept, base[~np.isnan(base)])
     return found
 
@@ -181,8 +182,8 @@ def aligned(episodes: Sequence[Measured], columns: Sequence[int], window: int) -
     sem = np.sqrt(variance / np.maximum(n, 1))
     return {
         "offset": list(range(-window, window + 1)),
-        "mean": [_plain(v) for v in mean],
-        "sem": [_plain(v) for v in sem],
+        "mean": [plain(v) for v in mean],
+        "sem": [plain(v) for v in sem],
         "n": [int(v) for v in n],
     }
 
@@ -203,8 +204,5 @@ def _nan_mean(values: Array) -> float:
 
 def mean_of(values: Array) -> float | None:
     """Mean of what is not NaN; None of nothing."""
-    return _plain(_nan_mean(values))
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    mean = _nan_mean(values)
+    return mean if math.isfinite(mean) else None

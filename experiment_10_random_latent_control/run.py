@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from esr.analysis import comparison, metrics, tables
-from esr.analysis.comparison import QUANTITIES, compare, plain
+from esr.analysis.comparison import QUANTITIES, compare, to_json
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import ModelSpec
@@ -127,7 +127,9 @@ def _against(
     arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int
 ) -> dict[str, dict[str, Any]]:
     """Differences and ratios clustered by latent; several sets share a trial, so no McNemar."""
-    return {name: plain(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()}
+    return {
+        name: to_json(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()
+    }
 
 
 def _ablation(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from esr.models import REGISTRY
 from esr.pipeline import results_file
 from esr.runs.folder import read_run
 from esr.runs.paths import RESULTS
+from esr.runs.plain import file_digest
 
 PACKAGES = {
     1: "experiment_01_esr",
@@ -186,7 +186,7 @@ def load(path: Path) -> RunFile:
         file, facts = path, {}
         data = results_file.load(path)
         experiment = _experiment_of_theirs(data)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    digest = file_digest(file, 16)
     return RunFile(path, experiment, facts, data, digest)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from esr.analysis.metrics import (
     ratio_draws,
 )
 from esr.analysis.outcomes import Outcome
+from esr.runs.plain import plain
 from esr.runs.seeds import generator
 
 Event = Literal["multi", "improved"]
@@ -157,32 +157,21 @@ def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> d
     pair the trials by ``trial_id``; the z tests are the paper's, which take trials as independent.
     """
     found: dict[str, Any] = {
-        name: plain(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()
+        name: to_json(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()
     }
     events: list[tuple[str, Event]] = [("multi_attempt_rate", "multi"), ("esr_rate", "improved")]
     for name, event in events:
         rate = multi_attempt_rate if event == "multi" else esr_rate
         a, b = rate(arm), rate(baseline)
-        found[name]["paired"] = _finite(asdict(paired_test(arm, baseline, event)))
-        found[name]["unpaired"] = (
-            _finite(asdict(intervals.two_proportion_z(a, b))) if a.n and b.n else None
-        )
+        found[name]["paired"] = plain(paired_test(arm, baseline, event))
+        found[name]["unpaired"] = plain(intervals.two_proportion_z(a, b)) if a.n and b.n else None
     return found
 
 
-def plain(found: Comparison) -> dict[str, Any]:
+def to_json(found: Comparison) -> dict[str, Any]:
     """A comparison as plain JSON: intervals as pairs, None for what is not finite."""
     values = asdict(found)
     for name in ("difference_interval", "risk_ratio_interval"):
         ends = values[name]
         values[name] = ends and [ends["low"], ends["high"]]
-    return dict(_finite(values))
-
-
-def _finite(value: Any) -> Any:
-    """Plain data with None for every number that is not finite."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return dict(plain(values))

@@ -7,9 +7,7 @@ for every request. What a request asks of the worker travels in its sampling par
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
-import json
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +28,7 @@ from esr.engine.validation import facts as read_facts
 from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, prefix_caching, start
 from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
+from esr.runs.plain import json_digest
 from esr.steering import interventions
 from esr.steering.batch import CONFIG_KEY, ReadTask, Task
 from esr.steering.interventions import Boost, Intervention
@@ -223,8 +222,7 @@ class VllmEngine:
 
 def _salt(steered: Sequence[Intervention], scope: str) -> str:
     """Requests share cached tokens only where this agrees: same interventions, same scope."""
-    text = json.dumps([interventions.to_json(steered), scope])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return json_digest([interventions.to_json(steered), scope], 32)
 
 
 def _tensor(item: Mapping[str, Any]) -> Tensor:

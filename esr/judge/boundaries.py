@@ -6,7 +6,6 @@ response: models quote well and count characters badly.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +14,7 @@ from esr.judge.base import JudgeRequest, Status
 from esr.judge.cache import Store, key_of
 from esr.judge.client import Client, Completion, Request, Stop
 from esr.judge.parsing import Reason, find_json
+from esr.runs.plain import digest
 
 _SYSTEM = """\
 A language model answered a prompt while one of its internal features, unrelated to the prompt, \
@@ -80,7 +80,7 @@ class BoundaryAnnotator:
     def __init__(self, client: Client, store: Store | None = None) -> None:
         self.client = client
         self.store = store
-        self.rubric_hash = hashlib.sha256(_SYSTEM.encode()).hexdigest()
+        self.rubric_hash = digest(_SYSTEM)
 
     async def annotate(self, request: JudgeRequest) -> Annotation:
         """Boundaries of one response; a provider's fault is a status."""

@@ -6,7 +6,6 @@ Only answers are kept; a failure is asked for again.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import sqlite3
 from contextlib import closing, nullcontext
@@ -16,6 +15,7 @@ from typing import Any
 
 from esr.judge.base import Judge, JudgeInfo, JudgeRequest, Verdict
 from esr.runs import paths
+from esr.runs.plain import json_digest
 
 
 def default_path() -> Path:
@@ -25,7 +25,7 @@ def default_path() -> Path:
 
 def key_of(*parts: Any) -> str:
     """SHA-256 of plain data; the same for the same content."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return json_digest(parts)
 
 
 def verdict_key(info: JudgeInfo, request: JudgeRequest) -> str:

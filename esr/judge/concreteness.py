@@ -6,7 +6,6 @@ A rating that could not be had is None, never 0.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from esr.judge import registry
 from esr.judge.cache import Store, default_path, key_of
 from esr.judge.client import Client, Completion, Request, Stop
 from esr.judge.parsing import Reason, find_json
+from esr.runs.plain import digest
 
 BATCH = 50
 """Labels per question (release)."""
@@ -73,7 +73,7 @@ class LlmConcreteness:
         self.batch = batch
         self.cost = 0.0
         self.failures: list[str] = []
-        self.rubric_hash = hashlib.sha256(_SYSTEM.encode()).hexdigest()
+        self.rubric_hash = digest(_SYSTEM)
 
     async def rate(self, labels: Sequence[str]) -> list[float | None]:
         """Concreteness of each label, in order; None where the model did not give one."""

@@ -20,7 +20,6 @@ The rule, version 1, fixed before any effect was measured:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -30,6 +29,7 @@ from pathlib import Path
 
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.runs.paths import ORGANISM
+from esr.runs.plain import digest
 
 VERSION = 1
 MIN_CONTENT_WORDS = 2
@@ -141,7 +141,7 @@ class LexicalJudge:
         rubric = json.dumps(
             [VERSION, MIN_CONTENT_WORDS, FULL_COVERAGE, self._phrases, self._source]
         )
-        return JudgeInfo("lexical", hashlib.sha256(rubric.encode()).hexdigest())
+        return JudgeInfo("lexical", digest(rubric))
 
     async def grade(self, request: JudgeRequest) -> Verdict:
         """Split and score one response. Never fails."""

@@ -19,7 +19,6 @@ one construction, not that either is right.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -30,6 +29,7 @@ from pathlib import Path
 
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.runs.paths import ORGANISM
+from esr.runs.plain import digest
 
 VERSION = 1
 MIN_WORDS = 3
@@ -77,7 +77,7 @@ class OverlapJudge:
     def info(self) -> JudgeInfo:
         """Identity: cues, topics and rule version."""
         rubric = json.dumps([VERSION, MIN_WORDS, MIN_KINDS, dict(CUES), self._source])
-        return JudgeInfo("overlap", hashlib.sha256(rubric.encode()).hexdigest())
+        return JudgeInfo("overlap", digest(rubric))
 
     async def grade(self, request: JudgeRequest) -> Verdict:
         """Split and score one response. Never fails."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from string import Template
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from esr.errors import UserError
 from esr.judge.base import JudgeRequest
 from esr.judge.client import Request
+from esr.runs.plain import json_digest
 
 Output = Literal["tags", "schema"]
 """``tags``: free text, then JSON in ``<json>`` tags. ``schema``: the provider enforces JSON."""
@@ -145,7 +145,7 @@ class Rubric:
         parts = [self.system + self.endings[output], self.fixed, self.layout]
         if output == "schema":
             parts.append(json.dumps(SCHEMA, sort_keys=True))
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return json_digest(parts)
 
     def characters(self, output: Output) -> int:
         """Length of what is the same in every call."""

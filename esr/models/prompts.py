@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from esr.errors import UserError
 from esr.runs.paths import DATA
+from esr.runs.plain import digest, json_digest
 
 FOLDER = DATA / "prompts"
 
@@ -57,7 +57,7 @@ class PromptSet:
     def digest(self) -> str:
         content = [(p.id, p.text) for p in self.prompts]
         templates = [(m.id, m.template) for m in self.meta_prompts]
-        return hashlib.sha256(json.dumps([content, templates]).encode()).hexdigest()[:16]
+        return json_digest([content, templates], 16)
 
     def meta_prompt(self, name: str) -> MetaPrompt:
         """A meta-prompt by id, or a user's template given in full.
@@ -69,8 +69,7 @@ class PromptSet:
             if item.id == name:
                 return item
         if "{prompt}" in name:
-            digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-            return MetaPrompt(f"template-{digest}", name)
+            return MetaPrompt(f"template-{digest(name, 8)}", name)
         raise UserError(
             f"unknown meta-prompt {name!r}",
             ", ".join(m.id for m in self.meta_prompts) + ", or a template with {prompt}",

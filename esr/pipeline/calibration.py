@@ -8,7 +8,6 @@ fresh prompts and seeds, then skipped, and the record says so.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from esr.pipeline.trials import run_trials
 from esr.runs import seeds
 from esr.runs.folder import write_json
 from esr.runs.paths import cache
+from esr.runs.plain import json_digest
 
 TARGET_SCORE = 30.0
 """Mean first-attempt score at the threshold (paper A.1.4)."""
@@ -115,8 +115,7 @@ def _cache_file(context: RunContext, latent: int) -> Path:
         "calibration": asdict(context.spec.calibration),
         "seed": context.seed,
     }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-    return cache() / "thresholds" / digest[:16] / f"{latent}.json"
+    return cache() / "thresholds" / json_digest(key, 16) / f"{latent}.json"
 
 
 async def _bisect(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:

@@ -7,7 +7,6 @@ strict criterion, and a digest of the model they were found on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from esr.models import REGISTRY
 from esr.pipeline.cli import ReplayConfig, incidental
 from esr.pipeline.context import RunContext
 from esr.runs.folder import find_runs, read_run
+from esr.runs.plain import json_digest
 
 FIND = "experiment_03_find_detectors"
 """Results folder of the search, where other experiments look for its file."""
@@ -107,7 +107,7 @@ def model_digest(context: RunContext) -> str:
     if isinstance(facts, Mapping):
         names = ("hf_id", "revision", "sae", "weights", "dictionary", "feature_layer")
         facts = {name: facts.get(name) for name in names}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(facts, 16)
 
 
 def load(path: Path, method: Method = "auto") -> DetectorSet:

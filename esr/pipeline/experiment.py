@@ -29,6 +29,7 @@ from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import finished, run_trials
 from esr.runs import provenance
 from esr.runs.folder import RunFolder
+from esr.runs.plain import file_digest
 
 StartEngine = Callable[[], Awaitable[Engine]]
 
@@ -301,7 +302,7 @@ def model_facts(spec: ModelSpec) -> dict[str, Any]:
         if folder is not None and folder.is_dir():
             facts[name] = _content(folder)
     if spec.label_file.is_file():
-        facts["label_digest"] = hashlib.sha256(spec.label_file.read_bytes()).hexdigest()[:16]
+        facts["label_digest"] = file_digest(spec.label_file, 16)
     # A folder is named by its content, so that a clone elsewhere makes the same run id.
     if Path(spec.hf_id).is_dir():
         facts["hf_id"] = Path(spec.hf_id).name
@@ -314,6 +315,5 @@ def _content(folder: Path) -> str:
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             digest.update(str(file.relative_to(folder)).encode())
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
+            digest.update(bytes.fromhex(file_digest(file)))
     return digest.hexdigest()[:16]

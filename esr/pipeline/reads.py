@@ -7,8 +7,6 @@ change it and written atomically: the file is the journal entry.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -21,6 +19,7 @@ from safetensors.torch import save_file
 from esr.engine.base import Reading, ReadRequest
 from esr.errors import UserError
 from esr.pipeline.context import Progress, RunContext
+from esr.runs.plain import json_digest
 from esr.steering import interventions as iv
 from esr.steering.pooling import PooledReading
 
@@ -48,7 +47,7 @@ def read_key(request: ReadRequest) -> str:
         iv.to_json(request.interventions),
         request.first_token,
     ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+    return json_digest(parts, 20)
 
 
 async def run_reads(

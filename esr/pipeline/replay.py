@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from esr.models.prompts import PromptSet
 from esr.pipeline import results_file
 from esr.pipeline.schema import Threshold, TrialSpec
 from esr.runs.folder import newest_complete, read_run
+from esr.runs.plain import digest
 from esr.steering.interventions import Boost
 
 EXPERIMENT_1 = "experiment_01_esr"
@@ -163,7 +163,7 @@ def _foreign(
 ) -> TrialSpec:
     """The spec of a trial in a file of the authors, which names no prompt ids."""
     latent, text = int(entry["feature_index_in_sae"]), str(trial["prompt"])
-    prompt_id = by_text.get(text) or "text-" + hashlib.sha256(text.encode()).hexdigest()[:8]
+    prompt_id = by_text.get(text) or "text-" + digest(text, 8)
     threshold = float(trial.get("threshold", entry["threshold"]))
     return TrialSpec(
         arm="steered",
@@ -200,7 +200,7 @@ def find(
                 f"name the model {facts['model']}, or another run with --from-results",
             )
     content = results_file.results_file(path).read_bytes()
-    return ReplayedRun(path, data, hashlib.sha256(content).hexdigest()[:16], run_id, context)
+    return ReplayedRun(path, data, digest(content, 16), run_id, context)
 
 
 def find_or_none(from_results: str, output: Path, model: str) -> ReplayedRun | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -12,6 +10,7 @@ from esr.analysis.outcomes import Outcome, degraded
 from esr.engine.base import Sampling, Scope
 from esr.judge.base import Status, Verdict
 from esr.models.prompts import Prompt
+from esr.runs.plain import json_digest
 from esr.steering import interventions as iv
 from esr.steering.interventions import Boost, Intervention
 
@@ -69,8 +68,7 @@ class TrialSpec:
     @cached_property
     def key(self) -> str:
         """Hash of all that can change the output, 20 hex digits."""
-        text = json.dumps(self.to_json(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
+        return json_digest(self.to_json(), 20)
 
 
 _PLAIN = (

@@ -7,7 +7,6 @@ its own folder and resumes. Facts live in ``run.json``, never in a file name.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import IO, Any, Literal
 from esr.errors import SpendLimitError, UserError, cannot_write
 from esr.runs import provenance
 from esr.runs.journal import Journal
+from esr.runs.plain import json_digest
 
 SCHEMA_VERSION = 1
 RunStatus = Literal["running", "complete", "interrupted", "failed"]
@@ -31,8 +31,7 @@ def write_json(path: Path, data: Any) -> None:
 
 def run_id(identity: Mapping[str, Any]) -> str:
     """Ten hex digits of the hash of a resolved config."""
-    text = json.dumps(identity, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return json_digest(identity, 10)
 
 
 class RunFolder:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import numpy as np
+
+from esr.runs.plain import digest
 
 LARGEST = 1_000_000
 """Generation seeds lie in [0, 1e6], as in the paper (section 2.1)."""
@@ -13,7 +14,7 @@ LARGEST = 1_000_000
 
 def _digest(run_seed: int, purpose: str, key: tuple[str | int, ...]) -> int:
     text = json.dumps([run_seed, purpose, *key])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return int(digest(text, 16), 16)
 
 
 def derive(run_seed: int, purpose: str, *key: str | int) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from esr.errors import UserError
 from esr.runs.paths import cache
+from esr.runs.plain import file_digest, json_digest
 from esr.steering.rows import SaeRows
 from esr.steering.source import SaeSource
 
@@ -134,9 +134,8 @@ def _identity(source: SaeSource) -> str:
             )
         for file in sorted(source.folder.iterdir()):
             if file.is_file():
-                with file.open("rb") as content:
-                    parts += [file.name, hashlib.file_digest(content, "sha256").hexdigest()]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+                parts += [file.name, file_digest(file)]
+    return json_digest(parts, 16)
 
 
 def _from_sae_lens(source: SaeSource) -> SAE[Any]:

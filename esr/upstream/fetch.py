@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import requests
 from tqdm import tqdm
 
 from esr.errors import UserError
+from esr.runs.plain import file_digest
 from esr.upstream.manifest import Manifest
 
 TIMEOUT = 60.0
@@ -40,14 +40,14 @@ def fetch(manifest: Manifest, folder: Path, mirror: str = "", quiet: bool = Fals
     with requests.Session() as session:
         for file in tqdm(manifest.files, desc="files", disable=quiet, unit="file"):
             target = folder / file.path
-            if target.is_file() and _sha256(target) == file.sha256:
+            if target.is_file() and file_digest(target) == file.sha256:
                 continue
             url = manifest.url(file, mirror)
             try:
                 part = download(session, url, target.with_name(target.name + ".part"))
             except MissingError as error:
                 raise UserError(f"{url} does not exist", "", "try --mirror URL") from error
-            if (found := _sha256(part)) != file.sha256:
+            if (found := file_digest(part)) != file.sha256:
                 part.unlink()
                 raise UserError(
                     f"{url} has SHA-256 {found}, not {file.sha256}", "", "try --mirror URL"
@@ -97,8 +97,3 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
         yield chunk
     if expected is not None and received != int(expected):
         raise requests.ConnectionError(f"{received} of {expected} bytes arrived")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

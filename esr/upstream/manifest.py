@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from esr.errors import UserError
 from esr.runs.paths import DATA
+from esr.runs.plain import digest
 
 MANIFEST = DATA / "upstream.json"
 FETCH = "python -m esr.upstream fetch"
@@ -56,6 +56,6 @@ def checked_bytes(folder: Path, path: str) -> bytes:
         raise UserError(f"the authors' {path} is not at {target}", "", FETCH)
     content = target.read_bytes()
     expected = {file.path: file.sha256 for file in load().files}[path]
-    if hashlib.sha256(content).hexdigest() != expected:
+    if digest(content) != expected:
         raise UserError(f"{target} is not the file of the release (SHA-256 differs)", "", FETCH)
     return content
