@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from esr.errors import UserError
 
@@ -62,6 +61,8 @@ def observe(mean_score: float, target: float = 30.0) -> Observation:
         raise ValueError(f"mean score {mean_score} is outside 0 to 100")
     if not 0.0 < target < 100.0:
         raise ValueError(f"target {target} is not between 0 and 100")
+    from scipy.stats import beta  # Half a second to load: not for --help.
+
     share = mean_score / 100.0
     law = beta(0.5 + SCORE_WEIGHT * share, 0.5 + SCORE_WEIGHT * (1.0 - share))
     right = mean_score >= target

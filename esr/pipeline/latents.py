@@ -15,9 +15,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from esr.engine.base import ReadRequest
 from esr.errors import UserError
@@ -25,7 +23,11 @@ from esr.pipeline.context import RunContext
 from esr.pipeline.schema import LatentFilter, Selection, TrialSpec
 from esr.pipeline.trials import run_trials
 from esr.runs import seeds
-from esr.steering.pooling import PooledReading
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from esr.steering.pooling import PooledReading
 
 MIN_CONCRETENESS = 65.0
 """Least rating of a label under the release's filter."""
@@ -171,8 +173,10 @@ async def _release(context: RunContext, n: int, labels: Mapping[int, str]) -> Se
     )
 
 
-async def _silent_on_prompts(context: RunContext) -> torch.Tensor:
+async def _silent_on_prompts(context: RunContext) -> Tensor:
     """[d_sae] bool: activation exactly 0 at every token of every prompt, at the feature layer."""
+    import torch
+
     with context.progress(len(context.prompts.prompts), "reading prompts") as progress:
         silent = torch.ones(context.spec.d_sae, dtype=torch.bool)
         for prompt in context.prompts.prompts:

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from esr.engine.base import Reading, ReadRequest
 from esr.errors import UserError
 from esr.pipeline.context import Progress, RunContext
 from esr.runs.plain import json_digest
 from esr.steering import interventions as iv
-from esr.steering.pooling import PooledReading
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,8 @@ async def run_reads(
 
 def recorded(request: ReadRequest, context: RunContext) -> Reading | None:
     """The reading in the run folder; None where it has not been made."""
+    from esr.steering.pooling import PooledReading
+
     path = _file(context, read_key(request))
     if not path.is_file():
         return None
@@ -119,6 +119,8 @@ def _file(context: RunContext, key: str) -> Path:
 
 
 def _write(path: Path, reading: Reading) -> None:
+    from safetensors.torch import save_file
+
     if reading.pooled is not None:
         pooled = reading.pooled
         tensors = {
