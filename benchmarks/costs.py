@@ -49,21 +49,21 @@ def trials(name: str, count: int, *, judged: bool = True) -> Stage:
 
 def parts() -> list[Part]:
     """The paper's counts (sections 3.1 to 3.6, A.2 to A.4)."""
-    found = []
+    rows = []
     for key in FIVE:
         calibration = calibration_stage(on_all_engines(key), LATENTS)
-        found.append(Part(1, key, (calibration, trials("trials", 5 * LATENTS))))
-        found.append(Part(5, key, (trials("four variants", 4 * 5 * LATENTS),)))
-        found.append(Part(8, key, (trials("no steering", 5 * LATENTS),)))
-    found.append(Part(2, "70b", (trials("sweep", 2262),)))
+        rows.append(Part(1, key, (calibration, trials("trials", 5 * LATENTS))))
+        rows.append(Part(5, key, (trials("four variants", 4 * 5 * LATENTS),)))
+        rows.append(Part(8, key, (trials("no steering", 5 * LATENTS),)))
+    rows.append(Part(2, "70b", (trials("sweep", 2262),)))
     search = trials("unsteered", 38, judged=False)
-    found.append(Part(3, "70b", (search, trials("26 detectors clamped", 4875))))
-    found.append(_fine_tuning())
+    rows.append(Part(3, "70b", (search, trials("26 detectors clamped", 4875))))
+    rows.append(_fine_tuning())
     graded = (Stage("re-graded", 1000, 512),)
-    found.append(Part(7, "", graded, OTHER_JUDGES))
-    found.append(Part(9, "70b", (Stage("boundaries", 146, 0),)))
-    found.append(Part(10, "70b", (trials("3 sets", 14450),)))
-    return sorted(found, key=lambda part: (part.experiment, FIVE.index(part.model or "70b")))
+    rows.append(Part(7, "", graded, OTHER_JUDGES))
+    rows.append(Part(9, "70b", (Stage("boundaries", 146, 0),)))
+    rows.append(Part(10, "70b", (trials("3 sets", 14450),)))
+    return sorted(rows, key=lambda part: (part.experiment, FIVE.index(part.model or "70b")))
 
 
 def _fine_tuning() -> Part:
@@ -130,9 +130,9 @@ def part_dollars(part: Part) -> tuple[int, float]:
             if stage.judged:
                 # Boundaries are asked about responses of ordinary length.
                 characters = 4.0 * (stage.max_tokens or 512)
-                found = judge.estimate(name, stage.responses, response_characters=characters)
-                calls += found.calls
-                dollars += found.dollars or 0.0
+                estimate = judge.estimate(name, stage.responses, response_characters=characters)
+                calls += estimate.calls
+                dollars += estimate.dollars or 0.0
     return calls, dollars
 
 
@@ -164,10 +164,10 @@ def experiments_table(measured: Mapping[str, float]) -> list[str]:
         time, (calls, dollars) = part_hours(part, measured), part_dollars(part)
         sums[0] += time
         sums[1] += dollars
-        made = 0 if part.experiment in (7, 9) else sum(s.responses for s in part.stages)
+        responses = 0 if part.experiment in (7, 9) else sum(s.responses for s in part.stages)
         kind = "measured" if part.model in measured else "estimated"
         lines.append(
-            f"| {part.experiment} | {part.model or 'all'} | {made:,} | {time:.1f} "
+            f"| {part.experiment} | {part.model or 'all'} | {responses:,} | {time:.1f} "
             f"| {time * GPUS:.1f} | {calls:,} | {dollars:,.0f} | {kind if time else ''} |"
         )
     lines.append(f"| all | | | {sums[0]:.0f} | {sums[0] * GPUS:.0f} | | {sums[1]:,.0f} | |")

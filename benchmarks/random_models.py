@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from esr.models import Calibration, ModelSpec, SaeSource
+from esr.models.spec import Dtype
 from esr.steering.sae import Dictionary, write_rows
 
 
@@ -30,7 +31,7 @@ class Shape:
     key_heads: int
     vocabulary: int
     d_sae: int
-    dtype: str
+    dtype: Dtype
     quantization: str = ""
     written: bool = True
 

@@ -77,14 +77,14 @@ def requests(
     from esr.engine.base import GenerationRequest, Sampling
 
     rng = random.Random(seed)
-    made = []
+    batch = []
     for i in range(options.requests):
         length = rng.randint(options.prompt // 2, options.prompt * 3 // 2)
         tokens = rng.randint(options.tokens * 3 // 4, options.tokens * 5 // 4)
         prompt = tuple(rng.randrange(5, vocabulary) for _ in range(length))
         sampling = Sampling(temperature=0.6, max_tokens=tokens, repetition_penalty=1.0, seed=i)
-        made.append(GenerationRequest(f"{arm}{i}", prompt, interventions(arm, i, spec), sampling))
-    return made
+        batch.append(GenerationRequest(f"{arm}{i}", prompt, interventions(arm, i, spec), sampling))
+    return batch
 
 
 def interventions(arm: str, i: int, spec: ModelSpec) -> tuple[Intervention, ...]:
@@ -128,7 +128,7 @@ async def measure(
     """All arms, alternating, on one engine."""
     engine = start(options, spec, dictionary, compiled)
     arms = ["unsteered", *options.arms]
-    vocabulary = engine.facts.vocabulary
+    vocabulary = engine.info.vocabulary
     for arm in arms:
         await speed(engine, requests(options, arm, spec, vocabulary, seed=10**6))
     speeds: dict[str, list[Speed]] = {arm: [] for arm in arms}
@@ -166,8 +166,8 @@ def start(
     options: argparse.Namespace, spec: ModelSpec, dictionary: Dictionary, compiled: bool
 ) -> VllmEngine:
     """An engine that does not stop at stop tokens."""
+    from esr.engine.options import VllmOptions
     from esr.engine.vllm import VllmEngine
-    from esr.engine.vllm_config import VllmOptions
 
     engine = VllmEngine(
         spec,
@@ -179,7 +179,7 @@ def start(
             load_format="dummy" if options.random == "70b-shape" else "auto",
         ),
     )
-    engine.facts = dataclasses.replace(engine.facts, stop_token_ids=())
+    engine.info = dataclasses.replace(engine.info, stop_token_ids=())
     return engine
 
 
@@ -191,21 +191,21 @@ async def baselines(
     from esr.engine.transformers import TransformersEngine
 
     reference = TransformersEngine(spec, dictionary)
-    reference.facts = dataclasses.replace(reference.facts, stop_token_ids=())
-    batch = requests(options, "boost", spec, reference.facts.vocabulary, seed=0)
+    reference.info = dataclasses.replace(reference.info, stop_token_ids=())
+    batch = requests(options, "boost", spec, reference.info.vocabulary, seed=0)
     await speed(reference, batch[:1])
-    found = {"transformers engine": (await speed(reference, batch[:6])).wall}
+    rates = {"transformers engine": (await speed(reference, batch[:6])).wall}
     rng = random.Random(0)
     prompts = [
-        [rng.randrange(5, reference.facts.vocabulary) for _ in range(options.prompt)]
+        [rng.randrange(5, reference.info.vocabulary) for _ in range(options.prompt)]
         for _ in range(options.in_flight)
     ]
     latents = list(range(options.in_flight))
     await reference.close()
-    found["SAELens HookedSAETransformer"] = tokens_per_second(
+    rates["SAELens HookedSAETransformer"] = tokens_per_second(
         spec, dictionary, prompts, latents, options.tokens
     )
-    return found
+    return rates
 
 
 def machine() -> dict[str, Any]:

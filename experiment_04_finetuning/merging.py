@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esr.engine.validation import cannot_load
 from esr.models import ModelSpec
+from esr.models.weights import cannot_load
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -11,6 +11,7 @@ import torch
 from esr import models
 from esr.engine import memory, throughput
 from esr.errors import UserError
+from esr.models import weights
 from esr.steering.pooling import ENCODER_BLOCK, Pool, add_rows
 from esr.steering.row_cache import KEEP, RowCache
 from esr.steering.rows import SaeRows
@@ -54,16 +55,16 @@ def test_on_a_small_gpu_vllm_gets_what_steering_leaves() -> None:
 
 
 def test_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_main_memory", lambda: 4 * GIB)
+    monkeypatch.setattr(weights, "main_memory", lambda: 4 * GIB)
     with pytest.raises(UserError, match=r"gemma-2b needs weights of 4.87 GiB on a machine"):
         memory.check(models.get("gemma-2b"), "vllm", 1, 64, [])
-    monkeypatch.setattr(memory, "_main_memory", lambda: 8 * GIB)
+    monkeypatch.setattr(weights, "main_memory", lambda: 8 * GIB)
     memory.check(models.get("gemma-2b"), "vllm", 1, 64, [])
 
 
 def test_an_unknown_shape_refuses_nothing() -> None:
     unknown = replace(models.get("70b"), shape=None)
-    assert memory.shape_of(unknown) is None
+    assert weights.shape_of(unknown) is None
     memory.check(unknown, "vllm", 1, 64, [GIB])
 
 
@@ -73,10 +74,10 @@ def test_weights_are_as_published() -> None:
     assert spec.shape is not None
     embeddings = 2 * 128256 * 8192
     assert spec.shape.embedding(8192) == embeddings
-    assert memory.weight_bytes(spec, spec.shape, quantised=False) / GIB == pytest.approx(
+    assert weights.weight_bytes(spec, spec.shape, quantised=False) / GIB == pytest.approx(
         131.4, 0.01
     )
-    assert memory.weight_bytes(spec, spec.shape) == spec.shape.linear(8192) + 2 * embeddings
+    assert weights.weight_bytes(spec, spec.shape) == spec.shape.linear(8192) + 2 * embeddings
     # Keys and values of one token: 80 layers, 8 heads of 128, bf16; halved by two ranks.
     assert plan("70b", 1).one_response == 4097 * 2 * 80 * 8 * 128 * 2
     assert plan("70b", 2).one_response * 2 == plan("70b", 1).one_response
@@ -147,10 +148,10 @@ class TestHours:
         for key in BIG_FIVE:
             spec = models.get(key)
             assert spec.shape is not None
-            weights = memory.weight_bytes(spec, spec.shape)
+            needed = weights.weight_bytes(spec, spec.shape)
             for devices in (1, 2):
                 step = throughput.step_seconds(spec, spec.shape, throughput.PAPER_GPU, devices, 64)
-                assert step > weights / devices / throughput.PAPER_GPU.bandwidth
+                assert step > needed / devices / throughput.PAPER_GPU.bandwidth
 
     def test_stages(self) -> None:
         assert throughput.stage_hours(3600, 100, rate=1000.0, in_flight=64) == pytest.approx(0.1)

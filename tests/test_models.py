@@ -202,6 +202,12 @@ class TestFiles:
             ('key = "mine"', 'key = "My Model"', r"line 1: key is 'My Model'; allowed: lower-case"),
             ('key = "mine"', "key = mine", r"is not TOML: .*line 1"),
             ('sae_id = "layer_12"\n', "", r"line 8: sae is .*allowed: either folder, or release"),
+            ("rounds = 8", "rounds = 0", r"line 13: calibration.rounds is 0; allowed: above 0"),
+            (
+                '[sae]\nrelease = "some-release"\nsae_id = "layer_12"\n',
+                "sae = 3\n",
+                r"line 8: sae is 3; allowed: a table \[sae\]",
+            ),
             (
                 "[profiles.paper]",
                 "[profiles.other]",
@@ -296,8 +302,8 @@ class TestOnTheOrganism:
     def test_a_suggested_prior_is_a_table_of_the_file(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from esr.engine.transformers import TransformersEngine
         from esr.models.prior import measure
+        from esr.models.weights import load_weights
         from esr.steering import sae
 
         path = self.file(tmp_path)
@@ -306,11 +312,10 @@ class TestOnTheOrganism:
         text = re.sub(r"\[calibration\][^\[]*", printed + "\n", path.read_text())
         spec = from_toml.load(write(tmp_path, text))
 
-        engine = TransformersEngine(spec, sae.load(spec.sae))
         ids = tuple(range(5, 40))
-        found = measure(engine, [ids])
+        found = measure(spec, sae.load(spec.sae), [ids])
         with torch.no_grad():
-            output = engine.model(
+            output = load_weights(spec, torch.device("cpu"))(
                 input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False
             )
         norms = output.hidden_states[spec.steering_layer + 1][0].norm(dim=-1)

@@ -46,6 +46,6 @@ def output_to(log: Path) -> Iterator[None]:
 
 def root_cause(log: Path) -> str:
     """The last error in ``log`` that does not merely pass on another; empty if there is none."""
-    found = _ERROR.findall(log.read_text(errors="replace"))
-    causes = [line for line in found if not any(wrapper in line for wrapper in _WRAPPERS)]
+    errors = _ERROR.findall(log.read_text(errors="replace"))
+    causes = [line for line in errors if not any(wrapper in line for wrapper in _WRAPPERS)]
     return causes[-1].strip() if causes else ""

@@ -6,17 +6,14 @@ by ``--dry-run`` and checked against the machine before the engine starts.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from esr.errors import UserError
 from esr.models.spec import ModelShape, ModelSpec
+from esr.models.weights import BYTES, GIB, check_fit, gib, shape_of, too_large, weight_bytes
 from esr.steering.limits import ENCODER_BLOCK, KEEP, WORKSPACE
-
-GIB = 2**30
 
 GPU_SHARE = 0.9
 """Largest share of each GPU that vLLM takes. What we add must fit into the rest, because vLLM
@@ -27,9 +24,6 @@ STEP_TOKENS = 8192
 
 CUDA_CONTEXT = GIB
 """Driver, kernels and communication buffers: an assumption."""
-
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_QUANTISED = {"fp8": 1.0, "mxfp8": 1.0, "mxfp4": 0.5}
 
 
 @dataclass(frozen=True)
@@ -82,69 +76,19 @@ class MemoryPlan:
         """For ``--dry-run``."""
         each = "the GPU" if self.devices == 1 else f"each of {self.devices} GPUs"
         return [
-            f"memory of {each}, at least {_gib(self.least)}:",
-            f"  weights {_gib(self.weights)}, activations {_gib(self.activations)}, key-value "
-            f"cache {_gib(self.one_response)} for one full context, {_gib(self.all_responses)} "
+            f"memory of {each}, at least {gib(self.least)}:",
+            f"  weights {gib(self.weights)}, activations {gib(self.activations)}, key-value "
+            f"cache {gib(self.one_response)} for one full context, {gib(self.all_responses)} "
             "for all requests in flight",
-            f"  SAE rows {_gib(self.sae_rows)} for the latents in play, steering "
-            f"{_gib(self.steering)}, pooled reads {_gib(self.pooled_reads)}",
-            f"  on disk: SAE rows {_gib(self.dictionary_file)}, read as needed",
+            f"  SAE rows {gib(self.sae_rows)} for the latents in play, steering "
+            f"{gib(self.steering)}, pooled reads {gib(self.pooled_reads)}",
+            f"  on disk: SAE rows {gib(self.dictionary_file)}, read as needed",
         ]
-
-
-def _gib(size: float) -> str:
-    return f"{size / GIB:.2f} GiB" if size < 10 * GIB else f"{size / GIB:.1f} GiB"
-
-
-def shape_of(spec: ModelSpec) -> ModelShape | None:
-    """The shape of a model: declared, or read from its local folder; None where unknown."""
-    if spec.shape is not None:
-        return spec.shape
-    file = Path(spec.hf_id) / "config.json"
-    if not file.is_file():
-        return None
-    try:
-        return shape_from_config(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def shape_from_config(config: dict[str, object]) -> ModelShape:
-    """The shape in a Hugging Face ``config.json``.
-
-    Raises:
-        KeyError: it is not the configuration of a decoder stack with gated blocks.
-    """
-
-    def number(name: str, default: int | None = None) -> int:
-        value = config.get(name) or default
-        if value is None:
-            raise KeyError(name)
-        return int(str(value))
-
-    heads = number("num_attention_heads")
-    return ModelShape(
-        layers=number("num_hidden_layers"),
-        heads=heads,
-        kv_heads=number("num_key_value_heads", heads),
-        head_dim=number("head_dim", number("hidden_size") // heads),
-        ffn=number("intermediate_size"),
-        vocabulary=number("vocab_size"),
-        tied=bool(config.get("tie_word_embeddings", False)),
-    )
-
-
-def weight_bytes(spec: ModelSpec, shape: ModelShape, *, quantised: bool = True) -> int:
-    """Bytes of all weights; quantisation leaves embedding and output matrix as they are."""
-    width = _BYTES.get(spec.dtype, 2)
-    scheme = spec.quantization.partition("_")[0] if quantised else ""
-    linear = shape.linear(spec.d_model) * _QUANTISED.get(scheme, width)
-    return round(linear) + shape.embedding(spec.d_model) * width
 
 
 def plan(spec: ModelSpec, shape: ModelShape, devices: int = 1, in_flight: int = 64) -> MemoryPlan:
     """The memory plan of a model on vLLM, split over ``devices``."""
-    width = _BYTES.get(spec.dtype, 2)
+    width = BYTES[spec.dtype]
     heads = math.ceil(shape.kv_heads / devices)
     per_token = 2 * shape.layers * heads * shape.head_dim * width
     row = 4 * spec.d_model
@@ -189,14 +133,11 @@ def check(spec: ModelSpec, engine: str, devices: int, in_flight: int, gpus: Sequ
     Returns:
         Share of each GPU that vLLM may take.
     """
+    if not gpus or engine == "transformers":
+        check_fit(spec, gpus)
+        return GPU_SHARE
     shape = shape_of(spec)
     if shape is None:
-        return GPU_SHARE
-    if not gpus or engine == "transformers":
-        have, where = (gpus[0], "the GPU") if gpus else (_main_memory(), "a machine without GPU")
-        need = weight_bytes(spec, shape, quantised=engine == "vllm" and bool(gpus))
-        if need > have:
-            raise _too_large(spec, f"weights of {_gib(need)}", where, have, devices=1)
         return GPU_SHARE
     wanted = plan(spec, shape, devices, in_flight)
     if devices > len(gpus):
@@ -207,22 +148,5 @@ def check(spec: ModelSpec, engine: str, devices: int, in_flight: int, gpus: Sequ
         )
     smallest = min(gpus[:devices])
     if wanted.least > smallest:
-        raise _too_large(spec, f"at least {_gib(wanted.least)}", "each GPU", smallest, devices)
+        raise too_large(spec, f"at least {gib(wanted.least)}", "each GPU", smallest, devices)
     return wanted.share(smallest)
-
-
-def _main_memory() -> int:
-    """Bytes of main memory that are available."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
-def _too_large(spec: ModelSpec, need: str, where: str, have: int, devices: int) -> UserError:
-    return UserError(
-        f"{spec.key} needs {need} on {where}"
-        + (f" when split over {devices}" if devices > 1 else "")
-        + f", which has {_gib(have)}",
-        "a model that fits",
-        "more or larger GPUs (--tensor-parallel N), or a smaller model",
-    )

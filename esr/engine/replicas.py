@@ -43,7 +43,7 @@ class Replica:
         self._engine: Engine | None = None
 
     async def start(self) -> dict[str, object] | UserError:
-        """Load the model; facts for ``run.json``, or what is wrong."""
+        """Load the model; its description for ``run.json``, or what is wrong."""
         try:
             self._engine = self._make()
         except UserError as error:
@@ -83,7 +83,6 @@ class ReplicatedEngine:
         make: makes one engine, in the actor's process; it travels there by pickle.
         replicas: how many.
         gpus: of each replica, on one machine; 0 for none.
-        cpus: likewise.
         in_flight: requests one replica answers at once.
 
     Raises:
@@ -91,28 +90,27 @@ class ReplicatedEngine:
     """
 
     def __init__(
-        self, make: MakeEngine, *, replicas: int, gpus: int, cpus: int = 1, in_flight: int = 64
+        self, make: MakeEngine, *, replicas: int, gpus: int = 0, in_flight: int = 64
     ) -> None:
         import ray
 
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
-            _start_ray(replicas * cpus)
+            _start_ray(replicas)
         try:
-            self._group = _reserve(replicas, {"CPU": cpus} | ({"GPU": gpus} if gpus else {}))
+            self._group = _reserve(replicas, {"CPU": 1} | ({"GPU": gpus} if gpus else {}))
             self._members = [
-                _Member(i, _actor(make, self._group, i, gpus, cpus, in_flight))
-                for i in range(replicas)
+                _Member(i, _actor(make, self._group, i, gpus, in_flight)) for i in range(replicas)
             ]
-            found = ray.get([member.actor.start.remote() for member in self._members])
-            for facts in found:
-                if isinstance(facts, UserError):
-                    raise facts
+            answers = ray.get([member.actor.start.remote() for member in self._members])
+            for answer in answers:
+                if isinstance(answer, UserError):
+                    raise answer
         except BaseException:
             if self._owns_ray:
                 ray.shutdown()
             raise
-        self._facts: dict[str, object] = {**found[0], "replicas": replicas}
+        self._description: dict[str, object] = {**answers[0], "replicas": replicas}
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """See :meth:`esr.engine.base.Engine.generate`."""
@@ -123,8 +121,8 @@ class ReplicatedEngine:
         return cast("Reading", await self._ask("read", request))
 
     def describe(self) -> dict[str, object]:
-        """Facts of one replica, and how many there are."""
-        return dict(self._facts)
+        """Of one replica, and how many there are."""
+        return dict(self._description)
 
     async def close(self) -> None:
         """Stop all replicas, and Ray where this engine started it."""
@@ -231,9 +229,7 @@ def _reserve(replicas: int, bundle: dict[str, int]) -> PlacementGroup:
     return group
 
 
-def _actor(
-    make: MakeEngine, group: PlacementGroup, number: int, gpus: int, cpus: int, in_flight: int
-) -> Any:
+def _actor(make: MakeEngine, group: PlacementGroup, number: int, gpus: int, in_flight: int) -> Any:
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -243,7 +239,7 @@ def _actor(
     return (
         ray.remote(Replica)
         .options(
-            num_cpus=cpus,
+            num_cpus=1,
             num_gpus=gpus,
             scheduling_strategy=place,
             # One more than asked for, so that closing does not wait behind requests.

@@ -40,5 +40,5 @@ def nucleus(logits: Tensor, top_p: float) -> Tensor:
     ordered, index = probabilities.sort(descending=False)
     outside = ordered.cumsum(-1) <= 1 - top_p
     outside[-1] = False
-    kept = probabilities.scatter(0, index, ordered.masked_fill(outside, 0.0))
-    return kept / kept.sum()
+    probabilities = probabilities.scatter(0, index, ordered.masked_fill(outside, 0.0))
+    return probabilities / probabilities.sum()

@@ -63,15 +63,15 @@ _KNOWN = {
 
 def gpus(lines: Sequence[str]) -> list[Gpu]:
     """GPUs from :func:`esr.runs.provenance.gpus`, e.g. ``NVIDIA H200, 143771 MiB``."""
-    found = []
+    devices = []
     for line in lines:
         name, _, memory = line.rpartition(",")
         number = re.match(r"\s*(\d+)\s*MiB", memory)
         if number is None:
             continue
         speed = next((s for key, s in _KNOWN.items() if key in name), (0.0, 0.0))
-        found.append(Gpu(name.strip(), int(number[1]) * 2**20, *speed))
-    return found
+        devices.append(Gpu(name.strip(), int(number[1]) * 2**20, *speed))
+    return devices
 
 
 def step_seconds(

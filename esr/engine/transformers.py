@@ -11,18 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from esr.engine.base import (
-    Generation,
-    GenerationRequest,
-    Reading,
-    ReadRequest,
-    Scope,
-)
+from esr.engine.base import Generation, GenerationRequest, Reading, ReadRequest, Scope
 from esr.engine.sampling import draw
-from esr.engine.validation import cannot_load, check_generation, check_read, check_width, facts
+from esr.engine.validation import check_generation, check_read, model_info
 from esr.models import ModelSpec
+from esr.models.weights import load_weights
 from esr.steering.interventions import Intervention, latents_of
-from esr.steering.layers import check_layer, decoder_layers, residual_of, with_residual
+from esr.steering.layers import decoder_layers, residual_of, with_residual
 from esr.steering.pooling import Pool, add_rows
 from esr.steering.rows import apply, plan_rows
 from esr.steering.sae import Dictionary
@@ -38,41 +33,29 @@ class TransformersEngine:
         UserError: the model does not load, does not fit the dictionary, or lacks a layer.
     """
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        dictionary: Dictionary,
-        *,
-        steering_layer: int | None = None,
-        feature_layer: int | None = None,
-    ) -> None:
+    def __init__(self, spec: ModelSpec, dictionary: Dictionary) -> None:
         self.spec = spec
         self.dictionary = dictionary
-        self.steering_layer = spec.steering_layer if steering_layer is None else steering_layer
-        self.feature_layer = spec.feature_layer if feature_layer is None else feature_layer
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.facts = facts(spec, dictionary.d_sae)
-        check_layer("steering layer", self.steering_layer, self.facts.n_layers)
-        check_layer("feature layer", self.feature_layer, self.facts.n_layers)
-        check_width(self.facts, dictionary)
-        self.model = _load(spec, self.device)
-        self.layers = decoder_layers(self.model, self.facts.n_layers)
+        self.info = model_info(spec, dictionary)
+        self.model = load_weights(spec, self.device)
+        self.layers = decoder_layers(self.model, self.info.n_layers)
         self._one_at_a_time = asyncio.Lock()
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """See :meth:`esr.engine.base.Engine.generate`."""
-        check_generation(request, self.facts)
+        check_generation(request, self.info)
         async with self._one_at_a_time:
             return await asyncio.to_thread(self._generate, request)
 
     async def read(self, request: ReadRequest) -> Reading:
         """See :meth:`esr.engine.base.Engine.read`."""
-        check_read(request, self.facts)
+        check_read(request, self.info)
         async with self._one_at_a_time:
             return await asyncio.to_thread(self._read, request)
 
     def describe(self) -> dict[str, object]:
-        """Facts for ``run.json``."""
+        """For ``run.json``."""
         import transformers
 
         return {
@@ -82,9 +65,9 @@ class TransformersEngine:
             "dtype": self.spec.dtype,
             "device": str(self.device),
             "pairing": "request-id",
-            "steering_layer": self.steering_layer,
-            "feature_layer": self.feature_layer,
-            "context": self.facts.context,
+            "steering_layer": self.spec.steering_layer,
+            "feature_layer": self.spec.feature_layer,
+            "context": self.info.context,
             "dictionary": self.dictionary.digest,
         }
 
@@ -111,12 +94,12 @@ class TransformersEngine:
                 cache = output.past_key_values
                 logits = output.logits[0, -1].float().cpu()
                 tokens.append(draw(logits, torch.tensor(tokens), sampling, generator))
-                if tokens[-1] in self.facts.stop_token_ids:
+                if tokens[-1] in self.info.stop_token_ids:
                     finish = "stop"
                     break
                 new = torch.tensor([tokens[-1:]], device=self.device)
         response = tuple(tokens[len(request.prompt_token_ids) :])
-        return Generation(request.request_id, response, self.facts.text(response), finish)
+        return Generation(request.request_id, response, self.info.text(response), finish)
 
     @torch.inference_mode()
     def _read(self, request: ReadRequest) -> Reading:
@@ -128,7 +111,7 @@ class TransformersEngine:
         ids = torch.tensor([request.token_ids], device=self.device)
         with self._steered(request.interventions, "all", 0):
             # Registered after the steering hook, so it sees the steered stream of its layer.
-            handle = self.layers[self.feature_layer].register_forward_hook(capture)
+            handle = self.layers[self.spec.feature_layer].register_forward_hook(capture)
             try:
                 self.model(input_ids=ids, use_cache=False, logits_to_keep=1)
             finally:
@@ -165,24 +148,8 @@ class TransformersEngine:
             steered[0, skip:] = apply(residual[0, skip:], rows, bank)
             return with_residual(output, steered)
 
-        handle = self.layers[self.steering_layer].register_forward_hook(steer)
+        handle = self.layers[self.spec.steering_layer].register_forward_hook(steer)
         try:
             yield
         finally:
             handle.remove()
-
-
-def _load(spec: ModelSpec, device: torch.device) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        # "eager" because other attention kernels leave out Gemma's soft-capping.
-        model = AutoModelForCausalLM.from_pretrained(
-            spec.hf_id,
-            revision=spec.revision,
-            dtype=getattr(torch, spec.dtype),
-            attn_implementation="eager",
-        )
-        return model.to(device).eval()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise cannot_load(spec, error) from error

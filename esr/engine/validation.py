@@ -1,4 +1,4 @@
-"""What both engines must know of a model before they take a request, and the checks on it."""
+"""What both engines read from a model's files, and the checks on every request."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from esr.engine.base import GenerationRequest, ReadRequest, Sampling
 from esr.errors import UserError
 from esr.models import ModelSpec
+from esr.models.weights import cannot_load, check_layers, load_config
 from esr.steering import interventions
 from esr.steering.sae import Dictionary
 
@@ -21,7 +22,7 @@ GREEDY_BELOW = 1e-5
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelInfo:
     """Read from the model's configuration files; costs no weights.
 
     Attributes:
@@ -51,48 +52,25 @@ class ModelFacts:
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
-def facts(spec: ModelSpec, d_sae: int) -> ModelFacts:
-    """Read configuration and tokenizer.
+def model_info(spec: ModelSpec, dictionary: Dictionary) -> ModelInfo:
+    """Read configuration and tokenizer, and check that model and dictionary fit.
 
     Raises:
-        UserError: no such model, or it has no tokenizer.
+        UserError: no such model, no tokenizer, no such layer, or a dictionary of another width.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
+    config = load_config(spec)
     try:
-        config = AutoConfig.from_pretrained(spec.hf_id, revision=spec.revision)
         tokenizer = AutoTokenizer.from_pretrained(spec.hf_id, revision=spec.revision)
     except (OSError, ValueError) as error:
         raise cannot_load(spec, error) from error
-    config = config.get_text_config()
+    check_layers(spec, config, dictionary)
     stops = _stop_token_ids(spec, config, tokenizer)
     longest = int(getattr(config, "max_position_embeddings", spec.context))
     # A read of a full context still asks vLLM for one token, which must have a position.
-    return ModelFacts(config, tokenizer, stops, min(spec.context, longest - 1), d_sae)
-
-
-def cannot_load(spec: ModelSpec, reason: object) -> UserError:
-    """One line for a model that does not load, whatever the library said about it."""
-    detail = " ".join(str(reason).split()) or type(reason).__name__
-    return UserError(
-        f"model {spec.hf_id} cannot be loaded: {detail}",
-        "a local folder, or a Hugging Face id you have access to",
-        "check the name; for gated models: huggingface-cli login",
-    )
-
-
-def check_width(model: ModelFacts, dictionary: Dictionary) -> None:
-    """Refuse a dictionary that was trained on another width.
-
-    Raises:
-        UserError: the widths differ.
-    """
-    if int(model.config.hidden_size) != dictionary.d_model:
-        raise UserError(
-            f"the SAE has width {dictionary.d_model}, the model {model.config.hidden_size}",
-            "an SAE trained on this model",
-            "correct the SAE of the model's entry",
-        )
+    context = min(spec.context, longest - 1)
+    return ModelInfo(config, tokenizer, stops, context, dictionary.d_sae)
 
 
 def _stop_token_ids(
@@ -111,7 +89,7 @@ def _stop_token_ids(
     return tuple(sorted({token for token in ids if token is not None}))
 
 
-def check_generation(request: GenerationRequest, model: ModelFacts) -> None:
+def check_generation(request: GenerationRequest, model: ModelInfo) -> None:
     """Refuse at admission what would fail, or end all other requests, inside a worker.
 
     Raises:
@@ -130,7 +108,7 @@ def check_generation(request: GenerationRequest, model: ModelFacts) -> None:
         )
 
 
-def check_read(request: ReadRequest, model: ModelFacts) -> None:
+def check_read(request: ReadRequest, model: ModelInfo) -> None:
     """The same for a read.
 
     Raises:
@@ -163,7 +141,7 @@ def check_read(request: ReadRequest, model: ModelFacts) -> None:
             )
 
 
-def _check_tokens(token_ids: Sequence[int], model: ModelFacts) -> None:
+def _check_tokens(token_ids: Sequence[int], model: ModelInfo) -> None:
     if not token_ids:
         raise UserError("an empty prompt", "at least one token", "give a prompt")
     bad = next((token for token in token_ids if not 0 <= token < model.vocabulary), None)

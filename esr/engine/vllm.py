@@ -23,8 +23,7 @@ from esr.engine.base import (
     Sampling,
 )
 from esr.engine.log import new_log, root_cause
-from esr.engine.validation import check_generation, check_read, check_width
-from esr.engine.validation import facts as read_facts
+from esr.engine.validation import check_generation, check_read, model_info
 from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, prefix_caching, start
 from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
@@ -32,7 +31,6 @@ from esr.runs.plain import json_digest
 from esr.steering import interventions
 from esr.steering.batch import CONFIG_KEY, ReadTask, Task
 from esr.steering.interventions import Boost, Intervention
-from esr.steering.layers import check_layer
 from esr.steering.pooling import PooledReading
 from esr.steering.sae import Dictionary
 
@@ -50,33 +48,21 @@ class VllmEngine:
     """
 
     def __init__(
-        self,
-        spec: ModelSpec,
-        dictionary: Dictionary,
-        options: VllmOptions | None = None,
-        *,
-        steering_layer: int | None = None,
-        feature_layer: int | None = None,
+        self, spec: ModelSpec, dictionary: Dictionary, options: VllmOptions | None = None
     ) -> None:
         self.spec = spec
         self.dictionary = dictionary
         self.options = options or VllmOptions()
-        self.steering_layer = spec.steering_layer if steering_layer is None else steering_layer
-        self.feature_layer = spec.feature_layer if feature_layer is None else feature_layer
-        self.facts = read_facts(spec, dictionary.d_sae)
-        check_layer("steering layer", self.steering_layer, self.facts.n_layers)
-        check_layer("feature layer", self.feature_layer, self.facts.n_layers)
-        check_width(self.facts, dictionary)
+        self.info = model_info(spec, dictionary)
         self._numbers = itertools.count()
         self._tested = False
         self._testing = asyncio.Lock()
-        layers = {"steering_layer": self.steering_layer, "feature_layer": self.feature_layer}
         self._log = new_log()
-        self._driver = start(spec, self.facts, dictionary, self.options, layers, self._log)
+        self._driver = start(spec, self.info, dictionary, self.options, self._log)
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """See :meth:`esr.engine.base.Engine.generate`."""
-        check_generation(request, self.facts)
+        check_generation(request, self.info)
         await self._self_test()
         prompt_length = len(request.prompt_token_ids)
         task = Task(
@@ -90,12 +76,12 @@ class VllmEngine:
         if output.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"request {request.request_id} ended as {output.finish_reason!r}")
         return Generation(
-            request.request_id, token_ids, self.facts.text(token_ids), output.finish_reason
+            request.request_id, token_ids, self.info.text(token_ids), output.finish_reason
         )
 
     async def read(self, request: ReadRequest) -> Reading:
         """See :meth:`esr.engine.base.Engine.read`."""
-        check_read(request, self.facts)
+        check_read(request, self.info)
         await self._self_test()
         key = self._key(request.request_id)
         read = ReadTask(request.latents, request.first_token, len(request.token_ids))
@@ -120,7 +106,7 @@ class VllmEngine:
         return Reading(request.request_id, pooled=pooled)
 
     def describe(self) -> dict[str, object]:
-        """Facts for ``run.json``."""
+        """For ``run.json``."""
         import vllm
 
         return {
@@ -136,9 +122,9 @@ class VllmEngine:
             "compiled": compiles(self.options),
             "prefix_caching": prefix_caching(self.options),
             "max_in_flight": self.options.max_in_flight,
-            "steering_layer": self.steering_layer,
-            "feature_layer": self.feature_layer,
-            "context": self.facts.context,
+            "steering_layer": self.spec.steering_layer,
+            "feature_layer": self.spec.feature_layer,
+            "context": self.info.context,
             "dictionary": self.dictionary.digest,
         }
 
@@ -169,7 +155,7 @@ class VllmEngine:
             max_tokens=sampling.max_tokens,
             repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed,
-            stop_token_ids=list(self.facts.stop_token_ids),
+            stop_token_ids=list(self.info.stop_token_ids),
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args={CONFIG_KEY: task.to_wire()} if needs_worker else None,
@@ -200,7 +186,7 @@ class VllmEngine:
         async with self._testing:
             if self._tested:
                 return
-            prompt = (0,) * min(8, self.facts.context - 4)
+            prompt = (0,) * min(8, self.info.context - 4)
             sampling = Sampling(temperature=0.0, max_tokens=4)
             for steered in ((), (Boost(0, 0.0),)):
                 salt = _salt(steered, "self-test")

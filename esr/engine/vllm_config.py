@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from esr.engine.base import Pairing
 from esr.engine.log import output_to, root_cause
-from esr.engine.memory import GPU_SHARE
-from esr.engine.validation import ModelFacts, cannot_load
+from esr.engine.options import CPU_CACHE, VllmOptions
+from esr.engine.validation import ModelInfo
 from esr.engine.vllm_driver import Driver, InProcess, OwnProcess
 from esr.errors import UserError
 from esr.models import ModelSpec
+from esr.models.weights import cannot_load
 from esr.steering.batch import CLIENT, CONFIG_KEY
 from esr.steering.sae import Dictionary
 
@@ -28,52 +26,15 @@ if TYPE_CHECKING:
 SET_BY_USER = frozenset(os.environ)
 """Environment variables that were there before we set any."""
 
-CPU_CACHE = 4 * 2**30
-"""Most bytes of key-value cache on CPUs, unless asked for."""
-
 CPU_BLOCK = 32
 """Tokens per cache block on CPUs: what a common prefix is shared in."""
 
 
-@dataclass(frozen=True)
-class VllmOptions:
-    """How vLLM runs. Nothing here changes what is computed, except a faulty ``pairing``.
-
-    Attributes:
-        max_in_flight: most requests in one batch.
-        pairing: "scheduler-order" reproduces the fault of the authors' fork (DEVIATIONS.md).
-        tensor_parallel: ranks the model is split over.
-        compiled: torch.compile and, on GPUs, piecewise CUDA graphs; None: on GPUs only.
-        prefix_caching: reuse the cache of a common prefix among requests with the same
-            interventions; steered and unsteered requests never share.
-        max_batched_tokens: most tokens of one step; longer prompts are fed in chunks. None:
-            8192, at least a full context.
-        kv_cache_bytes: size of the key-value cache. None: on GPUs what ``gpu_memory`` leaves,
-            on CPUs what ``max_in_flight`` full contexts need, at most :data:`CPU_CACHE` and half
-            the free memory.
-        gpu_memory: share of each GPU's memory vLLM may take.
-        in_process: no process of its own, see :class:`esr.engine.vllm_driver.InProcess`.
-        load_format: "dummy" makes random weights on the device, for benchmarks of a shape.
-    """
-
-    max_in_flight: int = 64
-    pairing: Pairing = "request-id"
-    tensor_parallel: int = 1
-    compiled: bool | None = None
-    prefix_caching: bool = True
-    max_batched_tokens: int | None = None
-    kv_cache_bytes: int | None = None
-    gpu_memory: float = GPU_SHARE
-    in_process: bool = False
-    load_format: str = "auto"
-
-
 def start(
     spec: ModelSpec,
-    facts: ModelFacts,
+    info: ModelInfo,
     dictionary: Dictionary,
     options: VllmOptions,
-    layers: Mapping[str, int],
     log: Path,
 ) -> Driver:
     """Start vLLM with our worker. Its output goes to ``log``.
@@ -87,7 +48,7 @@ def start(
     driver = InProcess if options.in_process else OwnProcess
     with output_to(log) if quiet else contextlib.nullcontext():
         try:
-            return driver(engine_args(spec, facts, dictionary, options, layers))
+            return driver(engine_args(spec, info, dictionary, options))
         except Exception as error:
             reason = root_cause(log) or f"{type(error).__name__}: {error}"
             raise _start_failed(spec, f"{reason[:400]} (details in {log})") from error
@@ -95,15 +56,14 @@ def start(
 
 def engine_args(
     spec: ModelSpec,
-    facts: ModelFacts,
+    info: ModelInfo,
     dictionary: Dictionary,
     options: VllmOptions,
-    layers: Mapping[str, int],
 ) -> AsyncEngineArgs:
-    """vLLM's arguments. ``layers``: ``steering_layer`` and ``feature_layer``."""
+    """vLLM's arguments."""
     from vllm import AsyncEngineArgs
 
-    context = facts.context + 1  # See facts: room for the token a read asks for.
+    context = info.context + 1  # See model_info: room for the token a read asks for.
     return AsyncEngineArgs(
         model=spec.hf_id,
         revision=spec.revision,
@@ -119,7 +79,7 @@ def engine_args(
         # Left to itself, vLLM inside a Ray actor asks Ray for GPUs that the actor already holds.
         distributed_executor_backend="mp" if options.tensor_parallel > 1 else "uni",
         gpu_memory_utilization=options.gpu_memory,
-        kv_cache_memory_bytes=_kv_cache_bytes(spec, facts, options),
+        kv_cache_memory_bytes=_kv_cache_bytes(spec, info, options),
         block_size=CPU_BLOCK if on_cpu() else None,
         enforce_eager=not compiles(options),
         compilation_config=_compilation(options),
@@ -129,7 +89,8 @@ def engine_args(
             CONFIG_KEY: {
                 "rows": str(dictionary.path.resolve()),
                 "pairing": options.pairing,
-                **layers,
+                "steering_layer": spec.steering_layer,
+                "feature_layer": spec.feature_layer,
             }
         },
         generation_config="vllm",
@@ -178,18 +139,18 @@ def _compilation(options: VllmOptions) -> dict[str, Any]:
     }
 
 
-def _kv_cache_bytes(spec: ModelSpec, facts: ModelFacts, options: VllmOptions) -> int | None:
+def _kv_cache_bytes(spec: ModelSpec, info: ModelInfo, options: VllmOptions) -> int | None:
     if options.kv_cache_bytes is not None or not on_cpu():
         return options.kv_cache_bytes
     import psutil
 
-    config = facts.config
+    config = info.config
     heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     width = int(getattr(config, "head_dim", None) or 0)
     width = width or int(config.hidden_size) // int(config.num_attention_heads)
     element = torch.empty(0, dtype=getattr(torch, spec.dtype)).element_size()
-    blocks = (math.ceil((facts.context + 1) / CPU_BLOCK) + 1) * options.max_in_flight
-    needed = 2 * facts.n_layers * heads * width * element * CPU_BLOCK * blocks
+    blocks = (math.ceil((info.context + 1) / CPU_BLOCK) + 1) * options.max_in_flight
+    needed = 2 * info.n_layers * heads * width * element * CPU_BLOCK * blocks
     per_rank = math.ceil(needed / options.tensor_parallel)
     free = psutil.virtual_memory().available // (2 * options.tensor_parallel)
     return int(min(max(per_rank, 2**24), CPU_CACHE, free))

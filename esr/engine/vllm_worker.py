@@ -188,8 +188,8 @@ def needed(owner: Any, name: str) -> Callable[..., Any]:
             f"vLLM {vllm.__version__} has no {type(owner).__name__}.{name}: "
             "install the version pinned in the requirements file"
         )
-    found: Callable[..., Any] = getattr(owner, name)
-    return found
+    attribute: Callable[..., Any] = getattr(owner, name)
+    return attribute
 
 
 def end_with_client(every: float = 1.0) -> None:

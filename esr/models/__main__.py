@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from esr import models
-from esr.engine import memory
 from esr.errors import UserError, run_command
 from esr.models import from_toml
 from esr.models.spec import ModelSpec
@@ -62,26 +61,23 @@ def suggest(spec: ModelSpec) -> None:
     """Load a model in Hugging Face transformers, measure, and print a calibration table."""
     from transformers.utils.logging import disable_progress_bar
 
-    from esr.engine import throughput
-    from esr.engine.transformers import TransformersEngine
     from esr.models import chat, prompts
     from esr.models.prior import N_PROMPTS, measure
-    from esr.runs import provenance
+    from esr.models.weights import check_fit, gpu_memory
     from esr.steering import sae
 
     disable_progress_bar()
-    devices = [gpu.memory for gpu in throughput.gpus(provenance.gpus())]
-    memory.check(spec, "transformers", 1, 1, devices)
-    engine = TransformersEngine(spec, sae.load(spec.sae))
+    check_fit(spec, gpu_memory())
     chat_format = chat.load(spec)
     questions = prompts.load("", spec.prompt_set).prompts[:N_PROMPTS]
-    found = measure(engine, [chat_format.prompt_ids(question.text) for question in questions])
+    texts = [chat_format.prompt_ids(question.text) for question in questions]
+    suggestion = measure(spec, sae.load(spec.sae), texts)
     print(
         f"# residual stream at layer {spec.steering_layer}: median length "
-        f"{found.residual_norm:.4g} over {found.n_tokens} tokens of {len(questions)} prompts\n"
-        f"# decoder rows: median length {found.decoder_norm:.4g}"
+        f"{suggestion.residual_norm:.4g} over {suggestion.n_tokens} tokens of {len(questions)} "
+        f"prompts\n# decoder rows: median length {suggestion.decoder_norm:.4g}"
     )
-    print(found.toml())
+    print(suggestion.toml())
 
 
 if __name__ == "__main__":

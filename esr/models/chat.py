@@ -45,9 +45,9 @@ class ChatFormat:
             ids, and for each token its characters in ``response``: (first, one past the last).
             The pieces of a character that takes several tokens all name that character.
         """
-        found = self.tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
-        spans = tuple((int(start), int(end)) for start, end in found["offset_mapping"])
-        return tuple(found["input_ids"]), spans
+        encoding = self.tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
+        spans = tuple((int(start), int(end)) for start, end in encoding["offset_mapping"])
+        return tuple(encoding["input_ids"]), spans
 
     def text(self, prompt: str, response: str | None = None) -> str:
         """What :meth:`prompt_ids` tokenizes; with a response, :meth:`conversation_ids`."""

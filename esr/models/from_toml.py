@@ -9,7 +9,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,14 @@ from esr.models.spec import Calibration, GenerationProfile, ModelShape, ModelSpe
 
 HELP = "see docs/own-model.md and examples/my_model.toml"
 
+UNKNOWN = "unexpected_keyword_argument"
+"""pydantic's name of the error."""
+
 _TABLES: Mapping[str, type] = {
     "sae": SaeSource,
     "calibration": Calibration,
     "shape": ModelShape,
+    "profiles": GenerationProfile,
 }
 _UNKNOWN_PRIOR = {
     "rounds": 10,
@@ -45,7 +49,6 @@ def load(path: Path, *, prior_needed: bool = True) -> ModelSpec:
             line and the field.
     """
     text, data = _read(path)
-    _refuse_unknown(path, text, data)
     if "calibration" not in data:
         if prior_needed:
             raise UserError(
@@ -71,46 +74,30 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(f"{path} is not TOML: {error}", "key = value lines", HELP) from error
 
 
-def _refuse_unknown(path: Path, text: str, data: Mapping[str, Any]) -> None:
-    tables: list[tuple[tuple[str, ...], Any, type]] = [((), data, ModelSpec)]
-    tables += [((name,), data[name], kind) for name, kind in _TABLES.items() if name in data]
-    profiles = data.get("profiles", {})
-    if isinstance(profiles, Mapping):
-        tables += [(("profiles", n), table, GenerationProfile) for n, table in profiles.items()]
-    for where, table, kind in tables:
-        if not isinstance(table, Mapping):
-            raise _wrong(path, text, where, table, f"a table [{'.'.join(where)}]")
-        assert is_dataclass(kind)
-        allowed = [f.name for f in fields(kind)]
-        for name in table:
-            if name not in allowed:
-                raise _wrong(path, text, (*where, name), "unknown field", ", ".join(allowed))
-
-
 def _resolve_paths(folder: Path, data: dict[str, Any]) -> None:
     """Local paths become absolute. ``hf_id`` is a path where it starts with ``.`` or ``/``."""
     if str(data.get("hf_id", "")).startswith((".", "/")):
         data["hf_id"] = str((folder / str(data["hf_id"])).resolve())
     if isinstance(data.get("labels"), str):
         data["labels"] = (folder / data["labels"]).resolve()
-    sae = data.get("sae", {})
-    if isinstance(sae.get("folder"), str):
+    sae = data.get("sae")
+    if isinstance(sae, dict) and isinstance(sae.get("folder"), str):
         sae["folder"] = (folder / sae["folder"]).resolve()
 
 
 def _fill_widths(data: dict[str, Any]) -> None:
     """Widths that are left out are read from the SAE where it is a local folder."""
-    folder = data.get("sae", {}).get("folder")
-    file = Path(folder) / "cfg.json" if folder else None
-    if file is None or not file.is_file():
+    sae = data.get("sae")
+    folder = sae.get("folder") if isinstance(sae, dict) else None
+    if not isinstance(folder, Path) or not (folder / "cfg.json").is_file():
         return
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
     except ValueError:
         return
     for ours, theirs in (("d_model", "d_in"), ("d_sae", "d_sae")):
-        if theirs in known:
-            data.setdefault(ours, known[theirs])
+        if theirs in config:
+            data.setdefault(ours, config[theirs])
 
 
 def _validated(path: Path, text: str, data: Mapping[str, Any]) -> ModelSpec:
@@ -119,22 +106,37 @@ def _validated(path: Path, text: str, data: Mapping[str, Any]) -> ModelSpec:
     try:
         return TypeAdapter(ModelSpec).validate_python({"title": data.get("key"), **data})
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt field is also a missing one: its own spelling is the better message.
+        errors = sorted(error.errors(), key=lambda item: item["type"] != UNKNOWN)
+        first = errors[0]
         where = tuple(str(part) for part in first["loc"])
         if first["type"] == "missing":
             name = ".".join(where)
             raise UserError(f"{path}: {name} is missing", f"a value of {name}", HELP) from error
-        raise _wrong(path, text, where, first["input"], _allowed(first["msg"])) from error
+        if first["type"] == UNKNOWN:
+            table = _TABLES[where[0]] if len(where) > 1 else ModelSpec
+            names = ", ".join(field.name for field in fields(table))
+            raise _wrong(path, text, where, "unknown field", names) from error
+        raise _wrong(path, text, where, first["input"], _allowed(first, where)) from error
 
 
-def _allowed(message: str) -> str:
-    """pydantic's message without its preamble, e.g. "a valid integer"."""
-    return re.sub(r"^Input should be (a |an )?", "", message)
+def _allowed(error: Mapping[str, Any], where: Sequence[str]) -> str:
+    """What pydantic would have taken, in our words, e.g. "above 0" or "a valid integer"."""
+    match error["type"]:
+        case "greater_than":
+            return f"above {error['ctx']['gt']:g}"
+        case "greater_than_equal":
+            return f"{error['ctx']['ge']} or more"
+        case "dataclass_type" | "dict_type":
+            return f"a table [{'.'.join(where)}]"
+    return re.sub(r"^Input should be (a |an )?", "", error["msg"])
 
 
 def _check(path: Path, text: str, spec: ModelSpec) -> None:
+    """What one field alone does not show."""
     source, prior = spec.sae, spec.calibration
     layers = spec.shape.layers if spec.shape else 10**6
+    in_stack = f"0 to {layers - 1}"
     rules: list[tuple[bool, tuple[str, ...], Any, str]] = [
         (
             bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", spec.key)),
@@ -148,35 +150,9 @@ def _check(path: Path, text: str, spec: ModelSpec) -> None:
             source.describe(),
             "either folder, or release and sae_id",
         ),
-        (spec.d_model > 0, ("d_model",), spec.d_model, "1 or more"),
-        (spec.d_sae > 0, ("d_sae",), spec.d_sae, "1 or more"),
-        (
-            0 <= spec.steering_layer < layers,
-            ("steering_layer",),
-            spec.steering_layer,
-            f"0 to {layers - 1}",
-        ),
-        (
-            0 <= spec.feature_layer < layers,
-            ("feature_layer",),
-            spec.feature_layer,
-            f"0 to {layers - 1}",
-        ),
-        (prior.rounds > 0, ("calibration", "rounds"), prior.rounds, "1 or more"),
-        (
-            prior.prompts_per_round > 0,
-            ("calibration", "prompts_per_round"),
-            prior.prompts_per_round,
-            "1 or more",
-        ),
-        (prior.prior_sd > 0, ("calibration", "prior_sd"), prior.prior_sd, "above 0"),
+        (spec.steering_layer < layers, ("steering_layer",), spec.steering_layer, in_stack),
+        (spec.feature_layer < layers, ("feature_layer",), spec.feature_layer, in_stack),
         (prior.low < prior.high, ("calibration", "high"), prior.high, f"above low, {prior.low}"),
-        (
-            spec.dtype in ("float32", "bfloat16", "float16"),
-            ("dtype",),
-            spec.dtype,
-            "float32, bfloat16, float16",
-        ),
         ("paper" in spec.profiles, ("profiles",), ", ".join(spec.profiles), "one named paper"),
     ]
     for fine, where, value, allowed in rules:

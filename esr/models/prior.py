@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
-from esr.models.spec import Calibration
-from esr.steering.layers import residual_of
-
-if TYPE_CHECKING:
-    from esr.engine.transformers import TransformersEngine
+from esr.models.spec import Calibration, ModelSpec
+from esr.models.weights import check_layers, load_config, load_weights
+from esr.steering.layers import decoder_layers, residual_of
+from esr.steering.sae import Dictionary
 
 N_PROMPTS = 8
 """Questions whose residual streams are measured."""
@@ -60,32 +60,40 @@ class Suggestion:
         )
 
 
-def measure(engine: TransformersEngine, texts: Sequence[Sequence[int]]) -> Suggestion:
-    """Measure residual and decoder norms.
+def measure(spec: ModelSpec, dictionary: Dictionary, texts: Sequence[Sequence[int]]) -> Suggestion:
+    """Load the model with Hugging Face and measure residual and decoder norms.
 
     Args:
-        engine: the model, loaded.
+        spec: the model; its steering layer is measured.
+        dictionary: its SAE.
         texts: token ids of prompts. Their first tokens are left out: many models give them a
             residual stream many times longer than any other's.
+
+    Raises:
+        UserError: the model does not load, lacks the layer, or has another width.
     """
-    norms = torch.cat([_norms(engine, ids)[1:] for ids in texts])
-    return Suggestion(
-        float(norms.median()), float(engine.dictionary.decoder_norms().median()), len(norms)
+    config = load_config(spec)
+    check_layers(spec, config, dictionary)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_weights(spec, device)
+    layer = decoder_layers(model, config.num_hidden_layers)[spec.steering_layer]
+    norms = torch.cat(
+        [_norms(model, layer, torch.tensor([list(ids)], device=device))[1:] for ids in texts]
     )
+    return Suggestion(float(norms.median()), float(dictionary.decoder_norms().median()), len(norms))
 
 
 @torch.inference_mode()
-def _norms(engine: TransformersEngine, token_ids: Sequence[int]) -> Tensor:
-    """Length of the residual stream at the steering layer's output: [n_tokens] float32."""
-    found: list[Tensor] = []
+def _norms(model: Any, layer: Module, token_ids: Tensor) -> Tensor:
+    """Length of the residual stream at the layer's output: [n_tokens] float32."""
+    norms: list[Tensor] = []
 
     def capture(_module: object, _args: object, output: Any) -> None:
-        found.append(residual_of(output)[0].float().norm(dim=-1).cpu())
+        norms.append(residual_of(output)[0].float().norm(dim=-1).cpu())
 
-    handle = engine.layers[engine.steering_layer].register_forward_hook(capture)
+    handle = layer.register_forward_hook(capture)
     try:
-        ids = torch.tensor([list(token_ids)], device=engine.device)
-        engine.model(input_ids=ids, use_cache=False, logits_to_keep=1)
+        model(input_ids=token_ids, use_cache=False, logits_to_keep=1)
     finally:
         handle.remove()
-    return found[0]
+    return norms[0]

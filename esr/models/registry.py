@@ -175,11 +175,11 @@ def get(key: str) -> ModelSpec:
             )
         _LOADED[spec.key] = spec
         return spec
-    known = {**REGISTRY, **_LOADED}
-    if key not in known:
+    entries = {**REGISTRY, **_LOADED}
+    if key not in entries:
         raise UserError(
             f"unknown model {key!r}",
-            ", ".join(known),
+            ", ".join(entries),
             "name one of these models, or a file with --model-file",
         )
-    return known[key]
+    return entries[key]

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt
 
 from esr.errors import UserError
 from esr.runs.paths import DATA
 from esr.steering.source import SaeSource
 
 ChatVariant = Literal["template", "llama-double-header"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Count = Annotated[int, Gt(0)]
+Layer = Annotated[int, Ge(0)]
+
+STRICT = {"extra": "forbid"}
+"""How pydantic reads these classes from a model file: an unknown field is a mistake. Bounds are
+written at the fields, where only :mod:`esr.models.from_toml` looks at them."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +37,12 @@ class Calibration:
         max_tokens: cap of a calibration response.
     """
 
-    rounds: int
-    prompts_per_round: int
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    rounds: Count
+    prompts_per_round: Count
     prior_mean: float
-    prior_sd: float
+    prior_sd: Annotated[float, Gt(0)]
     low: float
     high: float
     max_tokens: int = 256
@@ -47,6 +58,8 @@ class GenerationProfile:
             assistant header after the generation prompt.
         steering_layer: overrides the model's, where the release disagrees with the paper.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
     repetition_penalty: float = 1.1
     chat_variant: ChatVariant = "template"
@@ -66,6 +79,8 @@ class ModelShape:
         vocabulary: rows of the embedding.
         tied: whether the output matrix is the embedding.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
     layers: int
     heads: int
@@ -121,14 +136,16 @@ class ModelSpec:
         organism: whether this is a trained demonstration model; its figures say so.
     """
 
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
     key: str
     title: str
     hf_id: str
     sae: SaeSource
-    steering_layer: int
-    feature_layer: int
-    d_model: int
-    d_sae: int
+    steering_layer: Layer
+    feature_layer: Layer
+    d_model: Count
+    d_sae: Count
     calibration: Calibration
     profiles: Mapping[str, GenerationProfile] = field(
         default_factory=lambda: {"paper": GenerationProfile(), "release": GenerationProfile()}
@@ -141,7 +158,7 @@ class ModelSpec:
     max_tokens: int = 512
     context: int = 4096
     in_flight: int = 20
-    dtype: str = "bfloat16"
+    dtype: Dtype = "bfloat16"
     quantization: str = ""
     n_latents: int = 1000
     n_trials: int = 5

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Generic
 
 from esr import judge, models
-from esr.engine import memory, throughput
+from esr.engine import VllmOptions, memory, throughput
 from esr.engine.base import Engine
+from esr.engine.replicas import ReplicatedEngine
 from esr.errors import EngineError, SpendLimitError, UserError, run_command
 from esr.models import ModelSpec, chat, prompts
 from esr.pipeline import replay
@@ -240,8 +241,6 @@ async def _rate(judge_name: str, labels: Sequence[str]) -> list[float | None]:
 
 
 async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
-    from esr import engine
-
     gpus = throughput.gpus(provenance.gpus())
     ranks = config.tensor_parallel or max(1, len(gpus) // config.replicas)
     share = memory.GPU_SHARE
@@ -249,18 +248,11 @@ async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
     if not os.environ.get("RAY_ADDRESS"):
         devices = [gpu.memory for gpu in gpus]
         share = memory.check(spec, config.engine, ranks, config.in_flight, devices)
-    make = partial(
-        _make_engine,
-        config.engine,
-        spec,
-        max_in_flight=config.in_flight,
-        pairing=config.pairing,
-        tensor_parallel=ranks,
-        gpu_memory=share,
-    )
+    options = VllmOptions(config.in_flight, config.pairing, ranks, gpu_memory=share)
+    make = partial(_make_engine, config.engine, spec, options)
     if config.replicas == 1:
         return make()
-    return engine.replicate(
+    return ReplicatedEngine(
         make,
         replicas=config.replicas,
         gpus=ranks if gpus else 0,
@@ -268,7 +260,7 @@ async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
     )
 
 
-def _make_engine(name: str, spec: ModelSpec, **options: Any) -> Engine:
+def _make_engine(name: str, spec: ModelSpec, options: VllmOptions) -> Engine:
     """One engine on this machine; replicas run it elsewhere."""
     from esr import engine
     from esr.steering import sae
@@ -281,7 +273,7 @@ def _make_engine(name: str, spec: ModelSpec, **options: Any) -> Engine:
             "d_sae and d_model of the SAE",
             "correct the model's entry",
         )
-    return engine.create(name, spec, dictionary, **options)
+    return engine.create(name, spec, dictionary, options)
 
 
 _TOLD_ELSEWHERE = (

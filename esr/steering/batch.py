@@ -1,8 +1,28 @@
 """What a worker does to the residual stream of a mixed batch. Knows torch, not vLLM.
 
-Every request has a :class:`Task`, kept by request id. Before each step the rows of the batch
-are laid out: which request owns which rows, at which positions. The steering layer then adds
-to the rows of each request what that request asked for, the feature layer reads.
+A step of the engine feeds one matrix through the model: a *row* per token. Each request owns a
+*span*, consecutive rows for consecutive positions of its text: a piece of its prompt, or one row
+while it decodes. A request that steers has a line in the plan table, with a *slot* per latent:
+
+    request  task                          rows of this step         slots
+    -------  ----------------------------  ------------------------  ----------------------------
+    a        Boost(7, 2.0)                 0  ] span (0, 1)          [7: boost 2]
+    b        nothing                       1    not touched
+    c        Clamp(3), Boost(9, -1), from  2    prompt: not touched
+             the response on (first = 40)  3  ] span (3, 2)          [3: target 0, gain -1]
+                                           4  ]                      [9: boost -1]
+
+    begin_step   lays out the spans and expands the slots of each request to its rows: the plan
+                 (:class:`esr.steering.rows.RowPlan`). While requests only decode, layout and
+                 plan stay the same from step to step, and are reused.
+    steer        at the steering layer, one call of :func:`esr.steering.rows.apply` on the rows
+                 of all spans; row i reads and writes latents of its own request only.
+    read         at the feature layer, the rows of reads in progress.
+    end_step     fails if a layer that had work to do was not called.
+
+Requests are kept by id, never by place in a list. Before its first step a request is admitted: its
+latents' SAE rows are put on the device (:class:`esr.steering.row_cache.RowCache`), its slots into
+the table (:class:`esr.steering.row_cache.PlanTable`).
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ def to_json(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
 
 def from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Intervention, ...]:
     """Inverse of :func:`to_json`."""
-    found: list[Intervention] = []
+    interventions: list[Intervention] = []
     for item in data:
         name = next(name for name in _KINDS if name in item)
-        found.append(_KINDS[name](int(item[name]), float(item["value"])))
-    return tuple(found)
+        interventions.append(_KINDS[name](int(item[name]), float(item["value"])))
+    return tuple(interventions)

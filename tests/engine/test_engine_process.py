@@ -16,9 +16,9 @@ import torch
 
 from esr.engine import create, vllm_config
 from esr.engine.base import ReadRequest
+from esr.engine.options import VllmOptions
 from esr.engine.transformers import TransformersEngine
 from esr.engine.vllm import VllmEngine
-from esr.engine.vllm_config import VllmOptions
 from esr.errors import EngineError, UserError, run_command
 from esr.models import ModelSpec
 from esr.steering.sae import Dictionary
@@ -32,10 +32,9 @@ async def engine(
     ranks = request.param
     if len(os.sched_getaffinity(0)) < ranks:
         pytest.skip(f"{ranks} ranks need {ranks} cores")
-    made = create("vllm", specs["llama"], dictionary, max_in_flight=16, tensor_parallel=ranks)
-    assert isinstance(made, VllmEngine)
-    yield made
-    await made.close()
+    started = VllmEngine(specs["llama"], dictionary, VllmOptions(16, tensor_parallel=ranks))
+    yield started
+    await started.close()
 
 
 async def test_generations_and_reads_equal_the_reference(
@@ -136,7 +135,7 @@ def test_unknown_engine_and_pairing_are_one_line(
     with pytest.raises(UserError, match="unknown engine 'vlm'"):
         create("vlm", specs["llama"], dictionary)
     with pytest.raises(UserError, match="pairing"):
-        create("transformers", specs["llama"], dictionary, pairing="scheduler-order")
+        create("transformers", specs["llama"], dictionary, VllmOptions(pairing="scheduler-order"))
 
 
 @pytest.mark.parametrize("quantised", [False, True])

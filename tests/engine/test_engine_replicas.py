@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from esr import models
-from esr.engine import replicas, replicate
+from esr.engine import replicas
 from esr.engine.base import Engine, GenerationRequest, ReadRequest, Sampling
 from esr.engine.replicas import ReplicatedEngine
 from esr.engine.transformers import TransformersEngine
@@ -117,8 +117,7 @@ async def test_a_killed_replica_loses_nothing(
     await run(references["llama"], alone)
 
     make = partial(TransformersEngine, specs["llama"], dictionary)
-    engine = replicate(make, replicas=2, in_flight=8)
-    assert isinstance(engine, ReplicatedEngine)
+    engine = ReplicatedEngine(make, replicas=2, in_flight=8)
     try:
         assert engine.describe()["replicas"] == 2
         killer = asyncio.create_task(kill_when_busy(engine, shared))
@@ -153,7 +152,7 @@ def test_a_replica_that_does_not_start_is_one_line() -> None:
     """The reason crosses the process border as one line."""
     make: Any = partial(models.get, "70c")
     with pytest.raises(UserError, match=r"^unknown model '70c'; allowed: 70b, 8b"):
-        replicate(make, replicas=1)
+        ReplicatedEngine(make, replicas=1)
 
 
 @pytest.mark.usefixtures("_one_ray")
@@ -161,4 +160,4 @@ def test_too_few_resources_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(replicas, "WAIT_FOR_RESOURCES", 1.0)
     make: Any = partial(models.get, "70c")
     with pytest.raises(UserError, match=r"2 replicas need \{'CPU': 1, 'GPU': 4\} each"):
-        replicate(make, replicas=2, gpus=4)
+        ReplicatedEngine(make, replicas=2, gpus=4)

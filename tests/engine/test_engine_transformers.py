@@ -70,8 +70,8 @@ async def test_boost_and_clamp_reach_the_next_layer(
     specs: dict[str, ModelSpec], dictionary: Dictionary
 ) -> None:
     """Read at the steering layer: the stream itself shows what was added."""
-    spec = specs["llama"]
-    engine = TransformersEngine(spec, dictionary, steering_layer=1, feature_layer=1)
+    spec = dataclasses.replace(specs["llama"], steering_layer=1, feature_layer=1)
+    engine = TransformersEngine(spec, dictionary)
     row = dictionary.bank([8])
     before = (await engine.read(ReadRequest("a", PROMPT, (8, 9)))).values
     boosted = (await engine.read(ReadRequest("b", PROMPT, (8, 9), (Boost(8, 6.0),)))).values
@@ -169,6 +169,6 @@ def test_bad_models_and_layers_get_one_line(
 ) -> None:
     spec = specs["llama"]
     with pytest.raises(UserError, match="steering layer 4"):
-        TransformersEngine(spec, dictionary, steering_layer=4)
+        TransformersEngine(dataclasses.replace(spec, steering_layer=4), dictionary)
     with pytest.raises(UserError, match="cannot be loaded"):
         TransformersEngine(dataclasses.replace(spec, hf_id=str(tmp_path / "nothing")), dictionary)

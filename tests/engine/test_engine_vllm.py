@@ -13,9 +13,9 @@ import torch
 
 from esr.engine import vllm as client
 from esr.engine.base import Generation, GenerationRequest, Reading, ReadRequest, Sampling
+from esr.engine.options import VllmOptions
 from esr.engine.transformers import TransformersEngine
 from esr.engine.vllm import VllmEngine
-from esr.engine.vllm_config import VllmOptions
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.steering.interventions import Boost, Clamp
@@ -234,9 +234,9 @@ async def test_steered_and_unsteered_never_share_cached_tokens(
     salted: bool,
 ) -> None:
     """Steering at layer 0 makes sharing visible: without the salt the tokens do change."""
-    spec = specs["llama"]
-    reference = TransformersEngine(spec, dictionary, steering_layer=0)
-    engine = VllmEngine(spec, dictionary, ENGINES["eager"], steering_layer=0)
+    spec = dataclasses.replace(specs["llama"], steering_layer=0)
+    reference = TransformersEngine(spec, dictionary)
+    engine = VllmEngine(spec, dictionary, ENGINES["eager"])
     if not salted:
         monkeypatch.setattr(client, "_salt", lambda *_: None)
     prompt = tuple(range(100, 200))
