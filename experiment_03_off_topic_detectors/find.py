@@ -128,7 +128,7 @@ def analysis(config: FindConfig, context: RunContext, read: Sequence[ReadRecord]
         },
         "active_latents": int((found.matched_share + found.mismatched_share > 0).sum()),
         "feature_layer": context.spec.feature_layer,
-        "run_id": context.run.facts["run_id"],
+        "run_id": context.run.metadata.run_id,
     }
 
 

@@ -103,7 +103,7 @@ def fine_tuned_config(config: Config, made: Sweep, percent: int, base_run: Path)
         base=config.model,
         percent=percent,
         from_results=str(base_run),
-        training_run=str(made.training_run(percent).facts["run_id"]),
+        training_run=made.training_run(percent).metadata.run_id,
         hyperparameters=", ".join(f"{name} {value}" for name, value in used.items()),
     )
 

@@ -54,7 +54,9 @@ async def fine_tuned_specs(config: FineTunedConfig, context: RunContext) -> list
 
 def _selection(context: RunContext) -> Selection:
     """The latents of the base model's run."""
-    return Selection(**{**context.replayed.data["selection"], "labels": context.replayed.labels()})
+    return Selection(
+        **{**context.replayed.results.raw["selection"], "labels": context.replayed.labels()}
+    )
 
 
 async def _both_arms(
@@ -89,7 +91,7 @@ def fine_tuned_results(
         "differences": parent.differences(context.settings),
     }
     for arm in (STEERED, UNSTEERED):
-        before = outcomes_from_results(parent.data, arm)
+        before = outcomes_from_results(parent.results, arm)
         against[arm] = comparison.summary(_outcomes(records, arm), before, context.seed)
     return {**found, "against_base": against}
 

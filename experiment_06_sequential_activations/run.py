@@ -51,7 +51,7 @@ async def choose(config: Config, context: RunContext) -> tuple[Episode, Boundari
     Raises:
         UserError: no such episode, or none in the run.
     """
-    graded = list(from_results(context.replayed.data))
+    graded = list(from_results(context.replayed.results))
     candidates = by_clarity(graded)
     if config.episode:
         candidates = [e for e in graded if e.trial_id == config.episode and len(e.scores) == 2]
@@ -112,7 +112,7 @@ def outcome_results(
     if chosen is None:
         return base
     episode = next(
-        e for e in from_results(context.replayed.data) if e.trial_id == chosen["trial_id"]
+        e for e in from_results(context.replayed.results) if e.trial_id == chosen["trial_id"]
     )
     reading = recorded(request(config, context, episode), context)
     if reading is None or reading.values is None:

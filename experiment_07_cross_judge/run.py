@@ -20,6 +20,7 @@ from esr.pipeline.context import RunContext
 from esr.pipeline.experiment import open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import finished, run_trials
+from esr.runs.results import ScoreEntry
 from experiment_07_cross_judge.config import Config
 from experiment_07_cross_judge.sample import (
     Recorded,
@@ -76,7 +77,7 @@ def per_model(config: Config) -> list[Config]:
     sizes = allocate(multi, config.n_samples, config.min_per_model)
     parts = []
     for key, size in sizes.items():
-        original = str(found[key].data["experiment_config"].get("judge_id")) if found else ""
+        original = str(found[key].results.experiment_config.judge_id) if found else ""
         names = judges_of(config, models.get(key), original)
         part = replace(config, model=key, n_samples=size, judges=",".join(names), judge=names[0])
         parts.append(part)
@@ -185,8 +186,9 @@ def specs(sample: Sample, arm: str, context: RunContext) -> list[TrialSpec]:
 
 def _original(trial: Recorded) -> Verdict:
     """The recorded verdict. It was paid for by experiment 1."""
-    attempts = tuple(Attempt(a["attempt_text"], float(a["score"])) for a in trial.score["attempts"])
-    return Verdict(Status.GRADED, attempts, str(trial.score.get("raw_response") or ""))
+    score = trial.score or ScoreEntry()
+    attempts = tuple(Attempt(a.attempt_text, float(a.score or 0)) for a in score.attempts or [])
+    return Verdict(Status.GRADED, attempts, score.raw_response or "")
 
 
 def outcome_results(
@@ -200,12 +202,12 @@ def outcome_results(
     records: dict[str, list[TrialRecord]] = {a: finished(s, context) for a, s in arms.items()}
     outcomes = {arm: [r.outcome() for r in found] for arm, found in records.items()}
     facts = sample.facts()
-    original = context.replayed.data["experiment_config"]
+    original = context.replayed.results.experiment_config
     return {
         "experiment_config": {
             **results.experiment_config(config.identity(), context),
-            "judge_id": original.get("judge_id") or original.get("judge_model_name"),
-            "rubric_hash": original.get("rubric_hash"),
+            "judge_id": original.judge_id or original.judge_model_name,
+            "rubric_hash": original.rubric_hash,
             "judges": dict(infos),
         },
         "sample": facts,

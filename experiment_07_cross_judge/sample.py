@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esr.analysis.outcomes import Outcome, trial_name
+from esr.analysis.outcomes import Outcome
 from esr.pipeline.context import RunContext
 from esr.pipeline.replay import ReplayedRun
 from esr.pipeline.schema import TrialSpec
+from esr.runs.results import ScoreEntry
 from esr.runs.seeds import generator
 
 
@@ -20,13 +21,13 @@ class Recorded:
     Attributes:
         spec: the trial.
         response: its text.
-        score: of the results file: attempts, raw answer.
+        score: of the results file: attempts, raw answer; None where there is none.
         outcome: of the original judge.
     """
 
     spec: TrialSpec
     response: str
-    score: dict[str, Any]
+    score: ScoreEntry | None
     outcome: Outcome
 
 
@@ -66,17 +67,11 @@ class Sample:
 
 def recorded_trials(parent: ReplayedRun, context: RunContext) -> list[Recorded]:
     """All trials of the parent that have a response."""
-    entries = [
-        (trial, entry["feature_index_in_sae"])
-        for entry in parent.data["results_by_feature"]
-        for trial in entry["trials"]
-        if trial.get("response") is not None
-    ]
     outcomes = {outcome.trial_id: outcome for outcome in parent.outcomes()}
     specs = parent.specs(context.prompts, context.sampling)
     return [
-        Recorded(spec, trial["response"], trial["score"] or {}, outcomes[trial_name(trial, latent)])
-        for (trial, latent), spec in zip(entries, specs, strict=True)
+        Recorded(spec, trial.response or "", trial.score, outcomes[trial.name])
+        for trial, spec in zip(parent.answered(), specs, strict=True)
     ]
 
 

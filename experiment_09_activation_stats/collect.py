@@ -50,7 +50,7 @@ async def find_backtracking(config: Config, context: RunContext) -> str:
 
 async def extract_episodes(config: Config, context: RunContext) -> str:
     """Take the trials of experiment 1 with exactly two attempts, the second better."""
-    graded = list(from_results(context.replayed.data))
+    graded = list(from_results(context.replayed.results))
     found = episodes.self_correcting(graded)
     kept = _draw(context, "episodes", found, config.n_episodes or len(found))
     _write(context, "episodes", {"found": len(found), "episodes": [asdict(e) for e in kept]})
@@ -76,7 +76,9 @@ async def collect_activations(config: Config, context: RunContext) -> str:
 
 async def collect_baseline(config: Config, context: RunContext) -> str:
     """The same for single-attempt responses of a good score."""
-    single = episodes.single_attempt(from_results(context.replayed.data), config.min_baseline_score)
+    single = episodes.single_attempt(
+        from_results(context.replayed.results), config.min_baseline_score
+    )
     kept = _draw(context, "baseline", single, config.n_baseline)
     _write(context, "baseline", {"found": len(single), "responses": [asdict(e) for e in kept]})
     records = await run_reads(

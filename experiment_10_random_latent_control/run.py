@@ -12,13 +12,14 @@ from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.pipeline import baseline as parents
-from esr.pipeline import dry_run, results, results_file
+from esr.pipeline import dry_run, results
 from esr.pipeline.ablation import Arm, Baseline, arm_results
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.runs.folder import find_runs, read_run
+from esr.runs.results import read_results, results_file
 from experiment_10_random_latent_control import sets
 from experiment_10_random_latent_control.config import Config
 
@@ -137,18 +138,22 @@ def _ablation(
 ) -> dict[str, Any] | None:
     """The detectors' own ablation of the same trials, from experiment 3; None before it was run."""
     for path in find_runs(Path(config.output), ABLATION, context.spec.key):
-        if read_run(path)["status"] != "complete" or not results_file.results_file(path).is_file():
+        if read_run(path).status != "complete" or not results_file(path).is_file():
             continue
-        data = results_file.load(path)
-        same = data.get("parent") == context.replayed.identity() and set(
-            data.get("ablated_latents") or ()
+        ablation = read_results(path)
+        same = ablation.parent == context.replayed.identity() and set(
+            ablation.raw.get("ablated_latents") or ()
         ) == set(config.detector_set().latents)
-        if not same or "ablation" not in data["arms"] or data["experiment_config"]["prompts"]:
+        if (
+            not same
+            or "ablation" not in (ablation.arms or {})
+            or ablation.raw["experiment_config"]["prompts"]
+        ):
             continue
         wanted = {outcome.trial_id for outcome in baseline}
-        found = [o for o in outcomes_from_results(data, "ablation") if o.trial_id in wanted]
+        found = [o for o in outcomes_from_results(ablation, "ablation") if o.trial_id in wanted]
         return {
-            "run_id": data["experiment_config"]["run_id"],
+            "run_id": ablation.experiment_config.run_id,
             "summary": metrics.summary(found, context.seed),
             "comparison": comparison.summary(found, baseline, context.seed),
             "against_random": _against(found, random, context.seed),

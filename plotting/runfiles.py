@@ -175,7 +175,7 @@ def load(path: Path) -> RunFile:
         UserError: it is neither.
     """
     if path.is_dir():
-        facts = read_run(path)
+        facts = read_run(path).plain()
         numbers = {package: number for number, package in PACKAGES.items()}
         experiment = numbers.get(str(facts.get("experiment") or path.parent.parent.name), 0)
         file = results_file.results_file(path)

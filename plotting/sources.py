@@ -69,7 +69,7 @@ def load_source(path: Path) -> Source:
     folder = path if path.is_dir() else path.parent
     status = "complete"
     if (folder / "run.json").is_file():
-        status = str(read_run(folder).get("status", "unknown"))
+        status = read_run(folder).status or "unknown"
     if data.get("partial") and status == "complete":
         status = "partial"
     hf_id = str(config.get("model_name") or path.stem)
@@ -137,7 +137,7 @@ def _newest_complete(
 ) -> list[Path]:
     newest: dict[Hashable, Path] = {}
     for run in find_runs(root, experiment):
-        facts = read_run(run)
+        facts = read_run(run).plain()
         if facts.get("status") == "complete" and results_file.results_file(run).is_file():
             newest.setdefault(per(facts), run)
     return list(newest.values())

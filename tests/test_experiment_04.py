@@ -237,9 +237,9 @@ def test_generate_and_train_end_in_models_that_differ_in_weights_alone(
     text = "How do I add two fractions?"
     assert load_chat(tuned).prompt_ids(text) == load_chat(made.spec).prompt_ids(text)
     run = made.training_run(20).path
-    facts = read_run(run)
-    assert facts["status"] == "complete"
-    assert facts["training"]["steps"] == 3
+    metadata = read_run(run).plain()
+    assert metadata["status"] == "complete"
+    assert metadata["training"]["steps"] == 3
     assert (run / "loss.csv").read_text().startswith("step,epoch,loss,eval_loss")
     assert (run / "adapter" / "adapter_model.safetensors").is_file()
     assert not (run / "checkpoints").exists()

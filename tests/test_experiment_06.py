@@ -49,7 +49,7 @@ async def test_the_clearest_episode_is_read_with_its_boost(
     tmp_path: Path, replayed: ReplayedRun
 ) -> None:
     data, read = await episode(tmp_path, replayed, config(tmp_path, latents=(3,)))
-    clearest = by_clarity(from_results(replayed.data))[0]
+    clearest = by_clarity(from_results(replayed.results))[0]
     assert data["episode"]["trial_id"] == clearest.trial_id
     (request,) = read
     assert request.interventions == (Boost(clearest.latent, clearest.threshold),)
@@ -82,7 +82,7 @@ async def test_by_default_the_strongest_detector_stands_alone(
 
 
 async def test_a_named_episode(tmp_path: Path, replayed: ReplayedRun) -> None:
-    other = by_clarity(from_results(replayed.data))[1]
+    other = by_clarity(from_results(replayed.results))[1]
     data, _ = await episode(tmp_path, replayed, config(tmp_path, episode=other.trial_id))
     assert data["episode"]["trial_id"] == other.trial_id
     with pytest.raises(UserError, match="no two-attempt trial 'nowhere'"):
@@ -90,7 +90,7 @@ async def test_a_named_episode(tmp_path: Path, replayed: ReplayedRun) -> None:
 
 
 async def test_a_boosted_detector_is_not_in_the_sum(tmp_path: Path, replayed: ReplayedRun) -> None:
-    clearest = by_clarity(from_results(replayed.data))[0]
+    clearest = by_clarity(from_results(replayed.results))[0]
     settings = config(tmp_path)
     path = Path(settings.detectors)
     path.write_text(json.dumps({"off_topic_detectors": [clearest.latent, 33]}))

@@ -50,7 +50,7 @@ def trial(number: int, *scores: float) -> Recorded:
     status = base.Status.GRADED if scores else base.Status.FAILED
     outcome = Outcome(number // 5, f"t{number}", scores or None, status)
     spec: Any = type("Spec", (), {"trial_id": f"t{number}"})()
-    return Recorded(spec, "text", {}, outcome)
+    return Recorded(spec, "text", None, outcome)
 
 
 def test_sample_is_stratified() -> None:

@@ -46,7 +46,7 @@ async def test_limits_take_the_first_trials_of_the_parent(
         context = replaying.context(run, tmp_path, replayed)
         made = await specs(Config(n_latents=2, n_trials=3), context)
     assert [s.trial_id for s in made] == [
-        t["trial_id"] for e in replayed.data["results_by_feature"][:2] for t in e["trials"][:3]
+        trial.trial_id for entry in replayed.results.features[:2] for trial in entry.trials[:3]
     ]
 
 

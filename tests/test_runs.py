@@ -39,21 +39,21 @@ def test_new_starts_beside_and_is_then_the_one_resumed(tmp_path: Path) -> None:
 
 def test_status_follows_what_happened(tmp_path: Path) -> None:
     with folder(tmp_path, seed=0) as run:
-        assert read_run(run.path)["status"] == "running"
-    facts = read_run(run.path)
-    assert facts["status"] == "complete"
-    assert facts["git"].keys() == {"commit", "dirty"}
-    assert facts["packages"]["torch"]
-    assert facts["identity"] == {"seed": 0}
+        assert read_run(run.path).status == "running"
+    metadata = read_run(run.path)
+    assert metadata.status == "complete"
+    assert metadata.plain()["git"].keys() == {"commit", "dirty"}
+    assert metadata.packages["torch"]
+    assert metadata.identity == {"seed": 0}
 
     with pytest.raises(RuntimeError, match="boom"), folder(tmp_path, seed=1):
         raise RuntimeError("boom")
     failed = read_run(folder(tmp_path, seed=1).path)
-    assert (failed["status"], failed["error"]) == ("failed", "boom")
+    assert (failed.status, failed.error) == ("failed", "boom")
 
     with pytest.raises(KeyboardInterrupt), folder(tmp_path, seed=2):
         raise KeyboardInterrupt
-    assert read_run(folder(tmp_path, seed=2).path)["status"] == "interrupted"
+    assert read_run(folder(tmp_path, seed=2).path).status == "interrupted"
 
     complete = newest_complete(tmp_path, "experiment_01_esr", "tiny")
     assert complete == run.path
@@ -70,7 +70,7 @@ def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:
     ):
         pytest.fail("two processes share a run")
     with folder(tmp_path, seed=0) as again:
-        assert again.facts["resumed"] == 1
+        assert again.metadata.resumed == 1
 
 
 def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_interruption_leaves_a_partial_result(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     process.wait(60)
     run = read_run(journal.parent)
-    assert run["status"] == "interrupted"
+    assert run.status == "interrupted"
     partial = json.loads((journal.parent / "results.json").read_text())
     assert partial["partial"] is True
     trials = [t for entry in partial["results_by_feature"] for t in entry["trials"]]
@@ -191,7 +191,7 @@ async def test_spend_limit_stops_before_the_next_call_and_can_be_resumed(tmp_pat
     with pytest.raises(SpendLimitError):
         await limited()
     assert 2 <= judge.calls < 6
-    assert read_run(scripted.open_run(tmp_path).path)["status"] == "interrupted"
+    assert read_run(scripted.open_run(tmp_path).path).status == "interrupted"
     with scripted.open_run(tmp_path) as run:
         context = scripted.context(run, tmp_path, judge=judge)
         assert context.spent >= 1.0, "earlier spend is counted"

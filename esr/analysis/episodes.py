@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esr.analysis.outcomes import degraded, trial_name
+from esr.analysis.outcomes import degraded
 from esr.judge.boundaries import Boundaries
 from esr.judge.lexical import end_of_restart
+from esr.runs.results import Results, iter_trials, parse_results
 
 MIN_BASELINE_SCORE = 50.0
 """Least score of a single-attempt response of the baseline (paper A.4)."""
@@ -49,31 +50,26 @@ class Episode:
         return self.scores[-1] - self.scores[0]
 
 
-def from_results(data: Mapping[str, Any], arm: str | None = None) -> Iterator[Episode]:
+def from_results(results: Results | Mapping[str, Any], arm: str | None = None) -> Iterator[Episode]:
     """The graded trials of a results file, ours or the authors', in its order.
 
     Args:
-        data: the parsed file.
+        results: typed, or the parsed file.
         arm: the one arm wanted of a file of ours that holds several.
     """
-    for entry in data["results_by_feature"]:
-        latent = int(entry["feature_index_in_sae"])
-        for trial in entry["trials"]:
-            attempts = (trial.get("score") or {}).get("attempts") or []
-            graded = attempts and all(attempt["score"] is not None for attempt in attempts)
-            wanted = arm is None or trial.get("arm") == arm
-            if trial.get("error") or not trial.get("response") or not graded or not wanted:
-                continue
-            yield Episode(
-                trial_id=trial_name(trial, latent),
-                latent=latent,
-                latent_label=trial.get("feature_label") or entry.get("feature_label") or "",
-                threshold=float(trial.get("threshold", entry["threshold"])),
-                prompt=trial["prompt"],
-                response=trial["response"],
-                attempts=tuple(str(a["attempt_text"]) for a in attempts),
-                scores=tuple(float(a["score"]) for a in attempts),
-            )
+    for trial in iter_trials(parse_results(results), arm):
+        if trial.error or not trial.response or not trial.scores:
+            continue
+        yield Episode(
+            trial_id=trial.name,
+            latent=trial.latent,
+            latent_label=trial.feature_label or "",
+            threshold=float(trial.threshold or 0.0),
+            prompt=trial.prompt or "",
+            response=trial.response,
+            attempts=tuple(attempt.attempt_text for attempt in trial.attempts),
+            scores=trial.scores,
+        )
 
 
 def self_correcting(graded: Iterable[Episode]) -> list[Episode]:
@@ -88,14 +84,14 @@ def single_attempt(
     return [e for e in graded if len(e.scores) == 1 and e.scores[0] >= min_score]
 
 
-def by_clarity(found: Iterable[Episode]) -> list[Episode]:
+def by_clarity(graded: Iterable[Episode]) -> list[Episode]:
     """Self-correcting episodes, the clearest first.
 
     The largest gain, then the lower first score, then the longer text, then the id; responses
     that repeat a word come last.
     """
     return sorted(
-        self_correcting(found),
+        self_correcting(graded),
         key=lambda e: (degraded(e.response), -e.gain, e.scores[0], -len(e.response), e.trial_id),
     )
 

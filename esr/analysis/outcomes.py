@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from esr.errors import UserError
 from esr.judge.base import FAILURES, Status
+from esr.runs.results import Results, Trial, iter_trials, parse_results
 
 
 @dataclass(frozen=True)
@@ -73,58 +73,42 @@ def degraded(text: str, repeats: int = 5) -> bool:
     return False
 
 
-def outcomes_from_results(data: Mapping[str, Any], arm: str | None = None) -> list[Outcome]:
+def outcomes_from_results(
+    results: Results | Mapping[str, Any], arm: str | None = None
+) -> list[Outcome]:
     """Outcomes from a results file in the authors' schema, ours or theirs.
 
-    A trial with an ``error`` or without a score is failed; one with a score but no attempts is
-    ``no_attempts``. Our own files name the status of a verdict, which tells the kinds of failure
-    apart, and the ``trial_id``; in the authors' files the latent, the seed and the prompt stand
-    for the latter.
-
     Args:
-        data: the parsed file.
+        results: typed, or the parsed file.
         arm: the one arm wanted of a file of ours that holds several; all trials where left out.
 
     Raises:
         UserError: the data do not follow the schema.
     """
-    try:
-        return [_outcome(t) for t in _trials(data) if arm is None or t["arm"] == arm]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"not a results file: {type(error).__name__} {error}",
-            "results_by_feature, a list of features with trials (README, run folders)",
-            "name a results.json of a run folder, or a results file of the authors",
-        ) from error
+    return [outcome_of(trial) for trial in iter_trials(parse_results(results), arm)]
 
 
-def _trials(data: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for feature in data["results_by_feature"]:
-        latent = feature["feature_index_in_sae"]
-        for trial in feature.get("trials") or []:
-            yield {"feature_index_in_sae": latent, **trial}
+def outcome_of(trial: Trial) -> Outcome:
+    """What a recorded trial came to.
+
+    A trial with an ``error`` or without a score is failed; one with a score but no attempts is
+    ``no_attempts``. Our own files name the status of a verdict, which tells the kinds of failure
+    apart.
+    """
+    scores = trial.scores
+    status = Status.GRADED if scores else Status.NO_ATTEMPTS
+    if trial.error or scores is None:
+        named = trial.score.status if trial.score else None
+        status = Status(named) if named in FAILURES else Status.FAILED
+    return Outcome(
+        latent=trial.latent,
+        trial_id=trial.name,
+        scores=scores if status == Status.GRADED else None,
+        status=status,
+        degraded=degraded(trial.response or ""),
+    )
 
 
 def trial_name(trial: Mapping[str, Any], latent: int) -> str:
-    """What pairs a trial over arms: ours by its id, the authors' by latent, seed and prompt."""
+    """Name of a trial in plain JSON (:attr:`esr.runs.results.Trial.name`)."""
     return trial.get("trial_id") or f"{latent}/{trial.get('seed')}/{trial.get('prompt')}"
-
-
-def _outcome(trial: Mapping[str, Any]) -> Outcome:
-    latent = int(trial["feature_index_in_sae"])
-    name = trial_name(trial, latent)
-    scores = _scores(trial)
-    named = (trial.get("score") or {}).get("status")
-    status = Status.GRADED if scores else Status.NO_ATTEMPTS
-    if trial.get("error") or scores is None:
-        status = Status(named) if named in FAILURES else Status.FAILED
-    repeats = degraded(trial.get("response") or "")
-    return Outcome(latent, name, scores if status == Status.GRADED else None, status, repeats)
-
-
-def _scores(trial: Mapping[str, Any]) -> tuple[float, ...] | None:
-    """Scores of all attempts; None where the judge gave no list, or one with a missing score."""
-    attempts = (trial.get("score") or {}).get("attempts")
-    if attempts is None or any(attempt["score"] is None for attempt in attempts):
-        return None
-    return tuple(float(attempt["score"]) for attempt in attempts)

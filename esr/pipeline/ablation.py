@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from esr.analysis import comparison, metrics
-from esr.analysis.outcomes import Outcome, trial_name
+from esr.analysis.outcomes import Outcome
 from esr.pipeline.replay import ReplayedRun
 from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.runs.results import iter_trials
 from esr.steering.interventions import Clamp, Scale
 
 
@@ -51,12 +52,11 @@ class Baseline:
         """The parent's own trials, those that ``specs`` replay."""
         wanted = {spec.trial_id for spec in specs}
         responses = {
-            trial_name(trial, entry["feature_index_in_sae"]): trial["response"]
-            for entry in parent.data["results_by_feature"]
-            for trial in entry["trials"]
+            trial.name: trial.response or ""
+            for trial in iter_trials(parent.results)
+            if trial.name in wanted
         }
-        known = {name: text for name, text in responses.items() if name in wanted}
-        return cls(parent.outcomes(wanted), known)
+        return cls(parent.outcomes(wanted), responses)
 
     @classmethod
     def of_records(cls, records: Sequence[TrialRecord]) -> Baseline:

@@ -148,11 +148,11 @@ def newest_search(output: Path, model: str) -> Path:
         UserError: there is none.
     """
     done = [
-        (path, facts)
+        (path, metadata)
         for path in find_runs(output, FIND, model)
-        if (facts := read_run(path))["status"] == "complete" and (path / FILE_NAME).is_file()
+        if (metadata := read_run(path)).status == "complete" and (path / FILE_NAME).is_file()
     ]
-    usual = [path for path, facts in done if not (facts.get("config") or {}).get("prompts")]
+    usual = [path for path, metadata in done if not metadata.config.get("prompts")]
     for path in [*usual, *(path for path, _ in done)]:
         return path
     raise UserError(

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from esr.analysis.outcomes import Outcome, outcomes_from_results, trial_name
+from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.engine.base import Sampling
 from esr.errors import UserError
 from esr.models.prompts import PromptSet
-from esr.pipeline import results_file
 from esr.pipeline.schema import Threshold, TrialSpec
 from esr.runs.folder import newest_complete, read_run
-from esr.runs.plain import digest
+from esr.runs.plain import digest, file_digest
+from esr.runs.results import Results, Trial, read_results, results_file
 from esr.steering.interventions import Boost
 
 EXPERIMENT_1 = "experiment_01_esr"
@@ -30,7 +31,7 @@ class ReplayedRun:
 
     Attributes:
         path: run folder or results file.
-        data: the results.
+        results: its results.
         digest: SHA-256 of the results file, first 16 hex digits.
         run_id: of our run; empty for a file of the authors.
         settings: :attr:`esr.pipeline.context.RunContext.settings` of our run; empty for a file of
@@ -38,7 +39,7 @@ class ReplayedRun:
     """
 
     path: Path
-    data: dict[str, Any]
+    results: Results
     digest: str
     run_id: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -49,19 +50,18 @@ class ReplayedRun:
 
     def labels(self) -> dict[int, str]:
         """Latent -> label, in the order of the file."""
-        return {e["feature_index_in_sae"]: e.get("feature_label") or "" for e in self._features()}
+        return {f.feature_index_in_sae: f.feature_label or "" for f in self.results.features}
 
     def thresholds(self) -> dict[int, Threshold]:
         """Latent -> threshold, of the latents that have one."""
-        found = {}
-        for entry in self._features():
-            latent, value = entry["feature_index_in_sae"], entry["threshold"]
-            if value is not None:
-                known = entry.get("calibration")
-                found[latent] = (
-                    Threshold(**known) if known else Threshold(latent, value, value, value, 0, 0)
-                )
-        return found
+        thresholds = {}
+        for feature in self.results.features:
+            latent, value = feature.feature_index_in_sae, feature.threshold
+            if feature.calibration and value is not None:
+                thresholds[latent] = Threshold(**feature.calibration)
+            elif value is not None:
+                thresholds[latent] = Threshold(latent, value, value, value, 0, 0)
+        return thresholds
 
     def outcomes(self, trial_ids: Collection[str] | None = None) -> list[Outcome]:
         """What the judge said of every trial, for paired comparisons by trial id.
@@ -69,8 +69,8 @@ class ReplayedRun:
         Args:
             trial_ids: the trials wanted, where not all were replayed.
         """
-        found = outcomes_from_results(self.data)
-        return [o for o in found if trial_ids is None or o.trial_id in trial_ids]
+        outcomes = outcomes_from_results(self.results)
+        return [o for o in outcomes if trial_ids is None or o.trial_id in trial_ids]
 
     def differences(self, settings: Mapping[str, Any]) -> list[str] | None:
         """Names of the settings in which a child run differs: each confounds a comparison.
@@ -89,8 +89,7 @@ class ReplayedRun:
 
     def replayable(self, n_latents: int | None = None, n_trials: int | None = None) -> int:
         """How many trials :meth:`replay` gives for the same limits."""
-        counts = [len(trials) for _, trials in self._responses(n_latents, n_trials)]
-        return sum(counts)
+        return len(self.answered(n_latents, n_trials))
 
     def replay(
         self,
@@ -123,25 +122,20 @@ class ReplayedRun:
     ) -> Iterator[TrialSpec]:
         """The specs of the trials of the parent that have a response."""
         by_text = {prompt.text: prompt.id for prompt in prompts.prompts}
-        for entry, trials in self._responses(n_latents, n_trials):
-            for trial in trials:
-                if "spec" in trial:
-                    yield TrialSpec.from_json(trial["spec"])
-                else:
-                    yield _foreign(sampling, entry, trial, by_text)
+        for trial in self.answered(n_latents, n_trials):
+            if trial.spec is not None:
+                yield TrialSpec.from_json(trial.spec)
+            else:
+                yield _foreign(sampling, trial, by_text)
 
-    def _responses(
-        self, n_latents: int | None, n_trials: int | None
-    ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Latents with their trials that have a response, within limits."""
-        answered = (
-            (e, [t for t in e["trials"] if t.get("response") is not None][:n_trials])
-            for e in self._features()
+    def answered(self, n_latents: int | None = None, n_trials: int | None = None) -> list[Trial]:
+        """Trials that have a response, within limits."""
+        by_latent = (
+            [trial for trial in feature.trials if trial.response is not None][:n_trials]
+            for feature in self.results.features
         )
-        return [(entry, trials) for entry, trials in answered if trials][:n_latents]
-
-    def _features(self) -> list[dict[str, Any]]:
-        return list(self.data["results_by_feature"])
+        limited = islice((trials for trials in by_latent if trials), n_latents)
+        return [trial for trials in limited for trial in trials]
 
 
 def _flat(context: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -157,24 +151,27 @@ def _flat(context: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _foreign(
     sampling: Callable[[int], Sampling],
-    entry: dict[str, Any],
-    trial: dict[str, Any],
+    trial: Trial,
     by_text: dict[str, str],
 ) -> TrialSpec:
     """The spec of a trial in a file of the authors, which names no prompt ids."""
-    latent, text = int(entry["feature_index_in_sae"]), str(trial["prompt"])
-    prompt_id = by_text.get(text) or "text-" + digest(text, 8)
-    threshold = float(trial.get("threshold", entry["threshold"]))
+    if trial.threshold is None or trial.seed is None:
+        raise UserError(
+            f"trial {trial.name} has a response but no boost or no seed",
+            "trials with threshold and seed",
+            "name another results file with --from-results",
+        )
+    text, threshold = str(trial.prompt), float(trial.threshold)
     return TrialSpec(
         arm="steered",
-        trial_id=trial_name(trial, latent),
-        latent=latent,
-        latent_label=trial.get("feature_label") or entry.get("feature_label") or "",
+        trial_id=trial.name,
+        latent=trial.latent,
+        latent_label=trial.feature_label or "",
         threshold=threshold,
-        prompt_id=prompt_id,
+        prompt_id=by_text.get(text) or f"text-{digest(text, 8)}",
         prompt=text,
-        interventions=(Boost(latent, threshold),),
-        sampling=sampling(int(trial["seed"])),
+        interventions=(Boost(trial.latent, threshold),),
+        sampling=sampling(trial.seed),
     )
 
 
@@ -187,20 +184,18 @@ def find(
         UserError: none found, not a results file, or a run of another model.
     """
     path = Path(from_results) if from_results else newest_complete(output, experiment, model)
-    data = results_file.load(path)
-    run_id, context = "", {}
+    results = read_results(path)
+    run_id, settings = "", {}
     if path.is_dir():
-        facts = read_run(path)
-        run_id = str(facts["run_id"])
-        context = facts.get("identity", {}).get("context", {})
-        if facts["model"] != model:
+        metadata = read_run(path)
+        run_id, settings = metadata.run_id, metadata.context
+        if metadata.model != model:
             raise UserError(
-                f"{path} is a run of model {facts['model']}",
+                f"{path} is a run of model {metadata.model}",
                 f"a run of {model}",
-                f"name the model {facts['model']}, or another run with --from-results",
+                f"name the model {metadata.model}, or another run with --from-results",
             )
-    content = results_file.results_file(path).read_bytes()
-    return ReplayedRun(path, data, digest(content, 16), run_id, context)
+    return ReplayedRun(path, results, file_digest(results_file(path), 16), run_id, settings)
 
 
 def find_or_none(from_results: str, output: Path, model: str) -> ReplayedRun | None:

@@ -29,7 +29,7 @@ def experiment_config(config: Mapping[str, Any], context: RunContext) -> dict[st
         "prompt_digest": context.prompts.digest,
         "steering_layer": context.spec.steering_layer,
         "feature_layer": context.spec.feature_layer,
-        "run_id": context.run.facts["run_id"],
+        "run_id": context.run.metadata.run_id,
     }
 
 

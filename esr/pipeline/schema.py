@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -57,7 +58,7 @@ class TrialSpec:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> TrialSpec:
+    def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
         """Inverse of :meth:`to_json`."""
         return cls(
             **{name: data[name] for name in _PLAIN},

@@ -1,7 +1,7 @@
 """Run folders: ``data/results/<experiment>/<model>/<run id>/``.
 
 The run id is a hash of everything that can change a result, so that the same command finds
-its own folder and resumes. Facts live in ``run.json``, never in a file name.
+its own folder and resumes. What is known of a run stands in ``run.json``, never in a file name.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from esr.errors import SpendLimitError, UserError, cannot_write
 from esr.runs import provenance
 from esr.runs.journal import Journal
 from esr.runs.plain import json_digest
-
-SCHEMA_VERSION = 1
-RunStatus = Literal["running", "complete", "interrupted", "failed"]
+from esr.runs.run_metadata import SCHEMA_VERSION, RunMetadata, RunStatus
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -42,9 +40,9 @@ class RunFolder:
     process.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, metadata: RunMetadata) -> None:
         self.path = path
-        self.facts: dict[str, Any] = dict(facts)
+        self.metadata = metadata
         self._lock: IO[str] | None = None
         self._journal: Journal | None = None
 
@@ -76,22 +74,24 @@ class RunFolder:
             name = f"{name}-{int(taken[-1].name.partition('-')[2] or 1) + 1}"
         elif taken:
             name = taken[-1].name
-        facts = {
-            "schema_version": SCHEMA_VERSION,
-            "experiment": experiment,
-            "model": model,
-            "run_id": name,
-            "identity": dict(identity),
-        }
-        folder = cls(base / name, facts)
-        if (folder.path / "run.json").is_file():
-            folder.facts = read_run(folder.path)
-        return folder
+        path = base / name
+        if (path / "run.json").is_file():
+            return cls(path, read_run(path))
+        return cls(
+            path,
+            RunMetadata(
+                schema_version=SCHEMA_VERSION,
+                experiment=experiment,
+                model=model,
+                run_id=name,
+                identity=dict(identity),
+            ),
+        )
 
     @property
     def status(self) -> str:
         """ "" for a run that has not started."""
-        return str(self.facts.get("status", ""))
+        return self.metadata.status
 
     @property
     def journal(self) -> Journal:
@@ -103,9 +103,11 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         self._acquire()
         self._journal = Journal(self.path / "journal.jsonl")
-        self.facts.update(provenance.collect())
-        self.facts.setdefault("started", provenance.now())
-        self.facts["resumed"] = int(self.facts.get("resumed", -1)) + 1
+        self.metadata = self.metadata.updated(
+            **provenance.collect(),
+            started=self.metadata.started or provenance.now(),
+            resumed=self.metadata.resumed + 1,
+        )
         self._mark("running")
         return self
 
@@ -121,10 +123,10 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
-    def update(self, **facts: Any) -> None:
-        """Add facts to ``run.json`` at once."""
-        self.facts.update(facts)
-        write_json(self.path / "run.json", self.facts)
+    def update(self, **changes: Any) -> None:
+        """Replace or add keys of ``run.json`` at once."""
+        self.metadata = self.metadata.updated(**changes)
+        write_json(self.path / "run.json", self.metadata.plain())
 
     def write_results(self, results: Mapping[str, Any], *, partial: bool = False) -> Path:
         """Write ``results.json`` atomically; a partial one says so."""
@@ -158,34 +160,34 @@ class RunFolder:
         self._lock = lock
 
 
-def read_run(path: Path) -> dict[str, Any]:
+def read_run(path: Path) -> RunMetadata:
     """``run.json`` of a run folder.
 
     Raises:
         UserError: missing, unreadable, or of a later schema.
     """
     try:
-        facts: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        version = int(facts["schema_version"])
+        data = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        version = int(data["schema_version"])
+        if version <= SCHEMA_VERSION:
+            return RunMetadata.model_validate(data)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is not a run folder ({type(error).__name__} in run.json)",
             "a folder with run.json, journal.jsonl and results.json",
             f"ls {path}",
         ) from error
-    if version > SCHEMA_VERSION:
-        raise UserError(
-            f"{path} was written by a newer version (schema {version})",
-            f"schema {SCHEMA_VERSION} or older",
-            "update this package",
-        )
-    return facts
+    raise UserError(
+        f"{path} was written by a newer version (schema {version})",
+        f"schema {SCHEMA_VERSION} or older",
+        "update this package",
+    )
 
 
 def find_runs(root: Path, experiment: str, model: str = "*") -> list[Path]:
     """Run folders of an experiment, newest start first."""
-    found = [p.parent for p in (root / experiment).glob(f"{model}/*/run.json")]
-    return sorted(found, key=lambda p: str(read_run(p).get("started", "")), reverse=True)
+    folders = [p.parent for p in (root / experiment).glob(f"{model}/*/run.json")]
+    return sorted(folders, key=lambda path: read_run(path).started, reverse=True)
 
 
 def newest_complete(root: Path, experiment: str, model: str) -> Path:
@@ -195,7 +197,7 @@ def newest_complete(root: Path, experiment: str, model: str) -> Path:
         UserError: there is none.
     """
     for path in find_runs(root, experiment, model):
-        if read_run(path)["status"] == "complete":
+        if read_run(path).status == "complete":
             return path
     raise UserError(
         f"no complete run of {experiment} for model {model} in {root}",

@@ -1,0 +1,199 @@
+"""What ``results.json`` says of an arm and of two arms: types of plain JSON.
+
+Dicts, not objects, because they are written as they are computed
+(:func:`esr.analysis.metrics.summary`, :func:`esr.analysis.comparison.summary`). None stands for
+what is not defined; an interval is a pair, of which an end that is None is unbounded. Keys that a
+later version adds are kept.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import WithJsonSchema, with_config
+from typing_extensions import TypedDict
+
+Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
+"""A number as it was written: 90 stays 90, 90.0 stays 90.0."""
+
+Ends = list[Number | None]
+
+
+@with_config(extra="allow")
+class CountsEntry(TypedDict):
+    """How many trials came to what (:class:`esr.analysis.metrics.Counts`)."""
+
+    trials: int
+    graded: int
+    no_attempts: int
+    failed: int
+    degraded: int
+    multi: int
+    improved: int
+
+
+@with_config(extra="allow")
+class RateEntry(TypedDict):
+    """A share of trials: ``count`` of ``n``, 0 to 1."""
+
+    count: int
+    n: int
+    rate: float | None
+    se: float | None
+    paper_interval: Ends | None
+    wilson: Ends | None
+    cluster_interval: Ends | None
+
+
+@with_config(extra="allow")
+class MeanEntry(TypedDict):
+    """A mean score, 0 to 100."""
+
+    mean: float | None
+    sem: float | None
+    n: int
+    paper_interval: Ends | None
+    cluster_interval: Ends | None
+
+
+@with_config(extra="allow")
+class RedrawNullEntry(TypedDict):
+    """What "improved" is worth (:class:`esr.analysis.metrics.RedrawNull`)."""
+
+    rate: float | None
+    n: int
+    excluded: int
+    improved: int
+    cluster_interval: Ends | None
+    excess: float | None
+    excess_cluster_interval: Ends | None
+
+
+@with_config(extra="allow")
+class Bootstrap(TypedDict):
+    """How the intervals were drawn."""
+
+    seed: int
+    resamples: int
+    level: float
+    cluster: str
+
+
+@with_config(extra="allow")
+class Summary(TypedDict):
+    """An arm: counts, rates and scores with intervals."""
+
+    counts: CountsEntry
+    latents: int
+    bootstrap: Bootstrap
+    multi_attempt_rate: RateEntry
+    conditional_improvement_rate: RateEntry
+    esr_rate: RateEntry
+    mean_first_score: MeanEntry
+    score_changes: list[Number]
+    redraw_null: RedrawNullEntry
+
+
+@with_config(extra="allow")
+class TestEntry(TypedDict):
+    """A two-sided test."""
+
+    statistic: float | None
+    p_value: float | None
+    name: str
+
+
+@with_config(extra="allow")
+class PairedTestEntry(TypedDict):
+    """McNemar's test over trials graded in both arms."""
+
+    pairs: int
+    unpaired: int
+    only_first: int
+    only_second: int
+    test: TestEntry
+
+
+@with_config(extra="allow")
+class DifferenceEntry(TypedDict, total=False):
+    """A quantity in two arms (:class:`esr.analysis.comparison.Comparison`)."""
+
+    first: float | None
+    second: float | None
+    difference: float | None
+    difference_interval: Ends | None
+    risk_ratio: float | None
+    risk_ratio_interval: Ends | None
+    paired: PairedTestEntry
+    unpaired: TestEntry | None
+
+
+Comparison = dict[str, DifferenceEntry]
+"""Quantity -> how two arms differ in it."""
+
+
+@with_config(extra="allow")
+class Estimate(TypedDict):
+    """A value with its interval, clustered by latent."""
+
+    value: float | None
+    n: int
+    interval: Ends | None
+
+
+@with_config(extra="allow")
+class ParentEntry(TypedDict):
+    """The run whose trials were replayed; ``run_id`` is empty for a file of the authors."""
+
+    run_id: str
+    digest: str
+
+
+@with_config(extra="allow")
+class ParentSummary(ParentEntry):
+    """The same trials in the parent run, and the settings in which the two runs differ."""
+
+    differences: list[str] | None
+    summary: Summary
+
+
+@with_config(extra="allow")
+class ArmEntry(TypedDict):
+    """An arm in which latents are clamped or scaled, beside its baseline."""
+
+    latents: list[int]
+    dose: Number
+    summary: Summary
+    comparison: Comparison
+    identical_responses: dict[str, int]
+    boosted_latent_clamped: int
+
+
+@with_config(extra="allow")
+class ThresholdEntry(TypedDict):
+    """A calibrated latent (:class:`esr.pipeline.schema.Threshold`)."""
+
+    latent: int
+    value: Number | None
+    low: Number
+    high: Number
+    rounds: int
+    skipped: int
+    error: str | None
+
+
+@with_config(extra="allow")
+class SpecEntry(TypedDict):
+    """A trial as it was asked for (:class:`esr.pipeline.schema.TrialSpec`)."""
+
+    arm: str
+    trial_id: str
+    latent: int
+    latent_label: str
+    threshold: Number
+    prompt_id: str
+    prompt: str
+    judged: bool
+    scope: Any
+    interventions: list[dict[str, Any]]
+    sampling: dict[str, Any]
