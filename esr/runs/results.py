@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, SkipValidation, ValidationError, model_validator
 
 from esr.errors import UserError
 from esr.runs.run_metadata import Entry
@@ -149,15 +149,19 @@ class ExperimentConfig(Entry):
 
 
 class Results(Entry):
-    """A results file. What one experiment alone writes is in :attr:`raw`."""
+    """A results file. What one experiment alone writes is in :attr:`raw`.
+
+    Configuration, latents and trials are checked when a file is read; what was computed from
+    them is taken as it stands, and checked where we write it (``docs/schema``).
+    """
 
     experiment_config: ExperimentConfig = ExperimentConfig()
-    summary: Summary | None = None
-    baseline: ParentSummary | Summary | None = None
-    comparison: Comparison | None = None
-    arms: dict[str, ArmEntry] | None = None
-    parent: ParentEntry | None = None
-    differences: list[str] | None = None
+    summary: SkipValidation[Summary | None] = None
+    baseline: SkipValidation[ParentSummary | Summary | None] = None
+    comparison: SkipValidation[Comparison | None] = None
+    arms: SkipValidation[dict[str, ArmEntry] | None] = None
+    parent: SkipValidation[ParentEntry | None] = None
+    differences: SkipValidation[list[str] | None] = None
     results_by_feature: list[Feature]
     partial: bool = False
 
