@@ -1,58 +1,53 @@
-"""The command line that the figures of most experiments share."""
+"""The command line that all figure scripts share."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
-
 from esr.errors import UserError
 from plotting import style
-from plotting.sources import Source, find_sources
+from plotting.figure import Drawn, save
+from plotting.sources import find_sources
+
+RunKey = Callable[[Mapping[str, Any]], Hashable]
+"""Of ``run.json``, what runs must share for the newest to stand for the others."""
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A figure, the numbers it shows, and the name of its files."""
-
-    name: str
-    figure: Figure
-    table: pd.DataFrame
-
-
-def _model(facts: Mapping[str, Any]) -> Hashable:
-    return str(facts["model"])
+def by_model(info: Mapping[str, Any]) -> Hashable:
+    """One run per model."""
+    return str(info["model"])
 
 
 def figure_command(
     experiment: str,
-    about: str,
-    draw: Callable[[Sequence[Source]], list[Drawn]],
-    argv: Sequence[str] | None = None,
-    per: Callable[[Mapping[str, Any]], Hashable] = _model,
-    beside: tuple[str, Callable[[Mapping[str, Any]], Hashable]] | None = None,
-) -> int:
-    """Find the runs of an experiment, draw its figures and save them.
+    about: str | None,
+    draw: Callable[..., list[Drawn]],
+    per: RunKey = by_model,
+    beside: tuple[str, RunKey] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> Callable[..., int]:
+    """The ``main`` of a figure script: find the runs, draw, save.
 
     Args:
         experiment: package name.
-        about: one line for ``--help``.
-        draw: the figures; also called without sources, to draw empty panels.
-        argv: the command line.
-        per: see :func:`plotting.sources.find_sources`.
+        about: the script's docstring; its first paragraph stands in ``--help``.
+        draw: the figures of a list of :class:`Source`; without sources it draws empty panels.
+        per: which runs stand beside each other.
         beside: another experiment whose runs ``draw`` gets as well, after those of the first, and
             its ``per``.
+        flags: further options of ``draw``, true or false: name and help.
 
     Returns:
-        0 if something was drawn from data, 1 if there was nothing, 2 on bad input.
+        a function of the command line, which returns 0 if something was drawn from data, 1 if
+        there was nothing, 2 on bad input.
     """
-    parser = argparse.ArgumentParser(description=about)
+    parser = argparse.ArgumentParser(
+        description=" ".join((about or "").partition("\n\n")[0].split())
+    )
     parser.add_argument(
         *("--results",),
         type=Path,
@@ -62,19 +57,28 @@ def figure_command(
         help="results folder, run folders or results files (default: data/results)",
     )
     parser.add_argument("--output", type=Path, default=style.FIGURES, help="folder for the figures")
-    options = parser.parse_args(argv)
-    try:
-        sources = find_sources(experiment, options.results, per)
-        others = find_sources(beside[0], options.results, beside[1]) if beside else []
-        # A run that is named by its path is found for either experiment.
-        named = {source.path for source in sources}
-        others = [source for source in others if source.path not in named]
-        for drawn in draw([*sources, *others]):
-            for path in style.save(drawn.figure, drawn.table, options.output, drawn.name):
-                print(path)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if not sources:
-        print(f"no complete run of {experiment}; run: python -m {experiment} tiny", file=sys.stderr)
-    return 0 if sources else 1
+    for name, text in (flags or {}).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        options = vars(parser.parse_args(argv))
+        where, folder = options.pop("results"), options.pop("output")
+        try:
+            sources = find_sources(experiment, where, per)
+            others = find_sources(beside[0], where, beside[1]) if beside else []
+            # A run that is named by its path is found for either experiment.
+            named = {source.path for source in sources}
+            figures = draw([*sources, *(s for s in others if s.path not in named)], **options)
+            paths = [path for drawn in figures for path in save(drawn, folder)]
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        print("\n".join([*(drawn.report for drawn in figures if drawn.report), *map(str, paths)]))
+        if not sources:
+            print(
+                f"no complete run of {experiment}; run: python -m {experiment} tiny",
+                file=sys.stderr,
+            )
+        return 0 if sources else 1
+
+    return main

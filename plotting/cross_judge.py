@@ -21,7 +21,7 @@ EXPERIMENT = "experiment_07_cross_judge"
 ORIGINAL = "original"
 """Arm of the verdicts of experiment 1, in a file of experiment 7."""
 
-RATES = (("multi-attempt rate", "multi"), ("ESR rate", "esr"))
+RATES = {"multi": "multi-attempt rate", "esr": "ESR rate"}
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Group:
         """Of every ordered pair of judges that have trials in common."""
         pooled = {arm: self.pooled(arm) for arm in self.judges}
         return {
-            (a, b): found
+            (a, b): agreement
             for a, b in permutations(pooled, 2)
-            if (found := agree(pooled[a], pooled[b], self.seed)).pairs
+            if (agreement := agree(pooled[a], pooled[b], self.seed)).pairs
         }
 
     def pooled(self, arm: str) -> list[Outcome]:
@@ -130,33 +130,31 @@ def _short_name(judge_id: str) -> str:
     return next((name for name in judge.names() if judge.resolve(name) == judge_id), judge_id)
 
 
-def tables(groups: Sequence[Group]) -> dict[str, pd.DataFrame]:
-    """Exactly the plotted numbers of each figure; shares are 0 to 1."""
-    return {
-        "rates": _rates_table(groups),
-        "scores": _scores_table(groups),
-        "agreement": _agreement_table(groups),
-    }
-
-
-def _rates_table(groups: Sequence[Group]) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for group in groups:
-        for run in group.runs:
-            for arm, found in run.rates.items():
-                for label, key in RATES:
-                    about = {"model": run.source.model, "judge": run.judges[arm]}
-                    rows.append({**about, "quantity": label, **_plain(getattr(found, key))})
-    return pd.DataFrame(rows, columns=["model", "judge", "quantity", *_PLAIN])
-
-
-_PLAIN = ("value", "n", "low", "high")
-
-
-def _plain(estimate: Estimate) -> dict[str, Any]:
+def estimate_row(estimate: Estimate) -> dict[str, Any]:
+    """Value, n and interval as columns of a CSV; shares are 0 to 1."""
     data = estimate.to_json()
     low, high = data["interval"] or (None, None)
     return {"value": data["value"], "n": data["n"], "low": low, "high": high}
+
+
+_ESTIMATE = ("value", "n", "low", "high")
+
+
+def rates_table(groups: Sequence[Group]) -> pd.DataFrame:
+    """Rates by model and judge."""
+    rows = [
+        {
+            "model": run.source.model,
+            "judge": run.judges[arm],
+            "quantity": label,
+            **estimate_row(getattr(rates, key)),
+        }
+        for group in groups
+        for run in group.runs
+        for arm, rates in run.rates.items()
+        for key, label in RATES.items()
+    ]
+    return pd.DataFrame(rows, columns=["model", "judge", "quantity", *_ESTIMATE])
 
 
 MOST = 4
@@ -171,7 +169,8 @@ def count_matrix(group: Group, arm: str) -> np.ndarray:
     return matrix
 
 
-def _scores_table(groups: Sequence[Group]) -> pd.DataFrame:
+def scores_table(groups: Sequence[Group]) -> pd.DataFrame:
+    """Trials that the original and another judge graded."""
     rows = [
         {
             "model": run.source.model,
@@ -192,21 +191,22 @@ def _scores_table(groups: Sequence[Group]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "original_attempts", "attempts"])
 
 
-def _agreement_table(groups: Sequence[Group]) -> pd.DataFrame:
+def agreement_table(groups: Sequence[Group]) -> pd.DataFrame:
+    """Agreement of every pair of judges."""
     rows = [
         {
             "models": group.title,
             "first": group.judges[a],
             "second": group.judges[b],
-            "pairs": found.pairs,
-            "unpaired": found.unpaired,
+            "pairs": agreement.pairs,
+            "unpaired": agreement.unpaired,
             "quantity": name,
-            **_plain(estimate),
+            **estimate_row(estimate),
         }
         for group in groups
-        for (a, b), found in group.agreements.items()
-        for name, estimate in vars(found).items()
+        for (a, b), agreement in group.agreements.items()
+        for name, estimate in vars(agreement).items()
         if isinstance(estimate, Estimate)
     ]
-    columns = ["models", "first", "second", "pairs", "unpaired", "quantity", *_PLAIN]
+    columns = ["models", "first", "second", "pairs", "unpaired", "quantity", *_ESTIMATE]
     return pd.DataFrame(rows, columns=columns)

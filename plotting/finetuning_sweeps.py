@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from esr.analysis import metrics
 from esr.analysis.outcomes import outcomes_from_results
 from plotting import style
+from plotting.rates import Summary
 from plotting.sources import Source
 
 ARMS = {"steered": "steered at its own thresholds", "unsteered": "not steered"}
 """Arms of a run, and what a legend calls them."""
-
-Summary = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,17 +60,17 @@ def sweeps(sources: Sequence[Source]) -> list[Sweep]:
     by_base: dict[str, list[Source]] = {}
     for source in sources:
         by_base.setdefault(str(source.settings["base_model"]), []).append(source)
-    return [_sweep(base, found) for base, found in by_base.items()]
+    return [_sweep(base, runs) for base, runs in by_base.items()]
 
 
-def _sweep(base: str, found: Sequence[Source]) -> Sweep:
-    tuned = [source for source in found if source.settings["self_correction_percent"]]
-    plain = [source for source in found if not source.settings["self_correction_percent"]]
+def _sweep(base: str, runs: Sequence[Source]) -> Sweep:
+    tuned = [source for source in runs if source.settings["self_correction_percent"]]
+    plain = [source for source in runs if not source.settings["self_correction_percent"]]
     run = str(plain[0].settings["run_id"]) if plain else _parent(tuned[0])
     same = [source for source in tuned if _parent(source) == run]
     points = [_point(source) for source in [*plain[:1], *same]]
-    left = [source.title for source in tuned if source not in same]
-    return Sweep(base, sorted(points, key=lambda point: point.percent), left)
+    other = [source.title for source in tuned if source not in same]
+    return Sweep(base, sorted(points, key=lambda point: point.percent), other)
 
 
 def _parent(source: Source) -> str:

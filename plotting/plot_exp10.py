@@ -5,14 +5,14 @@ python plotting/plot_exp10.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from esr.analysis import tables
-from plotting import arms
+from plotting import arms, style
 from plotting.arms import Arm, Panel
-from plotting.command import Drawn, figure_command
+from plotting.command import figure_command
+from plotting.figure import Drawn
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_10_random_latent_control"
@@ -20,43 +20,38 @@ NAME = "exp10_random_control"
 PARTNERED = "partnered-detectors"
 
 
-def panels(sources: Sequence[Source]) -> list[Panel]:
-    """Baseline, detectors, each set, the detectors that the sets match, and all sets together."""
-    return [_panel(source) for source in sources if "pooled" in source.data]
-
-
 def _panel(source: Source) -> Panel:
-    data, title = source.data, source.title
-    found = [Arm("baseline", data["baseline"], baseline=True)]
-    ablation = data.get("ablation")
-    if ablation:
+    """Baseline, detectors, the detectors that the sets match, each set, and all sets together."""
+    data = source.data
+    shown = [Arm("baseline", data["baseline"], colour=style.BASELINE)]
+    if ablation := data.get("ablation"):
         name = f"{len(data['detectors']['latents'])} detectors clamped to 0"
-        found.append(Arm(name, ablation["summary"], ablation["comparison"]))
-    # The detectors that the sets match stand beside the whole set.
+        shown.append(Arm(name, ablation["summary"], ablation["comparison"]))
     for key in sorted(data["arms"], key=lambda key: key != PARTNERED):
         arm = data["arms"][key]
         name = f"random set {key.removeprefix('random-')}: {len(arm['latents'])} latents"
         if key == PARTNERED:
             name = f"the {len(arm['latents'])} detectors with a partner in every set"
-        found.append(Arm(name, arm["summary"], arm["comparison"]))
+        shown.append(Arm(name, arm["summary"], arm["comparison"]))
     pooled = data["pooled"]
-    found.append(Arm("all random sets", pooled["summary"], pooled["comparison"]))
-    return Panel(source, title, found, [*_notes(title, data)])
+    shown.append(Arm("all random sets", pooled["summary"], pooled["comparison"]))
+    return Panel(source, source.title, shown, _notes(source.title, data))
 
 
 def _notes(title: str, data: Mapping[str, Any]) -> list[str]:
-    match, ablation = data["matching"], data.get("ablation")
-    notes = [f"{title}: detectors chosen by {data['detectors']['method']}; {_sets(match)}."]
+    ablation = data.get("ablation")
+    notes = [f"{title}: detectors chosen by {data['detectors']['method']}; {_sets(data)}."]
     against = {
         "detectors with a partner": data.get("partnered_against_random"),
         "all detectors": ablation and ablation["against_random"],
     }
-    for name, compared in against.items():
-        if compared:
-            found = compared["multi_attempt_rate"]
+    for name, comparison in against.items():
+        if comparison:
+            compared = comparison["multi_attempt_rate"]
             notes.append(
                 f"{title}: multi-attempt rate, {name} over all random sets "
-                f"{tables.risk_ratio(found)}, difference {tables.difference(found, 100)} points."
+                f"{tables.risk_ratio(compared)}, difference "
+                f"{tables.difference(compared, 100)} points."
             )
     if not ablation:
         notes.append(f"{title}: no ablation of these detectors in these trials was found.")
@@ -65,11 +60,12 @@ def _notes(title: str, data: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _sets(match: Mapping[str, Any]) -> str:
-    if match.get("method") == "uniform":
+def _sets(data: Mapping[str, Any]) -> str:
+    if data["matching"].get("method") == "uniform":
         return "random sets drawn uniformly"
-    counts = ", ".join(f"{q['matched']}/{q['targets']}" for q in match["quality"])
-    largest = max((q.get("largest_distance", 0.0) for q in match["quality"]), default=0.0)
+    quality = data["matching"]["quality"]
+    counts = ", ".join(f"{q['matched']}/{q['targets']}" for q in quality)
+    largest = max((q.get("largest_distance", 0.0) for q in quality), default=0.0)
     return (
         f"random sets matched on frequency and magnitude, {counts} detectors matched, "
         f"largest distance {largest:.2f} sd"
@@ -78,14 +74,11 @@ def _sets(match: Mapping[str, Any]) -> str:
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
-    found = panels(sources)
-    return [Drawn(NAME, arms.draw(found, EXPERIMENT), arms.table(found))]
+    panels = [_panel(source) for source in sources if "pooled" in source.data]
+    return [Drawn(NAME, arms.draw(panels, EXPERIMENT), arms.table(panels))]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draw and save; 0 if something was drawn from data, 1 if there was nothing, 2 on bad input."""
-    return figure_command(EXPERIMENT, __doc__.splitlines()[0], figures, argv)
-
+main = figure_command(EXPERIMENT, __doc__, figures)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -5,7 +5,6 @@ python plotting/plot_exp2.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +18,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from esr.analysis import metrics
 from esr.analysis.outcomes import Outcome, outcomes_from_results
-from plotting import rates, style
-from plotting.command import Drawn, figure_command
+from plotting import figure, rates, style
+from plotting.command import figure_command
+from plotting.figure import Drawn
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_02_multi_boost"
@@ -29,12 +29,11 @@ NAME = "exp2_boost_sweep"
 SIGMA = 0.5
 """Of the paper's Gaussian, in levels: the published curve is reproduced by whole trials only so."""
 
-
-LABELS = dict(
-    zip(
-        rates.QUANTITIES, ("multi-attempt (%)", "improved, given multi (%)", "ESR (%)"), strict=True
-    )
-)
+LABELS = {
+    "multi_attempt_rate": "multi-attempt (%)",
+    "conditional_improvement_rate": "improved, given multi (%)",
+    "esr_rate": "ESR (%)",
+}
 """Of the three panels, from top to bottom."""
 
 
@@ -44,12 +43,12 @@ class Point:
 
     boost: float
     sd: float
-    summary: dict[str, Any]
+    summary: rates.Summary
 
 
 @dataclass(frozen=True)
-class Column:
-    """One model: the points in ascending order."""
+class Sweep:
+    """One model: a column of the figure, the points in ascending order."""
 
     source: Source
     points: list[Point]
@@ -57,7 +56,7 @@ class Column:
     def smoothed(self, quantity: str) -> NDArray[np.float64]:
         """The smoothed rate at each point, NaN where it is not defined: [n_points]."""
         raw = [point.summary[quantity]["rate"] for point in self.points]
-        return smooth(np.array([np.nan if r is None else r for r in raw], dtype=float))
+        return smooth(np.array(raw, dtype=float))
 
 
 def smooth(rates: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -74,22 +73,15 @@ def smooth(rates: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(defined, weighted / np.maximum(weight, 1e-12), np.nan)
 
 
-def columns(sources: Sequence[Source]) -> list[Column]:
-    """The numbers behind the figure."""
-    made = []
-    for source in sources:
-        stats = source.data["threshold_cache_stats"]
-        points = [
-            Point(
-                boost, (boost - stats["mean"]) / stats["std"], metrics.summary(found, source.seed)
-            )
-            for boost, found in by_boost(source).items()
-        ]
-        made.append(Column(source, points))
-    return made
+def _sweep(source: Source) -> Sweep:
+    stats, points = source.data["threshold_cache_stats"], []
+    for boost, outcomes in _by_boost(source).items():
+        sd = (boost - stats["mean"]) / stats["std"]
+        points.append(Point(boost, sd, metrics.summary(outcomes, source.seed)))
+    return Sweep(source, points)
 
 
-def by_boost(source: Source) -> dict[float, list[Outcome]]:
+def _by_boost(source: Source) -> dict[float, list[Outcome]]:
     """Outcomes by boost, which is a trial's ``threshold``, in ours and in the authors' files."""
     features = source.data["results_by_feature"]
     boosts = sorted({trial["threshold"] for entry in features for trial in entry["trials"]})
@@ -97,77 +89,59 @@ def by_boost(source: Source) -> dict[float, list[Outcome]]:
 
 
 def _at(features: list[dict[str, Any]], boost: float) -> dict[str, Any]:
-    kept = [
+    entries = [
         {**entry, "trials": [t for t in entry["trials"] if t["threshold"] == boost]}
         for entry in features
     ]
-    return {"results_by_feature": kept}
+    return {"results_by_feature": entries}
 
 
-def draw(sources: Sequence[Source]) -> Figure:
-    """The figure: three panels above each other for each model."""
-    with style.look():
-        return _draw(columns(sources))
-
-
-def _draw(found: Sequence[Column]) -> Figure:
-    organisms = [column.source.title for column in found if column.source.organism]
-    notes = _notes(found)
-    width = style.COLUMN_WIDTH if len(found) < 2 else 2.6 * len(found)
-    height = 4.3 + 0.075 * style.note_lines(notes, width)
-    figure = style.new_figure(height + (0.3 if organisms else 0.0), width)
-    grid = figure.subplots(3, max(1, len(found)), squeeze=False, sharex="col")
-    if not found:
-        for axes in grid[:, 0]:
-            style.empty_panel(axes, f"no complete run of {EXPERIMENT}")
-    for column, panels in zip(found, grid.T, strict=False):
-        for axes, (quantity, label) in zip(panels, LABELS.items(), strict=True):
-            _panel(axes, column, quantity)
-            axes.set_ylabel(label, fontsize=style.SMALL)
-        _heading(panels[0], column)
-        panels[-1].set_xlabel("boost, in sd from the mean threshold")
-    style.footnotes(figure, notes, organisms)
-    return figure
-
-
-def _heading(axes: Axes, column: Column) -> None:
-    source, stats = column.source, column.source.data["threshold_cache_stats"]
-    status = "" if source.status == "complete" else f" ({source.status})"
-    told = f"thresholds {stats['mean']:.1f} ± {stats['std']:.1f} (sd)" if stats["std"] else ""
-    axes.set_title(
-        f"{source.title}{status}\n{told}",
-        loc="left",
-        fontweight="bold",
-        color=style.colour(source.model),
+@style.look()
+def _draw(sweeps: Sequence[Sweep]) -> Figure:
+    """Three panels above each other for each model."""
+    sources = [sweep.source for sweep in sweeps]
+    picture, grid = figure.grid(
+        *(EXPERIMENT, [1.6, 1.35, 1.5] if sweeps else [], len(sweeps) or 1),
+        sources=sources,
+        notes=[*_notes(sweeps), *figure.judges(sources)],
+        width=max(style.COLUMN_WIDTH, 2.6 * len(sweeps)),
+        sharex="col",
     )
+    for sweep, panels in zip(sweeps, grid.T, strict=False):
+        for axes, (quantity, label) in zip(panels, LABELS.items(), strict=True):
+            _panel(axes, sweep, quantity)
+            axes.set_ylabel(label, fontsize=style.SMALL)
+        stats, title = sweep.source.data["threshold_cache_stats"], figure.title(sweep.source)
+        if stats["std"]:
+            title += f"\nthresholds {stats['mean']:.1f} ± {stats['std']:.1f} (sd)"
+        figure.heading(panels[0], title, sweep.source.model)
+        panels[-1].set_xlabel("boost, in sd from the mean threshold")
+    return picture
 
 
-def _panel(axes: Axes, column: Column, quantity: str) -> None:
-    shown = [point.summary[quantity] for point in column.points]
+def _panel(axes: Axes, sweep: Sweep, quantity: str) -> None:
+    shown = [point.summary[quantity] for point in sweep.points]
     if not any(rate["n"] for rate in shown):
-        style.empty_panel(axes, "no multi-attempt trials" if column.points else "no trials")
+        style.empty_panel(axes, "no multi-attempt trials" if shown else "no trials")
         return
-    colour = style.colour(column.source.model)
-    places = np.array([point.sd for point in column.points])
-    axes.axvline(0, color=style.FAINT, linewidth=0.6, linestyle=(0, (3, 2)), zorder=0)
+    colour = style.colour(sweep.source.model)
+    places = np.array([point.sd for point in sweep.points])
+    highest = 100 * max(rates.top(rate) for rate in shown) or 1.0
+    axes.axvline(0, color=style.FAINT, linewidth=0.6, linestyle=style.DASHED, zorder=0)
     for place, rate in zip(places, shown, strict=True):
         rates.point(axes, place, rate, colour)
-    axes.plot(places, 100 * column.smoothed(quantity), color=colour, linewidth=1.0, alpha=0.7)
-    if quantity == "conditional_improvement_rate":
-        null = [point.summary["redraw_null"]["rate"] for point in column.points]
-        heights = [np.nan if share is None else 100 * share for share in null]
-        axes.plot(places, heights, "D", markersize=3, markerfacecolor="white", color=style.FAINT)
-    highest = 100 * max(rates.top(rate) for rate in shown) or 1.0
-    axes.set_ylim(-0.03 * highest, 1.22 * highest)
-    axes.set_xlim(places.min() - 0.4, places.max() + 0.4)
-    for place, rate in zip(places, shown, strict=True):
         axes.text(place, 1.12 * highest, f"{rate['n']:,}", fontsize=4.8, ha="center")
     axes.text(places.min() - 0.36, 1.12 * highest, "n", fontsize=4.8, ha="left", style="italic")
+    axes.plot(places, 100 * sweep.smoothed(quantity), color=colour, linewidth=1.0, alpha=0.7)
+    if quantity == "conditional_improvement_rate":
+        nulls = [point.summary["redraw_null"]["rate"] for point in sweep.points]
+        heights = 100 * np.array(nulls, dtype=float)
+        axes.plot(places, heights, "D", markersize=3, markerfacecolor="white", color=style.FAINT)
+    axes.set_ylim(-0.03 * highest, 1.22 * highest)
+    axes.set_xlim(places.min() - 0.4, places.max() + 0.4)
 
 
-def _notes(found: Sequence[Column]) -> list[str]:
-    if not found:
-        return []
+def _notes(sweeps: Sequence[Sweep]) -> list[str]:
     notes = [
         f"Points: raw rates. {rates.INTERVALS}",
         f"Line: the paper's Gaussian smoothing (sigma {SIGMA} levels), over defined points only. "
@@ -175,44 +149,39 @@ def _notes(found: Sequence[Column]) -> list[str]:
         "Diamonds: redraw null, how often another first attempt under the same latent and boost "
         "beats the first attempt.",
     ]
-    for column in found:
-        counts = [point.summary["counts"] for point in column.points]
+    for sweep in sweeps:
+        title = sweep.source.title
+        counts = [point.summary["counts"] for point in sweep.points]
         total = {name: sum(c[name] for c in counts) for name in ("no_attempts", "failed")}
-        notes.append(rates.lost(column.source.title, total))
-        if column.points and column.points[0].boost == 0:
-            notes.append(
-                f"{column.source.title}: boosts below 0 are clipped to 0 and count as one level."
-            )
-    return [note for note in [*notes, *rates.judges([c.source for c in found])] if note]
+        notes.append(rates.lost(title, total))
+        if sweep.points and sweep.points[0].boost == 0:
+            notes.append(f"{title}: boosts below 0 are clipped to 0 and count as one level.")
+    return notes
 
 
-def table(sources: Sequence[Source]) -> pd.DataFrame:
+def _table(sweeps: Sequence[Sweep]) -> pd.DataFrame:
     """Exactly the plotted numbers, one row each; shares are 0 to 1."""
-    made: list[dict[str, Any]] = []
-    for column in columns(sources):
-        run = {"model": column.source.model, "title": column.source.title}
-        run["source"] = column.source.path.name
-        smoothed = {quantity: column.smoothed(quantity) for quantity in rates.QUANTITIES}
-        for index, point in enumerate(column.points):
-            where = {**run, "boost": point.boost, "sd": point.sd}
-            for quantity, values in smoothed.items():
-                row = {**rates.row(point.summary[quantity]), "smoothed": values[index]}
-                made.append({**where, "quantity": quantity, **row})
-            null = point.summary["redraw_null"]
-            made.append({**where, "quantity": "redraw_null", "value": null["rate"], "n": null["n"]})
+    rows: list[dict[str, Any]] = []
+    for sweep in sweeps:
+        source = sweep.source
+        run = {"model": source.model, "title": source.title, "source": source.path.name}
+        smoothed = {quantity: sweep.smoothed(quantity) for quantity in LABELS}
+        for index, point in enumerate(sweep.points):
+            for row in rates.rows(point.summary):
+                if row["quantity"] in smoothed:
+                    row["smoothed"] = smoothed[row["quantity"]][index]
+                rows.append({**run, "boost": point.boost, "sd": point.sd, **row})
     names = ["model", "title", "source", "boost", "sd", "quantity", *rates.COLUMNS, "smoothed"]
-    return pd.DataFrame(made, columns=names)
+    return pd.DataFrame(rows, columns=names)
 
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
-    return [Drawn(NAME, draw(sources), table(sources))]
+    sweeps = [_sweep(source) for source in sources]
+    return [Drawn(NAME, _draw(sweeps), _table(sweeps))]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draw and save; 0 if something was drawn from data, 1 if there was nothing, 2 on bad input."""
-    return figure_command(EXPERIMENT, __doc__.splitlines()[0], figures, argv)
-
+main = figure_command(EXPERIMENT, __doc__, figures)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -5,44 +5,39 @@ python plotting/plot_exp3.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from plotting import arms
+from plotting import arms, style
 from plotting.arms import Arm, Panel
-from plotting.command import Drawn, figure_command
+from plotting.command import figure_command
+from plotting.figure import Drawn
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_03_off_topic_detectors"
 NAME = "exp3_ablation"
 
 
-def panels(sources: Sequence[Source]) -> list[Panel]:
-    """Baseline and arms of each run."""
-    return [_panel(source) for source in sources if "arms" in source.data]
-
-
 def _panel(source: Source) -> Panel:
-    data = source.data
-    found = [Arm("baseline", data["baseline"], baseline=True)]
+    """Baseline and arms of a run."""
+    data, prompts = source.data, source.settings.get("prompts")
+    shown = [Arm("baseline", data["baseline"], colour=style.BASELINE)]
     for name, arm in data["arms"].items():
-        note = _untouched(arm)
-        found.append(Arm(_named(name, arm), arm["summary"], arm["comparison"], note=note))
-    prompts = source.settings.get("prompts")
+        same = arm["identical_responses"]
+        note = f"{same['count']:,} of {same['n']:,} responses unchanged"
+        shown.append(Arm(_name(name, arm), arm["summary"], arm["comparison"], note=note))
     title = f"{source.title}, prompts {source.settings['prompt_set']}" if prompts else source.title
-    detectors = data["detectors"]["method"]
     own = max(arm["boosted_latent_clamped"] for arm in data["arms"].values())
     notes = [
-        f"{title}: {len(data['ablated_latents'])} detectors chosen by {detectors}"
+        f"{title}: {len(data['ablated_latents'])} detectors chosen by {data['detectors']['method']}"
         + (f"; {own:,} trials boost one of them." if own else ".")
     ]
     if data.get("differences") and not prompts:
         notes.append(f"{title}: the baseline differs in {', '.join(data['differences'])}.")
-    return Panel(source, title, found, notes)
+    return Panel(source, title, shown, notes)
 
 
-def _named(name: str, arm: Mapping[str, Any]) -> str:
+def _name(name: str, arm: Mapping[str, Any]) -> str:
     if name == "dose-1":
         return "replayed, nothing clamped"
     kind = name.removeprefix("ablation").removeprefix("-")
@@ -51,26 +46,18 @@ def _named(name: str, arm: Mapping[str, Any]) -> str:
     return f"{len(arm['latents'])} detectors{effect} {dose}"
 
 
-def _untouched(arm: Mapping[str, Any]) -> str:
-    same = arm["identical_responses"]
-    return f"{same['count']:,} of {same['n']:,} responses unchanged"
-
-
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
-    found = panels(sources)
-    return [Drawn(NAME, arms.draw(found, EXPERIMENT), arms.table(found))]
+    panels = [_panel(source) for source in sources if "arms" in source.data]
+    return [Drawn(NAME, arms.draw(panels, EXPERIMENT), arms.table(panels))]
 
 
-def _per(facts: Mapping[str, Any]) -> Hashable:
+def _per(info: Mapping[str, Any]) -> Hashable:
     """Held-out prompts stand beside the others, not in their place."""
-    return str(facts["model"]), str((facts.get("config") or {}).get("prompts") or "")
+    return str(info["model"]), str((info.get("config") or {}).get("prompts") or "")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draw and save; 0 if something was drawn from data, 1 if there was nothing, 2 on bad input."""
-    return figure_command(EXPERIMENT, __doc__.splitlines()[0], figures, argv, _per)
-
+main = figure_command(EXPERIMENT, __doc__, figures, _per)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

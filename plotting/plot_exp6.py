@@ -5,9 +5,9 @@ python plotting/plot_exp6.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from plotting import rates, style
-from plotting.command import Drawn, figure_command
+from plotting import figure, style
+from plotting.command import figure_command
+from plotting.figure import Drawn
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_06_sequential_activations"
@@ -39,46 +40,34 @@ def smoothed(values: Sequence[float]) -> NDArray[np.float64]:
     return pd.Series(values, dtype=float).ewm(alpha=ALPHA, adjust=False).mean().to_numpy()
 
 
-def draw(source: Source) -> Figure:
+@style.look()
+def _draw(source: Source | None) -> Figure:
     """One episode: a panel per series."""
-    data = source.data
-    if "episode" not in data:
-        return _empty()
-    notes = _notes(source)
-    width = style.PAGE_WIDTH
-    lines = style.note_lines(notes, width)
-    series = data["series"]
-    height = 1.0 * len(series) + 0.55 + 0.1 * lines + (0.3 if source.organism else 0.0)
-    with style.look():
-        figure = style.new_figure(height, width)
-        grid = figure.subplots(len(series), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, (name, values) in zip(grid, series.items(), strict=True):
-            _series(axes, data, name, values, style.colour(source.model))
-        _names(grid[0], data["regions"])
-        grid[-1].set_xlabel("token of the response")
-        style.footnotes(figure, notes, [source.title] if source.organism else [])
-    return figure
+    series = source.data["series"] if source else {}
+    picture, grid = figure.grid(
+        *(EXPERIMENT, [1.2] * len(series)),
+        sources=[source] if source else [],
+        notes=_notes(source) if source else [],
+        width=style.PAGE_WIDTH,
+        sharex=True,
+    )
+    if source:
+        for axes, (name, values) in zip(grid.flat, series.items(), strict=True):
+            _series(axes, source, name, values)
+        _legend(grid[0][0], source.data["regions"])
+        grid[-1][0].set_xlabel("token of the response")
+    return picture
 
 
-def _empty() -> Figure:
-    with style.look():
-        figure = style.new_figure(1.2, style.PAGE_WIDTH)
-        style.empty_panel(figure.subplots(), f"no complete run of {EXPERIMENT}")
-    return figure
-
-
-def _series(
-    axes: Axes, data: Mapping[str, Any], name: str, values: Sequence[float], colour: str
-) -> None:
-    for key, (low, high) in _extents(data["regions"]).items():
+def _series(axes: Axes, source: Source, name: str, values: Sequence[float]) -> None:
+    for key, (low, high) in _extents(source.data["regions"]).items():
         axes.axvspan(low - 0.5, high - 0.5, color=REGIONS[key][1], linewidth=0, zorder=0)
-    tokens = np.arange(len(values))
+    tokens, colour = np.arange(len(values)), style.colour(source.model)
     axes.plot(tokens, values, color=style.FAINT, linewidth=0.5, zorder=2)
     axes.plot(tokens, smoothed(values), color=colour, linewidth=1.2, zorder=3)
     axes.set_xlim(-0.5, len(values) - 0.5)
-    top = max([*values, 0.0])
-    axes.set_ylim(0, 1.08 * top if top > 0 else 1.0)
-    axes.set_title(_title(data, name), loc="left", fontsize=style.SMALL + 0.6)
+    axes.set_ylim(0, 1.08 * max([*values, 0.0]) or 1.0)
+    axes.set_title(_title(source.data, name), loc="left", fontsize=style.SMALL + 0.6)
     axes.set_ylabel("activation")
 
 
@@ -93,20 +82,18 @@ def _title(data: Mapping[str, Any], name: str) -> str:
 
 
 def _extents(regions: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    return {
-        "off_topic": (regions["off_topic"], regions["correction"]),
-        "correction": (regions["correction"], regions["on_topic"]),
-        "on_topic": (regions["on_topic"], regions["end"]),
-    }
+    """First token of each region, and the one after its last."""
+    marks = [regions[key] for key in (*REGIONS, "end")]
+    return dict(zip(REGIONS, pairwise(marks), strict=True))
 
 
-def _names(axes: Axes, regions: Mapping[str, int]) -> None:
+def _legend(axes: Axes, regions: Mapping[str, int]) -> None:
     """Names of the regions above the first panel, to the right of its title."""
-    handles = []
-    for key, (low, high) in _extents(regions).items():
-        if low < high:
-            name, shade = REGIONS[key]
-            handles.append(axes.fill_between([], [], [], color=shade, linewidth=0, label=name))
+    handles = [
+        axes.fill_between([], [], [], color=REGIONS[key][1], linewidth=0, label=REGIONS[key][0])
+        for key, (low, high) in _extents(regions).items()
+        if low < high
+    ]
     axes.legend(
         handles=handles,
         loc="lower right",
@@ -132,47 +119,39 @@ def _notes(source: Source) -> list[str]:
         f"Correction: {textwrap.shorten(correction, 120, placeholder=' ...')}",
         f"Detectors chosen by {data['detectors']['method']}; boundaries: {parts['method']}. "
         "One episode, an illustration and no test.",
-        *[note for note in rates.judges([source]) if note],
+        *figure.judges([source]),
     ]
 
 
-def table(source: Source) -> pd.DataFrame:
+def _table(source: Source) -> pd.DataFrame:
     """Every token with its region and the plotted values."""
-    data = source.data
-    if "episode" not in data:
-        return pd.DataFrame()
-    made: dict[str, Any] = {
+    data, tokens = source.data, source.data["tokens"]
+    extents = _extents(data["regions"]).items()
+    regions = [
+        next((name for name, (low, high) in extents if low <= token < high), "")
+        for token in range(len(tokens))
+    ]
+    columns: dict[str, Any] = {
         "trial_id": data["episode"]["trial_id"],
-        "token": np.arange(len(data["tokens"])),
-        "text": data["tokens"],
-        "region": [_region(data["regions"], i) for i in range(len(data["tokens"]))],
+        "token": np.arange(len(tokens)),
+        "text": tokens,
+        "region": regions,
     }
     for name, values in data["series"].items():
-        made[name] = values
-        made[f"{name}, smoothed"] = smoothed(values)
-    return pd.DataFrame(made)
-
-
-def _region(regions: Mapping[str, int], token: int) -> str:
-    for name, (low, high) in _extents(regions).items():
-        if low <= token < high:
-            return name
-    return ""
+        columns |= {name: values, f"{name}, smoothed": smoothed(values)}
+    return pd.DataFrame(columns)
 
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """One figure per run; the first bears the plain name."""
-    found = [source for source in sources if "episode" in source.data]
-    if not found:
-        return [Drawn(NAME, _empty(), pd.DataFrame())]
-    names = [NAME] + [f"{NAME}_{source.model}" for source in found[1:]]
-    return [Drawn(n, draw(s), table(s)) for n, s in zip(names, found, strict=True)]
+    episodes = [source for source in sources if "episode" in source.data]
+    if not episodes:
+        return [Drawn(NAME, _draw(None), pd.DataFrame())]
+    names = [NAME, *(f"{NAME}_{source.model}" for source in episodes[1:])]
+    return [Drawn(n, _draw(s), _table(s)) for n, s in zip(names, episodes, strict=True)]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draw and save; 0 if something was drawn from data, 1 if there was nothing, 2 on bad input."""
-    return figure_command(EXPERIMENT, __doc__.splitlines()[0], figures, argv)
-
+main = figure_command(EXPERIMENT, __doc__, figures)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

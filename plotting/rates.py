@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from esr.analysis.intervals import Interval
 from plotting import style
-from plotting.sources import Source, differing_settings
+
+Rate = Mapping[str, Any]
+Summary = Mapping[str, Any]
 
 QUANTITIES = {
     "multi_attempt_rate": "multi-attempt rate",
@@ -17,6 +19,9 @@ QUANTITIES = {
     "esr_rate": "ESR rate",
 }
 """Names in a summary, and in a figure."""
+
+MULTI_AND_ESR = ("multi_attempt_rate", "esr_rate")
+"""The two rates of which most figures are made."""
 
 INTERVALS = (
     "Thick: 1.96 binomial SE (paper); thin: 95 % bootstrap over latents; dotted: Wilson, where "
@@ -29,72 +34,111 @@ COLUMNS = [
 ]
 
 
-def bar(label: str, rate: Mapping[str, Any], colour: str) -> style.Bar:
-    """A horizontal bar with the paper's interval and the clustered one."""
-    thin, dotted = _thin(rate)
-    return style.Bar(
-        label=label,
-        value=float("nan") if rate["rate"] is None else rate["rate"],
-        count=rate["count"],
-        n=rate["n"],
-        colour=colour,
-        thick=Interval(*rate["paper_interval"]) if rate["paper_interval"] else None,
-        thin=Interval(*thin) if thin else None,
-        thin_dotted=dotted,
-    )
+class Bar(NamedTuple):
+    """A rate with its label and its colour."""
+
+    label: str
+    rate: Rate
+    colour: str
 
 
-def point(axes: Axes, x: float, rate: Mapping[str, Any], colour: str) -> None:
+def horizontal_bars(axes: Axes, bars: Sequence[Bar], limit: float) -> None:
+    """Horizontal bars in per cent, from top to bottom, each under its label, value and n.
+
+    Args:
+        axes: emptied of y ticks.
+        bars: a rate that is not defined draws nothing but says so.
+        limit: right end of the axis, as a share.
+    """
+    for row, (label, rate, colour) in enumerate(reversed(bars)):
+        axes.annotate(
+            f"{label}: {_value(rate)}",
+            xy=(0.0, row + 0.24),
+            xytext=(2, 0),
+            textcoords="offset points",
+            fontsize=style.SMALL,
+            va="bottom",
+        )
+        if rate["rate"] is None:
+            continue
+        axes.barh(row, 100 * rate["rate"], height=0.4, color=colour, alpha=0.75, linewidth=0)
+        for ends, look in _lines(rate, "|", style.FAINT):
+            axes.plot(ends, [row, row], **look)
+    axes.set_ylim(-0.4, len(bars) - 0.25)
+    axes.set_xlim(0, 100 * limit)
+    axes.set_yticks([])
+    # Ticks that depend on the width would come after the room for their labels is found.
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+
+
+def point(axes: Axes, x: float, rate: Rate, colour: str) -> None:
     """A point in per cent with both intervals; nothing where the rate is not defined."""
     if rate["rate"] is None:
         return
-    thin, dotted = _thin(rate)
-    if rate["paper_interval"]:
-        low, high = (100 * min(1.0, max(0.0, end)) for end in rate["paper_interval"])
-        axes.plot([x, x], [low, high], color="#c8c8c8", linewidth=3.2, solid_capstyle="butt")
-    if thin:
-        ends = [100 * end for end in thin]
-        line = ":" if dotted else "-"
-        axes.plot([x, x], ends, color=style.INK, linewidth=0.8, linestyle=line)
-        axes.plot([x, x], ends, "_", color=style.INK, markersize=4, markeredgewidth=0.8)
+    for ends, look in _lines(rate, "_", "#c8c8c8"):
+        axes.plot([x, x], ends, **look)
     axes.plot([x], [100 * rate["rate"]], "o", color=colour, markersize=3.6, zorder=5)
 
 
-def top(rate: Mapping[str, Any]) -> float:
+def _lines(rate: Rate, cap: str, thick: str) -> Iterator[tuple[list[float], dict[str, Any]]]:
+    """The ends of both intervals in per cent, and how they are drawn."""
+    if rate["paper_interval"]:
+        look = {"color": thick, "linewidth": 3.2, "solid_capstyle": "butt", "zorder": 3}
+        yield _percent(rate["paper_interval"]), look
+    if thin := _thin(rate):
+        look = {"color": style.INK, "linewidth": 0.9, "zorder": 4, "marker": cap}
+        look |= {"markersize": 4.5, "markeredgewidth": 0.9}
+        yield _percent(thin), look | {"linestyle": "-" if rate["cluster_interval"] else ":"}
+
+
+def _percent(interval: Sequence[float]) -> list[float]:
+    return [100 * min(1.0, max(0.0, end)) for end in interval]
+
+
+def _thin(rate: Rate) -> Sequence[float] | None:
+    """The clustered interval, or Wilson's where the bootstrap does not vary."""
+    interval: Sequence[float] | None = rate["cluster_interval"] or rate["wilson"]
+    return interval
+
+
+def _value(rate: Rate) -> str:
+    if rate["rate"] is None:
+        return "none graded"
+    places = 2 if rate["rate"] < 0.1 else 1
+    return f"{100 * rate['rate']:.{places}f} % ({rate['count']:,}/{rate['n']:,})"
+
+
+def top(rate: Rate) -> float:
     """Largest share that a point or a bar draws."""
-    ends = [pair[1] for pair in (rate["paper_interval"], _thin(rate)[0]) if pair]
+    ends = [interval[1] for interval in (rate["paper_interval"], _thin(rate)) if interval]
     return min(1.0, max([rate["rate"] or 0.0, *ends]))
 
 
-def _thin(rate: Mapping[str, Any]) -> tuple[Sequence[float] | None, bool]:
-    """The clustered interval, or Wilson's, and whether it is the latter."""
-    clustered = rate["cluster_interval"]
-    return (clustered, False) if clustered else (rate["wilson"], True)
-
-
-def row(rate: Mapping[str, Any]) -> dict[str, Any]:
-    """Value, counts and intervals under the names of ``COLUMNS``."""
-    made = {"value": rate["rate"], "count": rate["count"], "n": rate["n"]}
+def row(rate: Rate) -> dict[str, Any]:
+    """Value, counts and intervals under the names of ``COLUMNS``, as far as there are any."""
+    row = {"value": rate["rate"], "count": rate.get("count"), "n": rate["n"]}
     for kind in ("paper", "cluster", "wilson"):
-        ends = rate["wilson" if kind == "wilson" else f"{kind}_interval"]
-        made[f"{kind}_low"], made[f"{kind}_high"] = ends or (None, None)
-    return made
+        ends = rate.get("wilson" if kind == "wilson" else f"{kind}_interval")
+        row[f"{kind}_low"], row[f"{kind}_high"] = ends or (None, None)
+    return row
+
+
+def rows(summary: Summary) -> list[dict[str, Any]]:
+    """One row of a CSV per quantity, and one for the redraw null."""
+    null = summary["redraw_null"]
+    return [
+        *({"quantity": quantity, **row(summary[quantity])} for quantity in QUANTITIES),
+        {"quantity": "redraw_null", "value": null["rate"], "n": null["n"]},
+    ]
 
 
 def lost(title: str, counts: Mapping[str, int]) -> str:
     """A note on trials that left the denominators; empty where there are none."""
-    told = left_out(counts)
-    return f"{title}: not graded and left out: {told}." if told else ""
+    reasons = left_out(counts)
+    return f"{title}: not graded and left out: {reasons}." if reasons else ""
 
 
 def left_out(counts: Mapping[str, int]) -> str:
     """How many trials were not graded, and why; empty where all were."""
-    found = {name: counts[name] for name in ("no_attempts", "failed") if counts[name]}
-    return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in found.items())
-
-
-def judges(sources: Sequence[Source]) -> list[str]:
-    """Notes on the judge, or on all settings in which the runs differ."""
-    named = dict.fromkeys(str(s.settings.get("judge_id") or "not recorded") for s in sources)
-    notes = [f"Judge: {next(iter(named))}."] if len(named) == 1 else []
-    return [*notes, differing_settings(sources)]
+    reasons = {name: counts[name] for name in ("no_attempts", "failed") if counts[name]}
+    return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in reasons.items())

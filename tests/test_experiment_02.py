@@ -23,7 +23,7 @@ from esr.steering.interventions import Boost
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import Level, Sweep, regions
 from experiment_02_multi_boost.run import EXPERIMENT, show, specs
-from plotting.plot_exp2 import draw
+from plotting.plot_exp2 import figures
 from plotting.sources import load_source
 from tests import replaying, scripted
 
@@ -166,7 +166,8 @@ async def test_interrupted_while_calibrating(tmp_path: Path) -> None:
     data = load(run)
     assert data["partial"]
     assert data["threshold_cache_stats"] == {"mean": None, "std": None, "n": 0}
-    assert "no trials" in " ".join(t.get_text() for t in draw([load_source(run)]).findobj(Text))
+    (drawn,) = figures([load_source(run)])
+    assert "no trials" in " ".join(text.get_text() for text in drawn.figure.findobj(Text))
 
 
 def test_dry_run_of_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

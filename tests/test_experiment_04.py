@@ -26,7 +26,8 @@ from experiment_04_finetuning.config import Config, read, sweep_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, show, sweep_table
 from experiment_04_finetuning.settings import LoraSettings
 from experiment_04_finetuning.stages import main
-from plotting import finetuning_sweeps, plot_exp4, style
+from plotting import finetuning_sweeps, plot_exp4
+from plotting.figure import clipped_text
 from plotting.sources import find_sources
 from tests import scripted
 from tests.finetuning_models import organism_tokenizer, small_llama
@@ -189,8 +190,8 @@ async def test_the_figure_shows_what_the_runs_hold(
                 ].to_dict("records")
                 assert row["value"] == entry[key][quantity]["rate"]
                 assert row["n"] == entry[key][quantity]["n"]
-    assert style.clipped_text(plot_exp4.draw([sweep])) == []
-    assert style.clipped_text(plot_exp4.draw_combined([sweep], [])) == []
+    assert clipped_text(plot_exp4.draw([sweep])) == []
+    assert clipped_text(plot_exp4.draw_combined([sweep], [])) == []
     assert plot_exp4.main(["--results", str(tmp_path / "results"), "--output", str(tmp_path)]) == 0
     assert (tmp_path / "exp4_finetuning.csv").is_file()
     assert (tmp_path / "exp4_prompting_and_finetuning.png").is_file()

@@ -22,8 +22,8 @@ from experiment_07_cross_judge.config import Config
 from experiment_07_cross_judge.run import main, per_model
 from experiment_07_cross_judge.sample import Recorded, allocate, draw
 from plotting import plot_exp7
+from plotting.figure import clipped_text
 from plotting.sources import find_sources
-from plotting.style import clipped_text
 from tests import scripted
 from tests.judge_server import JudgeServer, Reply
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ from experiment_05_prompt_variants.config import Config as Variants
 from experiment_05_prompt_variants.run import EXPERIMENT as EXPERIMENT_5
 from experiment_08_no_steering_baseline.config import Config as Unsteered
 from experiment_08_no_steering_baseline.run import EXPERIMENT as EXPERIMENT_8
-from plotting import plot_exp2, plot_exp5, plot_exp8, style
+from plotting import figure, plot_exp2, plot_exp5, plot_exp8, style
+from plotting.figure import Drawn
 from plotting.sources import Source, load_source
 from tests import replaying, scripted
 from tests.test_experiment_02 import Uneven
@@ -62,6 +64,13 @@ async def variants(tmp_path: Path, replayed: ReplayedRun) -> list[Path]:
 
 def texts(figure: Figure) -> str:
     return " ".join(" ".join(t.get_text().split()) for t in figure.findobj(Text))
+
+
+def drawn(module: Any, sources: Sequence[Source]) -> Drawn:
+    """The one figure of a module."""
+    (made,) = module.figures(sources)
+    assert isinstance(made, Drawn)
+    return made
 
 
 def as_organism(source: Source) -> Source:
@@ -100,7 +109,7 @@ class TestSweep:
         assert set(table.boost) == set(data["boost_levels"])
 
     def test_line_is_smoothed_over_levels(self, sweep: Path) -> None:
-        rows = plot_exp2.table([load_source(sweep)]).set_index("quantity").loc["esr_rate"]
+        rows = drawn(plot_exp2, [load_source(sweep)]).table.set_index("quantity").loc["esr_rate"]
         raw = rows["value"].astype(float).to_numpy()
         np.testing.assert_allclose(rows["smoothed"].astype(float), gaussian_filter1d(raw, 0.5))
 
@@ -124,21 +133,21 @@ class TestSweep:
                 for ours in ("arm", "spec", "trial_id", "prompt_id"):
                     del trial[ours]
         (tmp_path / "theirs.json").write_text(json.dumps(data))
-        found = plot_exp2.table([load_source(tmp_path / "theirs.json")])
-        expected = plot_exp2.table([load_source(sweep)])
+        found = drawn(plot_exp2, [load_source(tmp_path / "theirs.json")]).table
+        expected = drawn(plot_exp2, [load_source(sweep)]).table
         assert set(found.model) == {"70b"}
         shown = ["boost", "quantity", "value", "count", "n"]
         pd.testing.assert_frame_equal(found[shown], expected[shown])
 
     def test_figure_says_what_must_be_said(self, sweep: Path) -> None:
         source = load_source(sweep)
-        figure = plot_exp2.draw([source, as_organism(source)])
-        shown = texts(figure)
+        picture = drawn(plot_exp2, [source, as_organism(source)]).figure
+        shown = texts(picture)
         assert f"tiny organism: {style.ORGANISM_NOTE}" in shown
         assert "not graded and left out" in shown
         assert "Judge: scripted" in shown
-        assert style.clipped_text(figure) == []
-        assert style.clipped_text(plot_exp2.draw([source])) == []
+        assert figure.clipped_text(picture) == []
+        assert figure.clipped_text(drawn(plot_exp2, [source]).figure) == []
 
 
 class TestVariants:
@@ -187,14 +196,14 @@ class TestVariants:
         (group,) = plot_exp5.groups([one, other])
         assert [condition.name for condition in group.conditions] == ["self_monitor"]
         assert group.left_out == ["ignore_latent_label"]
-        assert "other baseline: ignore_latent_label" in texts(plot_exp5.draw([group]))
+        assert "other baseline: ignore_latent_label" in texts(plot_exp5.draw_main([group]).figure)
 
     def test_a_file_without_a_baseline(self, variants: list[Path]) -> None:
         source = load_source(variants[0])
         left = {k: v for k, v in source.data.items() if k not in ("baseline", "comparison")}
         (group,) = plot_exp5.groups([replace(source, data=left)])
         assert group.baseline is None
-        assert "files without a baseline" in texts(plot_exp5.draw_model(group))
+        assert "files without a baseline" in texts(plot_exp5.draw_model(group).figure)
 
     async def test_without_steering_there_is_no_ratio(
         self, tmp_path: Path, variants: list[Path], replayed: ReplayedRun
@@ -204,9 +213,9 @@ class TestVariants:
         (group,) = plot_exp5.groups([as_organism(load_source(p)) for p in [*variants, path]])
         names = [condition.name for condition in group.conditions]
         assert names == ["ignore_latent_label", "self_monitor", "self_monitor, no steering"]
-        figure = plot_exp5.draw_model(group)
-        assert "self_monitor, no steering: " in texts(figure)
-        assert style.clipped_text(figure) == []
+        picture = plot_exp5.draw_model(group).figure
+        assert "self_monitor, no steering: " in texts(picture)
+        assert figure.clipped_text(picture) == []
         rows = plot_exp5.table([group])
         assert rows[rows.condition == names[2]]["ratio"].isna().all()
         assert not rows[rows.condition == names[1]]["ratio"].isna().all()
@@ -216,13 +225,16 @@ class TestVariants:
         (group,) = plot_exp5.groups(sources)
         names = [condition.name for condition in group.conditions]
         assert names == ["ignore_latent_label", "self_monitor"]
-        for figure in (plot_exp5.draw([group]), plot_exp5.draw_model(group)):
-            assert style.ORGANISM_NOTE in texts(figure)
-            assert "self_monitor, ratio " in texts(figure)
-            assert style.clipped_text(figure) == []
-        assert "ignore_latent_label" not in texts(plot_exp5.draw([group])).partition("Ratio")[0]
+        for made in (plot_exp5.draw_main([group]), plot_exp5.draw_model(group)):
+            assert style.ORGANISM_NOTE in texts(made.figure)
+            assert "self_monitor, ratio " in texts(made.figure)
+            assert figure.clipped_text(made.figure) == []
+        assert (
+            "ignore_latent_label"
+            not in texts(plot_exp5.draw_main([group]).figure).partition("Ratio")[0]
+        )
         (group,) = plot_exp5.groups(sources[1:])
-        assert "no run of self_monitor" in texts(plot_exp5.draw([group]))
+        assert "no run of self_monitor" in texts(plot_exp5.draw_main([group]).figure)
 
 
 class TestUnsteered:
@@ -257,21 +269,21 @@ class TestUnsteered:
 
     def test_figures_say_what_must_be_said(self, unsteered: Path) -> None:
         source = load_source(unsteered)
-        found = plot_exp8.models([source, as_organism(source)])
-        for figure in (plot_exp8.draw_scores(found), plot_exp8.draw_rates(found)):
-            assert f"tiny organism: {style.ORGANISM_NOTE}" in texts(figure)
-            assert "not graded and left out" in texts(figure)
-            assert style.clipped_text(figure) == []
-        assert "McNemar p" in texts(plot_exp8.draw_rates(found))
+        pictures = [made.figure for made in plot_exp8.figures([source, as_organism(source)])]
+        for picture in pictures:
+            assert f"tiny organism: {style.ORGANISM_NOTE}" in texts(picture)
+            assert "not graded and left out" in texts(picture)
+            assert figure.clipped_text(picture) == []
+        assert "McNemar p" in texts(pictures[1])
         # No restart without steering: an upper limit, not a bar of certainty.
-        assert "dotted: Wilson" in texts(plot_exp8.draw_rates(found))
+        assert "dotted: Wilson" in texts(pictures[1])
 
     def test_without_a_parent_there_is_one_arm(self, unsteered: Path) -> None:
         source = load_source(unsteered)
         left = {k: v for k, v in source.data.items() if k not in ("baseline", "comparison")}
-        (model,) = plot_exp8.models([replace(source, data=left)])
-        assert [arm.name for arm in model.arms] == [plot_exp8.UNSTEERED]
-        assert style.clipped_text(plot_exp8.draw_rates([model])) == []
+        made = plot_exp8.figures([replace(source, data=left)])[1]
+        assert set(made.table.arm) == {plot_exp8.UNSTEERED}
+        assert figure.clipped_text(made.figure) == []
 
 
 @pytest.mark.parametrize("module", [plot_exp2, plot_exp5, plot_exp8])
@@ -285,9 +297,9 @@ class TestCommand:
             assert pd.read_csv(path).empty
 
     def test_empty_panels_say_so(self, module: Any) -> None:
-        for drawn in module.figures([]):
-            assert f"no complete run of {module.EXPERIMENT}" in texts(drawn.figure)
-            assert not any(axes.patches or axes.lines for axes in drawn.figure.axes)
+        for made in module.figures([]):
+            assert f"no complete run of {module.EXPERIMENT}" in texts(made.figure)
+            assert not any(axes.patches or axes.lines for axes in made.figure.axes)
 
     def test_bad_input(
         self, module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,7 +18,8 @@ from experiment_03_off_topic_detectors.config import AblateConfig
 from experiment_09_activation_stats.commands import STEPS
 from experiment_10_random_latent_control.config import Config as RandomConfig
 from experiment_10_random_latent_control.run import EXPERIMENT as RANDOM
-from plotting import plot_exp3, plot_exp6, plot_exp9, plot_exp10, style
+from plotting import plot_exp3, plot_exp6, plot_exp9, plot_exp10
+from plotting.figure import clipped_text
 from plotting.sources import Source, find_sources
 from tests import replaying, test_experiment_06, test_experiment_09
 
@@ -50,7 +51,7 @@ async def test_ablation(tmp_path: Path, replayed: ReplayedRun, detectors: str) -
     path = await replaying.child_run(ablate.EXPERIMENT, config, tmp_path, replayed)
     source, data = one(plot_exp3.EXPERIMENT, path)
     (drawn,) = plot_exp3.figures([source])
-    assert style.clipped_text(drawn.figure) == []
+    assert clipped_text(drawn.figure) == []
     assert "3 detectors clamped to 0" in texts(drawn.figure)
     assert "replayed, nothing clamped" in texts(drawn.figure)
     rows = {(row["arm"], row["quantity"]): row for _, row in drawn.table.iterrows()}
@@ -71,7 +72,7 @@ async def test_random_control(tmp_path: Path, replayed: ReplayedRun, detectors: 
     path = await replaying.child_run(RANDOM, config, tmp_path, replayed)
     source, data = one(plot_exp10.EXPERIMENT, path)
     (drawn,) = plot_exp10.figures([source])
-    assert style.clipped_text(drawn.figure) == []
+    assert clipped_text(drawn.figure) == []
     assert "no ablation of these detectors" in texts(drawn.figure)
     rows = drawn.table.set_index(["arm", "quantity"])
     pooled = data["pooled"]["summary"]["multi_attempt_rate"]
@@ -86,7 +87,7 @@ async def test_episode(tmp_path: Path, replayed: ReplayedRun) -> None:
     (path,) = (tmp_path / "results" / plot_exp6.EXPERIMENT).glob("*/*")
     source, data = one(plot_exp6.EXPERIMENT, path)
     (drawn,) = plot_exp6.figures([source])
-    assert style.clipped_text(drawn.figure) == []
+    assert clipped_text(drawn.figure) == []
     assert drawn.table["detectors"].tolist() == data["series"]["detectors"]
     assert "".join(drawn.table["text"]) == data["episode"]["response"]
     parts = data["regions"]
@@ -104,8 +105,8 @@ async def test_statistics(tmp_path: Path, replayed: ReplayedRun) -> None:
     path, _ = await test_experiment_09.steps(tmp_path, replayed, list(STEPS), config)
     source, data = one(plot_exp9.EXPERIMENT, path)
     aligned, bars = plot_exp9.figures([source])
-    assert style.clipped_text(aligned.figure) == []
-    assert style.clipped_text(bars.figure) == []
+    assert clipped_text(aligned.figure) == []
+    assert clipped_text(bars.figure) == []
     rows = bars.table.set_index(["group", "region"])
     for group, found in data["groups"].items():
         for region in ("off_topic", "correction", "on_topic", "baseline"):

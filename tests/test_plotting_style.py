@@ -22,12 +22,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from esr.analysis import metrics
-from esr.analysis.intervals import Interval
 from esr.analysis.outcomes import Outcome
 from esr.errors import UserError
 from esr.judge.base import Status
 from esr.runs.paths import REPOSITORY
-from plotting import plot_exp1, style
+from plotting import plot_exp1, rates, style
+from plotting.figure import Drawn, clipped_text, grid, save
 from plotting.sources import Source, differing_settings, find_sources
 
 
@@ -63,6 +63,12 @@ FOUR = [
 ]
 
 
+def drawn(sources: Sequence[Source], **options: bool) -> Drawn:
+    """The figure of experiment 1."""
+    (made,) = plot_exp1.figures(sources, **options)
+    return made
+
+
 def texts(figure: Figure) -> str:
     return " ".join(" ".join(t.get_text().split()) for t in figure.findobj(Text))
 
@@ -83,10 +89,10 @@ class TestStyle:
 
     def test_saves_three_files_side_by_side(self, tmp_path: Path) -> None:
         with style.look():
-            figure = style.new_figure(1.0)
-            figure.subplots().plot([1, 2])
+            figure, panels = grid("any", [1.0])
+            panels[0, 0].plot([1, 2])
         table = pd.DataFrame({"x": [0, 1], "y": [1.0, 1 / 3]})
-        paths = style.save(figure, table, tmp_path / "new", "name")
+        paths = save(Drawn("name", figure, table), tmp_path / "new")
         assert [p.name for p in paths] == ["name.png", "name.pdf", "name.csv"]
         assert paths[0].read_bytes().startswith(b"\x89PNG")
         assert paths[1].read_bytes().startswith(b"%PDF")
@@ -97,7 +103,7 @@ class TestStyle:
     def test_unwritable_folder(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(UserError, match="cannot write"):
-            style.save(style.new_figure(1.0), pd.DataFrame(), tmp_path / "file" / "x", "name")
+            save(Drawn("name", Figure(), pd.DataFrame()), tmp_path / "file" / "x")
 
     def test_fine_tuned_organisms_are_named_by_their_base(self) -> None:
         titles = ["small", "small, base", "small, base, fine-tuned on 10 %"]
@@ -105,34 +111,56 @@ class TestStyle:
         assert style.organism_note([]) == ""
 
     def test_clipped_text_is_found(self) -> None:
-        figure = style.new_figure(1.0)
+        figure = Figure((3.4, 1.0))
         figure.text(0.9, 0.5, "much too long to fit into the figure")
         figure.text(0.1, 0.5, "fits")
-        assert style.clipped_text(figure) == ["much too long to fit into the figure"]
+        assert clipped_text(figure) == ["much too long to fit into the figure"]
 
     def test_an_undefined_bar_draws_nothing_and_says_so(self) -> None:
-        figure = style.new_figure(1.0)
-        axes = figure.subplots()
-        bars = [
-            style.Bar("a", float("nan"), 0, 0, "red"),
-            style.Bar("b", 0.25, 1, 4, "red", Interval(-0.1, 0.6), Interval(0.1, 0.5)),
-        ]
-        style.horizontal_bars(axes, bars, 1.0)
+        axes = Figure().subplots()
+        undefined: dict[str, Any] = {"rate": None, "count": 0, "n": 0, "wilson": None}
+        undefined |= {"paper_interval": None, "cluster_interval": None}
+        rate: dict[str, Any] = {"rate": 0.25, "count": 1, "n": 4, "wilson": None}
+        rate |= {"paper_interval": (-0.1, 0.6), "cluster_interval": (0.1, 0.5)}
+        bars = [rates.Bar("a", undefined, "red"), rates.Bar("b", rate, "red")]
+        rates.horizontal_bars(axes, bars, 1.0)
         assert [p.get_width() for p in axes.patches if isinstance(p, Rectangle)] == [25.0]
-        assert "a: none graded" in texts(figure)
-        assert "b: 25.0 % (1/4)" in texts(figure)
+        shown = " ".join(text.get_text() for text in axes.findobj(Text))
+        assert "a: none graded" in shown
+        assert "b: 25.0 % (1/4)" in shown
         assert min(float(np.min(np.asarray(line.get_xdata()))) for line in axes.lines) == 0
-        assert bars[1].top == 0.6
+        assert rates.top(rate) == 0.6
+
+    @pytest.mark.parametrize("paragraphs", [1, 12])
+    def test_notes_and_mark_take_no_room_from_the_panels(self, paragraphs: int) -> None:
+        notes = ["word " * 60] * paragraphs
+        with style.look():
+            figure, panels = grid("any", [1.0, 2.0], 2, sources=FOUR, notes=notes)
+            figure.draw_without_rendering()
+        assert panels.shape == (2, 2)
+        heights = [axes.get_window_extent().height / figure.dpi for axes in panels[:, 0]]
+        assert heights == pytest.approx([0.75, 1.75], abs=0.25)
+        assert clipped_text(figure) == []
+        boxes = [text.get_window_extent() for text in figure.texts]
+        assert len(boxes) == 2
+        for axes in panels.flat:
+            assert not any(axes.get_tightbbox().overlaps(box) for box in boxes)
+
+    def test_without_rows_there_is_one_empty_panel_and_nothing_to_draw_in(self) -> None:
+        figure, panels = grid("experiment_99", [], 2, notes=["said of data"])
+        assert panels.shape == (0, 2)
+        assert "no complete run of experiment_99" in texts(figure)
+        assert "said of data" not in texts(figure)
 
     def test_drawing_leaves_no_global_settings(self) -> None:
         before = dict(matplotlib.rcParams)
-        plot_exp1.draw(FOUR[:1])
+        assert drawn(FOUR[:1]).figure.axes
         assert dict(matplotlib.rcParams) == before
 
 
 class TestFigureOfExperiment1:
     def test_csv_equals_the_metrics(self) -> None:
-        table = plot_exp1.table(FOUR)
+        table = drawn(FOUR).table
         for made in FOUR:
             rows: Any = table[table.model == made.model].set_index("quantity")
             for name, rate in (
@@ -166,7 +194,7 @@ class TestFigureOfExperiment1:
                 assert row["count"] == sum(within)
 
     def test_drawn_bars_equal_the_csv(self) -> None:
-        figure, table = plot_exp1.draw(FOUR), plot_exp1.table(FOUR)
+        figure, table = drawn(FOUR).figure, drawn(FOUR).table
         for row, model in ((0, "70b"), (3, "tiny")):
             rows: Any = table[table.model == model].set_index("quantity")
             left, right = figure.axes[2 * row : 2 * row + 2]
@@ -177,7 +205,7 @@ class TestFigureOfExperiment1:
             assert heights == list(rows.loc["trials_with_score_change", "count"])
 
     def test_says_what_must_be_said(self) -> None:
-        shown = texts(plot_exp1.draw(FOUR))
+        shown = texts(drawn(FOUR).figure)
         assert f"tiny: {style.ORGANISM_NOTE}" in shown
         assert "70b: not graded and left out: 1 no attempts, 1 failed" in shown
         assert "Runs differ in judge (scripted, lexical); seed (3, 4)" in shown
@@ -188,31 +216,31 @@ class TestFigureOfExperiment1:
     def test_says_when_too_few_latents_passed_the_filter(self) -> None:
         note = "only 12 of 40 latents pass the filter"
         few = replace(FOUR[0], data={**FOUR[0].data, "selection": {"note": note}})
-        assert f"70b: {note}." in texts(plot_exp1.draw([few]))
-        assert "pass the filter" not in texts(plot_exp1.draw(FOUR))
+        assert f"70b: {note}." in texts(drawn([few]).figure)
+        assert "pass the filter" not in texts(drawn(FOUR).figure)
 
     def test_no_organism_no_banner(self) -> None:
-        shown = texts(plot_exp1.draw(FOUR[:1]))
+        shown = texts(drawn(FOUR[:1]).figure)
         assert style.ORGANISM_NOTE not in shown
         assert "Judge: scripted" in shown
 
     @pytest.mark.parametrize("chosen", [[], [0], [1], [2], [3], [0, 1, 2, 3]])
     def test_no_text_is_clipped(self, chosen: list[int]) -> None:
-        assert style.clipped_text(plot_exp1.draw([FOUR[i] for i in chosen])) == []
+        assert clipped_text(drawn([FOUR[i] for i in chosen]).figure) == []
 
     def test_nothing_to_draw_is_an_empty_panel(self) -> None:
-        figure = plot_exp1.draw([])
+        figure = drawn([]).figure
         assert "no complete run of experiment_01_esr" in texts(figure)
         assert not any(axes.patches for axes in figure.axes)
-        assert plot_exp1.table([]).empty
+        assert drawn([]).table.empty
 
     def test_degraded_responses_are_left_out_on_request(self) -> None:
         kept = [o for o in FOUR[0].outcomes if not o.degraded]
-        table = plot_exp1.table(FOUR[:1], exclude_degraded=True).set_index("quantity")
+        table = drawn(FOUR[:1], exclude_degraded=True).table.set_index("quantity")
         assert table.loc["esr_rate", "n"] == metrics.esr_rate(kept).n
         left_out = len(FOUR[0].outcomes) - len(kept)
         assert table.loc["left_out", "value"] == left_out > 0
-        shown = texts(plot_exp1.draw(FOUR[:1], exclude_degraded=True))
+        shown = texts(drawn(FOUR[:1], exclude_degraded=True).figure)
         assert f"Degraded responses left out: 70b {left_out}" in shown
 
 
@@ -257,7 +285,7 @@ class TestSources:
     def test_a_named_run_that_is_not_complete_says_so(self, tmp_path: Path) -> None:
         run = write_run(tmp_path, "tiny", "a", "2026-01-01", status="interrupted")
         found = find_sources("experiment_01_esr", [run])
-        assert "The model (interrupted)" in texts(plot_exp1.draw(found))
+        assert "The model (interrupted)" in texts(drawn(found).figure)
 
     def test_a_file_of_the_authors(self, tmp_path: Path) -> None:
         config = {
