@@ -1,0 +1,2 @@
+"""From options to ``results.json``: specs, trials, reads, selection, calibration, replay, dry
+run."""

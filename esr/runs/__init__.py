@@ -1,0 +1,1 @@
+"""Runs on disk: paths, seeds, provenance, the journal and the run folder."""

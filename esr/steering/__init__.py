@@ -1,0 +1,1 @@
+"""What steers: interventions, SAE rows and the hooks on the residual stream; torch, no vLLM."""
