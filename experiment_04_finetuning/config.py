@@ -11,8 +11,9 @@ from typing import Any
 from simple_parsing import field
 
 from esr.models import ModelSpec, prompts
-from esr.pipeline.cli import CommonConfig, ReplayConfig, parse
+from esr.pipeline.cli import CommonConfig, ReplayConfig
 from esr.pipeline.experiment import resolve
+from esr.runs.commands import parse
 from experiment_04_finetuning import settings
 from experiment_04_finetuning.settings import DataSettings, LoraSettings
 from experiment_04_finetuning.sweep import Sweep

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from esr.errors import run_command
 from esr.pipeline.dry_run import show_plan
 from esr.pipeline.experiment import resolve
+from esr.runs.commands import Step, choose
 from experiment_04_finetuning import dry_run as plan
 from experiment_04_finetuning import sweep
 from experiment_04_finetuning.config import Config, base_config, read, sweep_of
@@ -59,16 +60,24 @@ STAGES: dict[str, Callable[[Config, Sweep], None]] = {
 }
 
 
+def _step(name: str, stages: Sequence[str], about: str) -> Step:
+    def run_stages(argv: Sequence[str]) -> int:
+        def command() -> None:
+            config = read(f"{PROGRAM} {name}", argv)
+            made = sweep_of(config, resolve(config))
+            for stage in stages:
+                STAGES[stage](config, made)
+
+        return run_command(command)
+
+    run_stages.__doc__ = about
+    return run_stages
+
+
 def main(argv: Sequence[str] | None = None, stage: str = "") -> int:
-    """Run one stage, or all three in order; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not stage and arguments and arguments[0] in STAGES:
-        stage = arguments.pop(0)
-
-    def command() -> None:
-        config = read(f"{PROGRAM} {stage or '[' + '|'.join(STAGES) + ']'}", arguments)
-        made = sweep_of(config, resolve(config))
-        for name in [stage] if stage else STAGES:
-            STAGES[name](config, made)
-
-    return run_command(command)
+    """Run the stage that is given or named first, or all three; returns the exit status."""
+    steps = {"all": _step("all", list(STAGES), "All three, one after the other.")}
+    steps |= {name: _step(name, [name], run.__doc__ or "") for name, run in STAGES.items()}
+    if stage:
+        return steps[stage](sys.argv[1:] if argv is None else argv)
+    return choose(PROGRAM, steps, "all", argv)

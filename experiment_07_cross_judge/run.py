@@ -15,11 +15,11 @@ from esr.errors import SpendLimitError, UserError, run_command
 from esr.judge.base import Attempt, Judge, Status, Verdict
 from esr.models import ModelSpec
 from esr.pipeline import replay, results
-from esr.pipeline.cli import parse
 from esr.pipeline.context import RunContext
 from esr.pipeline.experiment import open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import finished, run_trials
+from esr.runs.commands import parse
 from esr.runs.results import ScoreEntry
 from experiment_07_cross_judge.config import Config
 from experiment_07_cross_judge.sample import (

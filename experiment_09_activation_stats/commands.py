@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
-from esr.errors import run_command
 from esr.models import ModelSpec
-from esr.pipeline.cli import parse
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, show_plan
 from esr.pipeline.experiment import open_context, resolve
-from esr.pipeline.steps import Step, choose
+from esr.runs import commands
+from esr.runs.commands import Step
 from experiment_09_activation_stats import collect, report
 from experiment_09_activation_stats.collect import NAME
 from experiment_09_activation_stats.config import Config
@@ -50,30 +48,23 @@ async def run_steps(names: Sequence[str], config: Config, context: RunContext) -
     print(f"run folder: {context.run.path}")
 
 
-def _step(names: Sequence[str], doc: str) -> Step:
-    async def conduct(config: Config) -> None:
-        async with open_context(NAME, config, resolve(config)) as context:
-            await run_steps(names, config, context)
+def _step(name: str, steps: Sequence[str], about: str) -> Step:
+    async def conduct(config: Config, spec: ModelSpec) -> None:
+        async with open_context(NAME, config, spec) as context:
+            await run_steps(steps, config, context)
 
-    def step(argv: Sequence[str]) -> int:
-        def command() -> None:
-            config = parse(
-                Config, f"python -m {NAME} {names[0] if len(names) == 1 else 'all'}", argv
-            )
-            if config.dry_run:
-                spec = resolve(config)
-                show_plan(NAME, config, spec, stages(config, spec))
-            else:
-                asyncio.run(conduct(config))
+    def run(config: Config) -> None:
+        spec = resolve(config)
+        if config.dry_run:
+            show_plan(NAME, config, spec, stages(config, spec))
+        else:
+            asyncio.run(conduct(config, spec))
 
-        return run_command(command)
-
-    step.__doc__ = doc
-    return step
+    return commands.step(Config, run, f"python -m {NAME} {name}", about)
 
 
 def start(program: str, argv: Sequence[str] | None = None) -> int:
     """The command line; the first argument names the step."""
-    steps: dict[str, Any] = {"all": _step(list(STEPS), "All steps below, one after the other.")}
-    steps |= {name: _step([name], run.__doc__ or "") for name, run in STEPS.items()}
-    return choose(program, steps, "all", argv)
+    steps = {"all": _step("all", list(STEPS), "All steps below, one after the other.")}
+    steps |= {name: _step(name, [name], run.__doc__ or "") for name, run in STEPS.items()}
+    return commands.choose(program, steps, "all", argv)

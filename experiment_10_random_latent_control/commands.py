@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from esr.errors import UserError, run_command
-from esr.pipeline.cli import parse
+from esr.errors import UserError
 from esr.pipeline.experiment import main, open_context, resolve
-from esr.pipeline.steps import choose
 from esr.pipeline.trials import finished
+from esr.runs import commands
 from experiment_10_random_latent_control.config import Config
 from experiment_10_random_latent_control.run import EXPERIMENT, outcome_results, show, specs
 
@@ -17,16 +16,6 @@ from experiment_10_random_latent_control.run import EXPERIMENT, outcome_results,
 def run_random(argv: Sequence[str]) -> int:
     """Choose the sets, replay the trials with each clamped, and analyze."""
     return main(EXPERIMENT, argv)
-
-
-def analyze(argv: Sequence[str]) -> int:
-    """Compute the results once more from what is on disk, beside the newest ablation."""
-
-    def command() -> None:
-        config = parse(Config, f"python -m {EXPERIMENT.name} analyze", argv)
-        asyncio.run(_analyze(config))
-
-    return run_command(command)
 
 
 async def _analyze(config: Config) -> None:
@@ -53,4 +42,11 @@ async def _analyze(config: Config) -> None:
 
 def start(program: str, argv: Sequence[str] | None = None) -> int:
     """The command line; the first argument names the step."""
-    return choose(program, {"run-random": run_random, "analyze": analyze}, "run-random", argv)
+    analyze = commands.step(
+        Config,
+        lambda config: asyncio.run(_analyze(config)),
+        f"python -m {EXPERIMENT.name} analyze",
+        "Compute the results once more from what is on disk, beside the newest ablation.",
+    )
+    steps = {"run-random": run_random, "analyze": analyze}
+    return commands.choose(program, steps, "run-random", argv)

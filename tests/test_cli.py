@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 
@@ -129,18 +128,3 @@ class TestPrompts:
         assert own.render("How {x}?", "cats") == "How {x}? Think of cats, {not me}."
         with pytest.raises(UserError, match="unknown meta-prompt 'nope'"):
             prompts.load("how-to").meta_prompt("nope")
-
-
-def test_nothing_heavy_is_loaded_for_help() -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, experiment_01_esr.run;"
-        "print([m for m in ('vllm', 'transformers', 'sae_lens', 'anthropic') if m in sys.modules])"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.strip() == "[]"
-    importlib.import_module("experiment_01_esr")

@@ -10,10 +10,10 @@ import pytest
 
 from esr.analysis import comparison, metrics
 from esr.analysis.outcomes import outcomes_from_results
-from esr.pipeline.cli import parse
 from esr.pipeline.experiment import main
 from esr.pipeline.replay import ReplayedRun
 from esr.pipeline.results_file import load
+from esr.runs.commands import parse
 from experiment_08_no_steering_baseline.config import Config
 from experiment_08_no_steering_baseline.run import ARM, EXPERIMENT, show, specs
 from tests import replaying, scripted

@@ -12,9 +12,9 @@ import torch
 
 from esr import models
 from esr.errors import UserError
-from esr.models import Calibration, __main__, from_toml
-from esr.pipeline.cli import parse
+from esr.models import Calibration, commands, from_toml
 from esr.pipeline.experiment import main, model_facts, resolve
+from esr.runs.commands import parse
 from esr.runs.paths import ORGANISM, REPOSITORY
 from experiment_01_esr.config import Config
 from experiment_01_esr.run import EXPERIMENT, stages
@@ -268,9 +268,9 @@ class TestFiles:
         assert capsys.readouterr().err.startswith("error: no model file")
 
     def test_check(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert __main__.main(["check", str(write(tmp_path))]) == 0
+        assert commands.main(["check", str(write(tmp_path))]) == 0
         assert "mine       some-lab/some-model-7b-it" in capsys.readouterr().out
-        assert __main__.main(["chek"]) == 2
+        assert commands.main(["chek"]) == 2
 
 
 @NEEDS_ORGANISM
@@ -307,7 +307,7 @@ class TestOnTheOrganism:
         from esr.steering import sae
 
         path = self.file(tmp_path)
-        assert __main__.main(["suggest-prior", str(path)]) == 0
+        assert commands.main(["suggest-prior", str(path)]) == 0
         printed = capsys.readouterr().out
         text = re.sub(r"\[calibration\][^\[]*", printed + "\n", path.read_text())
         spec = from_toml.load(write(tmp_path, text))

@@ -22,7 +22,7 @@ from esr.judge.rubric import get
 from esr.models import prompts
 from esr.runs import paths
 from esr.upstream import manifest
-from esr.upstream.__main__ import main
+from esr.upstream.commands import main
 from esr.upstream.extract import assigned_text, returned_pairs
 from esr.upstream.labels import fetch_labels
 

@@ -1,17 +1,17 @@
-"""What every command line shares: options from a config dataclass, one-line errors."""
+"""Options that every experiment has: declared once, each with its section of the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, Literal, NoReturn, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, TypeVar
 
-from simple_parsing import ArgumentParser, DashVariant, field
+from simple_parsing import field
 
 from esr import models
 from esr.engine.base import Pairing
 from esr.errors import UserError
 from esr.pipeline.schema import LatentFilter
+from esr.runs.commands import Groups
 from esr.runs.paths import RESULTS
 
 ConfigT = TypeVar("ConfigT", bound="CommonConfig")
@@ -22,9 +22,21 @@ def incidental(default: Any, **options: Any) -> Any:
     return field(default=default, metadata={"identity": False}, **options)
 
 
+HELP_GROUPS: Groups = {
+    "": ("model", "n_latents", "n_trials", "dry_run"),
+    "what to run": ("model_file", "from_results", "prompts", "latent_filter", "seed"),
+    "how it is generated": ("profile", "engine", "pairing"),
+    "judge and money": ("judge", "rubric", "judge_batch", "judge_concurrency", "max_spend"),
+    "machine and files": ("tensor_parallel", "replicas", "in_flight", "output", "new"),
+}
+"""How ``--help`` orders the shared options; what an experiment adds comes last."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CommonConfig:
     """Options every experiment has. Defaults are the paper's values."""
+
+    help_groups: ClassVar[Groups] = HELP_GROUPS
 
     model: str = field(default="tiny", positional=True, nargs="?", metavar="MODEL")
     """Model key: 70b, 8b, gemma-2b, gemma-9b, gemma-27b, tiny, tiny-base (paper Table 1)."""
@@ -121,40 +133,3 @@ class ReplayConfig(CommonConfig):
     def parent_model(self) -> str:
         """Key of the model whose run is replayed."""
         return self.model
-
-
-class _Parser(ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line in place of the whole usage."""
-        raise UserError(message, "", f"{self.prog} --help")
-
-
-def parse(
-    config: type[ConfigT],
-    program: str,
-    argv: Sequence[str] | None = None,
-    default: ConfigT | None = None,
-) -> ConfigT:
-    """A config from the command line.
-
-    Args:
-        config: its options.
-        program: as ``--help`` names it.
-        argv: the arguments; those of the process where left out.
-        default: values of options that are not given, where they differ from the class's.
-
-    Raises:
-        UserError: an option or a value that is not allowed.
-    """
-    parser = _Parser(
-        prog=program,
-        description=(config.__doc__ or "").splitlines()[0],
-        add_option_string_dash_variants=DashVariant.DASH,
-    )
-    parser.add_arguments(config, dest="config", default=default)
-    return parser.parse_args(argv).config  # type: ignore[no-any-return]
-
-
-def defaults(config: type[CommonConfig]) -> dict[str, Any]:
-    """Default of every field, for documentation and tests."""
-    return {f.name: f.default for f in fields(config) if f.default is not MISSING}

@@ -23,12 +23,13 @@ from esr.engine.replicas import ReplicatedEngine
 from esr.errors import EngineError, SpendLimitError, UserError, run_command
 from esr.models import ModelSpec, chat, prompts
 from esr.pipeline import replay
-from esr.pipeline.cli import CommonConfig, ConfigT, ReplayConfig, parse
+from esr.pipeline.cli import CommonConfig, ConfigT, ReplayConfig
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, show_plan
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import finished, run_trials
 from esr.runs import provenance
+from esr.runs.commands import parse
 from esr.runs.folder import RunFolder
 from esr.runs.plain import file_digest
 

@@ -1,0 +1,94 @@
+"""``python -m esr.organism build`` and ``python -m esr.organism gates``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from simple_parsing import field
+
+from esr.organism.recipe import MEMBERS
+from esr.pipeline.cli import CommonConfig
+from esr.runs import commands
+from esr.runs.paths import ORGANISM, RESULTS
+
+PROGRAM = "python -m esr.organism"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """Train model, SAE and labels from a seed."""
+
+    seed: int = field(default=0, metavar="N")
+    """Of the whole build."""
+
+    member: str = field(default="", choices=["", *MEMBERS], metavar="MEMBER")
+    """One member of the family; all where left out."""
+
+    output: str = field(default=str(ORGANISM), metavar="FOLDER")
+    """Folder to write to."""
+
+    threads: int = field(default=1, metavar="N")
+    """Threads of torch; one is fastest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateOptions:
+    """Measure the gates of build folders."""
+
+    folders: tuple[str, ...] = field(default=(), positional=True, nargs="*", metavar="FOLDER")
+    """One per seed; data/organism where left out."""
+
+    json: str = field(default=str(ORGANISM / "gates.json"), metavar="FILE")
+    """File to write."""
+
+    engine: Literal["vllm", "transformers"] = "vllm"
+    """What generates."""
+
+    seed: int = field(default=0, metavar="N")
+    """Run seed of the measurement."""
+
+    latents: int = field(default=40, metavar="N")
+    """Most latents that are boosted."""
+
+    trials: int = field(default=10, metavar="N")
+    """Trials per latent."""
+
+    results: str = field(default=str(RESULTS), metavar="FOLDER")
+    """Folder of the run folders."""
+
+
+def build(options: BuildOptions) -> None:
+    """Train the organism."""
+    import torch
+
+    from esr.organism.build import build
+
+    torch.set_num_threads(options.threads)
+    members = [member for member in MEMBERS if options.member in ("", member)]
+    build(options.seed, Path(options.output), members)
+
+
+def gates(options: GateOptions) -> None:
+    """Measure the gates and print the table."""
+    from esr.organism.gate_trials import Scale
+    from esr.organism.gates import run, table
+
+    config = CommonConfig(engine=options.engine, seed=options.seed, output=options.results)
+    scale = Scale(latents=options.latents, trials=options.trials)
+    measured = Path(options.json)
+    run([Path(folder) for folder in options.folders] or [ORGANISM], measured, config, scale)
+    print(table(measured))
+
+
+STEPS = {
+    "build": commands.step(BuildOptions, build, f"{PROGRAM} build"),
+    "gates": commands.step(GateOptions, gates, f"{PROGRAM} gates"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    return commands.choose(PROGRAM, STEPS, argv=argv)
