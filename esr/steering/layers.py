@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from torch import Tensor
-from torch.nn import Module, ModuleList
+from typing import TYPE_CHECKING
 
 from esr.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module, ModuleList
 
 
 def decoder_layers(model: Module, n_layers: int) -> ModuleList:
@@ -18,6 +19,8 @@ def decoder_layers(model: Module, n_layers: int) -> ModuleList:
     Raises:
         UserError: none or several such lists, so the model is no plain decoder stack.
     """
+    from torch.nn import ModuleList
+
     stacks = [
         module
         for _, module in model.named_modules()
@@ -46,13 +49,11 @@ def check_layer(name: str, layer: int, n_layers: int) -> None:
 
 def residual_of(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     """The residual stream in a Hugging Face layer's output: [batch, n_tokens, d_model]."""
-    return output if isinstance(output, Tensor) else output[0]
+    return output[0] if isinstance(output, tuple) else output
 
 
 def with_residual(
     output: Tensor | tuple[Tensor, ...], residual: Tensor
 ) -> Tensor | tuple[Tensor, ...]:
     """A Hugging Face layer's output with another residual stream."""
-    if isinstance(output, Tensor):
-        return residual
-    return cast("tuple[Tensor, ...]", (residual, *output[1:]))
+    return (residual, *output[1:]) if isinstance(output, tuple) else residual
