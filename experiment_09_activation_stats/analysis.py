@@ -83,8 +83,8 @@ def against(off: Array, on: Array) -> dict[str, Any]:
 
     Episodes in which either is NaN are left out.
     """
-    kept = ~(np.isnan(off) | np.isnan(on))
-    off, on = off[kept], on[kept]
+    defined = ~(np.isnan(off) | np.isnan(on))
+    off, on = off[defined], on[defined]
     return {
         "n": len(off),
         "off_topic_mean": plain(off.mean() if len(off) else math.nan),
@@ -119,23 +119,25 @@ def group(
         seed: the run's.
     """
     parts = {name: _row_mean(region_means(episodes, name)[:, columns]) for name in REGIONS}
-    found = against(parts["off_topic"], parts["on_topic"])
-    found["correction_mean"] = plain(_nan_mean(parts["correction"]))
+    result = against(parts["off_topic"], parts["on_topic"])
+    result["correction_mean"] = plain(_nan_mean(parts["correction"]))
     clusters = [e.latent for e in episodes]
     for name in REGIONS:
-        found[f"{name}_interval"] = _interval(parts[name], clusters, seed)
-    found["difference_interval"] = _interval(parts["off_topic"] - parts["on_topic"], clusters, seed)
+        result[f"{name}_interval"] = _interval(parts[name], clusters, seed)
+    result["difference_interval"] = _interval(
+        parts["off_topic"] - parts["on_topic"], clusters, seed
+    )
     if baseline:
         base = _row_mean(response_means(baseline)[:, columns])
-        found["baseline_mean"] = plain(_nan_mean(base))
-        found["baseline_interval"] = _interval(base, [r.latent for r in baseline], seed)
-        found["baseline_n"] = int((~np.isnan(base)).sum())
+        result["baseline_mean"] = plain(_nan_mean(base))
+        result["baseline_interval"] = _interval(base, [r.latent for r in baseline], seed)
+        result["baseline_n"] = int((~np.isnan(base)).sum())
         for name in ("off_topic", "on_topic"):
-            kept = parts[name][~np.isnan(parts[name])]
-            ratio = intervals.ratio(_nan_mean(kept), _nan_mean(base))
-            found[f"{name}_over_baseline"] = plain(float(ratio))
-            found[f"{name}_against_baseline_p"] = _mann_whitney(kept, base[~np.isnan(base)])
-    return found
+            values = parts[name][~np.isnan(parts[name])]
+            ratio = intervals.ratio(_nan_mean(values), _nan_mean(base))
+            result[f"{name}_over_baseline"] = plain(float(ratio))
+            result[f"{name}_against_baseline_p"] = _mann_whitney(values, base[~np.isnan(base)])
+    return result
 
 
 def _mann_whitney(a: Array, b: Array) -> float | None:
@@ -149,14 +151,14 @@ def _mann_whitney(a: Array, b: Array) -> float | None:
 
 def _interval(values: Array, clusters: Sequence[int], seed: int) -> list[float] | None:
     """95 % interval of the mean, whole latents resampled; None where the draws do not vary."""
-    kept = [(v, c) for v, c in zip(values, clusters, strict=True) if not math.isnan(v)]
-    if not kept:
+    defined = [(v, c) for v, c in zip(values, clusters, strict=True) if not math.isnan(v)]
+    if not defined:
         return None
-    columns = np.array([[v, 1.0] for v, _ in kept])
-    sums = intervals.cluster_sums([c for _, c in kept], columns)
-    totals = intervals.resampled_totals(sums, generator(seed, "region bootstrap"))
-    found = intervals.percentile_interval(intervals.ratio(totals[:, 0], totals[:, 1]))
-    return [found.low, found.high] if found else None
+    columns = np.array([[value, 1.0] for value, _ in defined])
+    rng = generator(seed, "region bootstrap")
+    sample = intervals.Bootstrap.of([cluster for _, cluster in defined], columns, rng)
+    interval = sample.interval(lambda totals: intervals.ratio(totals[..., 0], totals[..., 1]))
+    return [interval.low, interval.high] if interval else None
 
 
 def aligned(episodes: Sequence[Measured], columns: Sequence[int], window: int) -> dict[str, Any]:
@@ -198,8 +200,8 @@ def _row_mean(values: Array) -> Array:
 
 
 def _nan_mean(values: Array) -> float:
-    kept = values[~np.isnan(values)]
-    return float(kept.mean()) if len(kept) else math.nan
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
 
 
 def mean_of(values: Array) -> float | None:

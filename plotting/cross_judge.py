@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from esr import judge
-from esr.analysis.agreement import Agreement, Estimate, WeightedRates, agree, paired, weighted_rates
-from esr.analysis.outcomes import Outcome, outcomes_from_results
+from esr.analysis.agreement import Agreement, Estimate, WeightedRates, agree, weighted_rates
+from esr.analysis.outcomes import Outcome, outcomes_from_results, paired
 from esr.errors import UserError
 from plotting.sources import Source
 

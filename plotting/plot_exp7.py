@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from esr.analysis.agreement import Estimate, paired
+from esr.analysis.agreement import Estimate
+from esr.analysis.outcomes import paired
 from plotting import cross_judge, figure, style
 from plotting.command import figure_command
 from plotting.cross_judge import EXPERIMENT, MOST, ORIGINAL, RATES, Group, Run

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from esr.analysis.agreement import agree, paired, weighted_rates
-from esr.analysis.outcomes import Outcome
+from esr.analysis.agreement import agree, weighted_rates
+from esr.analysis.outcomes import Outcome, paired
 from esr.judge.base import Status
 
 

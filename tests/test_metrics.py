@@ -161,8 +161,6 @@ class TestIntervals:
         columns = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
         sums = intervals.cluster_sums([7, 2, 7], columns)
         np.testing.assert_array_equal(sums, [[3, 4], [6, 8]])
-        sums = intervals.cluster_sums([7, 2, 7], columns, order=[1, 2, 7])
-        np.testing.assert_array_equal(sums, [[0, 0], [3, 4], [6, 8]])
 
     def test_percentile_interval(self) -> None:
         draws = np.array([np.nan, *range(1, 101)], dtype=float)

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from esr.analysis import intervals
-from esr.analysis.intervals import LEVEL, RESAMPLES, Interval
-from esr.analysis.outcomes import Outcome
+from esr.analysis.intervals import Array, Bootstrap, Interval, Quantity
+from esr.analysis.outcomes import Outcome, paired
 from esr.runs.seeds import generator
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -87,42 +84,27 @@ class Agreement:
         }
 
 
-def paired(a: Sequence[Outcome], b: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    """Trials graded by both, matched by id, in the order of ``a``.
-
-    Raises:
-        ValueError: a ``trial_id`` that occurs twice for one judge.
-    """
-    first, second = ({o.trial_id: o for o in outcomes} for outcomes in (a, b))
-    if len(first) < len(a) or len(second) < len(b):
-        raise ValueError("a trial id occurs twice for one judge")
-    both = ((x, second[name]) for name, x in first.items() if name in second)
-    return [(x, y) for x, y in both if x.graded and y.graded]
-
-
-def agree(
-    a: Sequence[Outcome], b: Sequence[Outcome], seed: int, resamples: int = RESAMPLES
-) -> Agreement:
+def agree(a: Sequence[Outcome], b: Sequence[Outcome], seed: int) -> Agreement:
     """Everything two judges' verdicts on the same trials say about each other.
 
     Args:
         a: outcomes by the first judge.
         b: outcomes by the second.
         seed: the run's seed.
-        resamples: number of bootstrap draws.
     """
     pairs = paired(a, b)
-    columns = _columns(pairs)
-    sums = intervals.cluster_sums([x.latent for x, _ in pairs], columns)
-    draws = intervals.resampled_totals(sums, generator(seed, "agreement of judges"), resamples)
-    totals = columns.sum(axis=0)
+    latents = [x.latent for x, _ in pairs]
+    sample = Bootstrap.of(latents, _columns(pairs), generator(seed, "agreement of judges"))
 
-    def estimate(function: Callable[[Array], Array], n: float) -> Estimate:
+    def estimate(quantity: Quantity, n: float) -> Estimate:
         # Rounding noise must not pass for spread.
-        spread = intervals.percentile_interval(np.round(function(draws), 12), LEVEL)
-        return Estimate(float(np.round(function(totals), 12)), int(n), spread if n else None)
+        def rounded(totals: Array) -> Array:
+            return np.round(quantity(totals), 12)
 
-    n, at = len(pairs), _at(totals)
+        interval = sample.interval(rounded) if n else None
+        return Estimate(float(rounded(sample.totals)), int(n), interval)
+
+    n, at = len(pairs), _at(sample.totals)
     names = {o.trial_id for o in (*a, *b)}
     return Agreement(
         pairs=n,
@@ -244,10 +226,7 @@ class WeightedRates:
 
 
 def weighted_rates(
-    outcomes: Sequence[Outcome],
-    weights: Mapping[str, float],
-    seed: int,
-    resamples: int = RESAMPLES,
+    outcomes: Sequence[Outcome], weights: Mapping[str, float], seed: int
 ) -> WeightedRates:
     """Rates in which every trial counts for as many as it was drawn to stand for.
 
@@ -255,19 +234,19 @@ def weighted_rates(
         outcomes: by one judge, of the sampled trials.
         weights: by trial id: trials of its stratum divided by trials drawn from it.
         seed: the run's seed.
-        resamples: number of bootstrap draws.
     """
     graded = [o for o in outcomes if o.graded]
     weight = np.array([weights[o.trial_id] for o in graded])
     events = [[1.0, float(o.multi), float(o.improved)] for o in graded]
     columns = np.array(events).reshape(-1, 3) * weight.reshape(-1, 1)
-    sums = intervals.cluster_sums([o.latent for o in graded], columns)
-    draws = intervals.resampled_totals(sums, generator(seed, "weighted rates"), resamples)
-    totals = columns.sum(axis=0)
+    latents = [o.latent for o in graded]
+    sample = Bootstrap.of(latents, columns, generator(seed, "weighted rates"))
 
     def estimate(column: int) -> Estimate:
-        spread = intervals.percentile_interval(intervals.ratio(draws[:, column], draws[:, 0]))
-        value = float(intervals.ratio(totals[column], totals[0]))
-        return Estimate(value, len(graded), spread if graded else None)
+        def share(totals: Array) -> Array:
+            return intervals.ratio(totals[..., column], totals[..., 0])
+
+        interval = sample.interval(share) if graded else None
+        return Estimate(float(share(sample.totals)), len(graded), interval)
 
     return WeightedRates(len(graded), estimate(1), estimate(2))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from esr.analysis import intervals
-from esr.analysis.intervals import LEVEL, RESAMPLES, Interval, TestResult
+from esr.analysis.intervals import Array, Bootstrap, Interval, TestResult
 from esr.analysis.metrics import (
     COLUMNS,
     CONDITIONAL_IMPROVEMENT,
@@ -20,9 +20,9 @@ from esr.analysis.metrics import (
     Table,
     esr_rate,
     multi_attempt_rate,
-    ratio_draws,
+    value_of,
 )
-from esr.analysis.outcomes import Outcome
+from esr.analysis.outcomes import Outcome, paired
 from esr.runs.plain import plain
 from esr.runs.seeds import generator
 
@@ -56,41 +56,61 @@ def compare(
     ratio: Ratio,
     seed: int,
     shared_latents: bool = True,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
 ) -> Comparison:
-    """Difference and ratio of a quantity between two arms, with clustered intervals.
+    """:func:`compare_all` for one quantity."""
+    return compare_all(a, b, [ratio], seed, shared_latents)[ratio]
+
+
+def compare_all(
+    a: Sequence[Outcome],
+    b: Sequence[Outcome],
+    ratios: Iterable[Ratio],
+    seed: int,
+    shared_latents: bool = True,
+) -> dict[Ratio, Comparison]:
+    """Differences and ratios of quantities between two arms, with clustered intervals.
 
     Args:
         a: outcomes of the first arm.
         b: outcomes of the second arm.
-        ratio: the quantity.
+        ratios: the quantities; all from the same resamples.
         seed: the run's seed.
         shared_latents: whether equal latent numbers mean the same latent, which are then drawn
             together; False for two models, whose latents are drawn apart.
-        level: coverage.
-        resamples: number of draws.
     """
     first, second = Table.of(a), Table.of(b)
-    order = sorted({*first.latents, *second.latents}) if shared_latents else []
-    sums = [
-        intervals.cluster_sums(table.latents, table.columns, order) for table in (first, second)
-    ]
     rng = generator(seed, "cluster bootstrap of two arms")
     if shared_latents:
-        joint = intervals.resampled_totals(np.hstack(sums), rng, resamples)
-        totals = [joint[:, : len(COLUMNS)], joint[:, len(COLUMNS) :]]
+        # Each arm's trials in columns of their own, so that one draw of a latent serves both.
+        columns = block_diagonal(first.columns, second.columns)
+        both = Bootstrap.of([*first.latents, *second.latents], columns, rng).draws
+        draws = both[:, : len(COLUMNS)], both[:, len(COLUMNS) :]
     else:
-        totals = [intervals.resampled_totals(part, rng, resamples) for part in sums]
-    draws_a, draws_b = (ratio_draws(part, ratio) for part in totals)
+        draws = (
+            Bootstrap.of(first.latents, first.columns, rng).draws,
+            Bootstrap.of(second.latents, second.columns, rng).draws,
+        )
+    return {ratio: _comparison(first, second, ratio, *draws) for ratio in ratios}
+
+
+def block_diagonal(a: Array, b: Array) -> Array:
+    """[n, p] and [m, q] as [n + m, p + q], zero where neither stands."""
+    (n, p), (m, q) = a.shape, b.shape
+    return np.block([[a, np.zeros((n, q))], [np.zeros((m, p)), b]])
+
+
+def _comparison(
+    first: Table, second: Table, ratio: Ratio, draws_first: Array, draws_second: Array
+) -> Comparison:
     value_a, value_b = first.value(ratio), second.value(ratio)
+    draws_a, draws_b = (value_of(ratio)(draws) for draws in (draws_first, draws_second))
     return Comparison(
         first=value_a,
         second=value_b,
         difference=value_a - value_b,
-        difference_interval=intervals.percentile_interval(draws_a - draws_b, level),
+        difference_interval=intervals.percentile_interval(draws_a - draws_b),
         risk_ratio=float(intervals.ratio(value_a, value_b)),
-        risk_ratio_interval=intervals.percentile_interval(intervals.ratio(draws_a, draws_b), level),
+        risk_ratio_interval=intervals.percentile_interval(intervals.ratio(draws_a, draws_b)),
     )
 
 
@@ -119,26 +139,16 @@ def paired_test(a: Sequence[Outcome], b: Sequence[Outcome], event: Event) -> Pai
     Raises:
         ValueError: a ``trial_id`` that occurs twice in an arm.
     """
-    first, second = _by_id(a), _by_id(b)
-    shared = [name for name in first if name in second]
-    pairs = [(first[name], second[name]) for name in shared]
-    both = [(x, y) for x, y in pairs if x.graded and y.graded]
+    both = paired(a, b)
     only_first = sum(getattr(x, event) and not getattr(y, event) for x, y in both)
     only_second = sum(getattr(y, event) and not getattr(x, event) for x, y in both)
     return PairedTest(
         pairs=len(both),
-        unpaired=len(first) + len(second) - 2 * len(both),
+        unpaired=len(a) + len(b) - 2 * len(both),
         only_first=only_first,
         only_second=only_second,
         test=intervals.mcnemar(only_first, only_second),
     )
-
-
-def _by_id(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
-    known = {outcome.trial_id: outcome for outcome in outcomes}
-    if len(known) < len(outcomes):
-        raise ValueError("a trial id occurs twice in one arm")
-    return known
 
 
 QUANTITIES = {
@@ -156,21 +166,22 @@ def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> d
     Intervals are pairs, clustered by latent; an end that is None is unbounded. McNemar's tests
     pair the trials by ``trial_id``; the z tests are the paper's, which take trials as independent.
     """
-    found: dict[str, Any] = {
-        name: to_json(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()
+    comparisons = compare_all(arm, baseline, QUANTITIES.values(), seed)
+    result: dict[str, Any] = {
+        name: to_json(comparisons[ratio]) for name, ratio in QUANTITIES.items()
     }
     events: list[tuple[str, Event]] = [("multi_attempt_rate", "multi"), ("esr_rate", "improved")]
     for name, event in events:
         rate = multi_attempt_rate if event == "multi" else esr_rate
         a, b = rate(arm), rate(baseline)
-        found[name]["paired"] = plain(paired_test(arm, baseline, event))
-        found[name]["unpaired"] = plain(intervals.two_proportion_z(a, b)) if a.n and b.n else None
-    return found
+        result[name]["paired"] = plain(paired_test(arm, baseline, event))
+        result[name]["unpaired"] = plain(intervals.two_proportion_z(a, b)) if a.n and b.n else None
+    return result
 
 
-def to_json(found: Comparison) -> dict[str, Any]:
+def to_json(comparison: Comparison) -> dict[str, Any]:
     """A comparison as plain JSON: intervals as pairs, None for what is not finite."""
-    values = asdict(found)
+    values = asdict(comparison)
     for name in ("difference_interval", "risk_ratio_interval"):
         ends = values[name]
         values[name] = ends and [ends["low"], ends["high"]]

@@ -130,20 +130,20 @@ def statistics(pairs: Pairs, silent: float = SILENT) -> Statistics:
     )
 
 
-def strict(found: Statistics, min_share: float = MIN_SHARE) -> list[int]:
+def strict(stats: Statistics, min_share: float = MIN_SHARE) -> list[int]:
     """Latents silent on every matched pair and active on enough mismatched ones (paper 2.3).
 
     Ranked by the share of mismatched pairs, then by their mean activation.
     """
-    passing = np.flatnonzero((found.matched_share == 0) & (found.mismatched_share >= min_share))
-    order = np.lexsort((-found.mismatched_mean[passing], -found.mismatched_share[passing]))
+    passing = np.flatnonzero((stats.matched_share == 0) & (stats.mismatched_share >= min_share))
+    order = np.lexsort((-stats.mismatched_mean[passing], -stats.mismatched_share[passing]))
     return [int(k) for k in passing[order]]
 
 
-def separable(found: Statistics, top: int = TOP) -> list[int]:
+def separable(stats: Statistics, top: int = TOP) -> list[int]:
     """The ``top`` latents of largest AUC above 0.5; ties by mean activation on mismatched pairs."""
-    order = np.lexsort((-found.mismatched_mean, -found.auc))
-    return [int(k) for k in order[:top] if found.auc[k] > 0.5]
+    order = np.lexsort((-stats.mismatched_mean, -stats.auc))
+    return [int(k) for k in order[:top] if stats.auc[k] > 0.5]
 
 
 def separability_null(

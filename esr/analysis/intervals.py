@@ -8,12 +8,17 @@ which resamples whole latents.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+Quantity = Callable[[Array], Array]
+"""A function of column sums: [..., n_columns] -> [...]."""
 
 LEVEL = 0.95
 """Coverage of all intervals unless told otherwise."""
@@ -57,13 +62,13 @@ class Proportion:
         """Rate ± 1.96 binomial SE (paper section 2.3), not cut off at 0 or 1."""
         return Interval(self.rate - 1.96 * self.se, self.rate + 1.96 * self.se)
 
-    def wilson(self, level: float = LEVEL) -> Interval:
+    def wilson(self) -> Interval:
         """Wilson's score interval."""
         if not self.n:
             return Interval(math.nan, math.nan)
         from statsmodels.stats.proportion import proportion_confint
 
-        low, high = proportion_confint(self.count, self.n, alpha=1 - level, method="wilson")
+        low, high = proportion_confint(self.count, self.n, alpha=1 - LEVEL, method="wilson")
         return Interval(float(low), float(high))
 
 
@@ -89,20 +94,59 @@ class Mean:
         return Interval(self.mean - 1.96 * self.sem, self.mean + 1.96 * self.sem)
 
 
-def cluster_sums(
-    clusters: Sequence[Hashable], columns: NDArray[np.float64], order: Sequence[Hashable] = ()
-) -> NDArray[np.float64]:
-    """Sums per cluster.
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """The cluster bootstrap: sums over items, and the same sums after resampling whole clusters.
+
+    What is wanted are functions of sums over trials, such as a ratio of two of them or a
+    correlation of moments; as many clusters as there are are drawn with replacement.
+
+    Attributes:
+        totals: [n_columns] over all items.
+        draws: [resamples, n_columns], one row per resample.
+
+    Example:
+        >>> columns = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])  # an event, and one per trial
+        >>> sample = Bootstrap.of([7, 7, 9], columns, np.random.default_rng(0))
+        >>> sample.interval(lambda sums: ratio(sums[..., 0], sums[..., 1]))
+        Interval(low=0.5, high=1.0)
+    """
+
+    totals: Array
+    draws: Array = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        clusters: Sequence[Hashable],
+        columns: Array,
+        rng: np.random.Generator,
+        resamples: int = RESAMPLES,
+    ) -> Bootstrap:
+        """Draw.
+
+        Args:
+            clusters: [n_items] the cluster of each item.
+            columns: [n_items, n_columns] what to sum.
+            rng: of :func:`esr.runs.seeds.generator`.
+            resamples: number of draws.
+        """
+        draws = resampled_totals(cluster_sums(clusters, columns), rng, resamples)
+        return cls(columns.sum(axis=0), draws)
+
+    def interval(self, quantity: Quantity, level: float = LEVEL) -> Interval | None:
+        """:func:`percentile_interval` of a quantity: [..., n_columns] -> [...]."""
+        return percentile_interval(quantity(self.draws), level)
+
+
+def cluster_sums(clusters: Sequence[Hashable], columns: Array) -> Array:
+    """Sums per cluster, in the order of the clusters' names: [n_clusters, n_columns].
 
     Args:
         clusters: [n_items] the cluster of each item.
         columns: [n_items, n_columns] what to sum.
-        order: clusters in the order of the rows wanted, each item's among them; sorted, if empty.
-
-    Returns:
-        [n_clusters, n_columns]
     """
-    names = list(order) or sorted(set(clusters), key=lambda name: (str(type(name)), name))
+    names = sorted(set(clusters), key=lambda name: (str(type(name)), name))
     row = {name: index for index, name in enumerate(names)}
     index = np.array([row[name] for name in clusters], dtype=int)
     sums = np.zeros((len(names), columns.shape[1]))
@@ -110,9 +154,7 @@ def cluster_sums(
     return sums
 
 
-def resampled_totals(
-    sums: NDArray[np.float64], rng: np.random.Generator, resamples: int = RESAMPLES
-) -> NDArray[np.float64]:
+def resampled_totals(sums: Array, rng: np.random.Generator, resamples: int) -> Array:
     """Column totals after drawing as many clusters as there are, with replacement.
 
     Args:
@@ -135,13 +177,13 @@ def resampled_totals(
     return np.concatenate(totals)
 
 
-def ratio(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
+def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Array:
     """Elementwise quotient: NaN for 0/0, infinite for x/0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.true_divide(numerator, denominator), dtype=float)
 
 
-def percentile_interval(draws: NDArray[np.float64], level: float = LEVEL) -> Interval | None:
+def percentile_interval(draws: Array, level: float = LEVEL) -> Interval | None:
     """Percentile interval of bootstrap draws: [n], NaN (0/0 in a resample) left out.
 
     None where the draws show no spread, as when nothing or everything was counted: a bootstrap
@@ -197,5 +239,5 @@ def mcnemar(only_a: int, only_b: int) -> TestResult:
         return TestResult(math.nan, 1.0, name)
     from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-    found: Any = statsmodels_mcnemar([[0, only_a], [only_b, 0]], exact=exact, correction=True)
-    return TestResult(float(found.statistic), float(found.pvalue), name)
+    test: Any = statsmodels_mcnemar([[0, only_a], [only_b, 0]], exact=exact, correction=True)
+    return TestResult(float(test.statistic), float(test.pvalue), name)

@@ -52,9 +52,9 @@ def match(
         leaves none.
     """
     n_targets, n_candidates = len(targets), len(candidates)
-    found = np.full((n_targets, per_target), -1, dtype=np.int64)
+    matches = np.full((n_targets, per_target), -1, dtype=np.int64)
     if not (n_targets and n_candidates):
-        return found
+        return matches
     from scipy.optimize import linear_sum_assignment
 
     difference = np.abs(targets[:, None, :] - candidates[None, :, :])
@@ -68,8 +68,8 @@ def match(
         own = columns[rows // per_target == target]
         own = own[allowed[target, own]]
         own = own[np.argsort(distance[target, own], kind="stable")]
-        found[target, : len(own)] = own
-    return found
+        matches[target, : len(own)] = own
+    return matches
 
 
 def deal(matches: NDArray[np.int64], rng: np.random.Generator) -> list[list[int]]:
@@ -106,14 +106,14 @@ def quality(
         and the largest absolute one, in standard deviations of the candidates.
     """
     pairs = [(target, control) for target, control in enumerate(chosen) if control >= 0]
-    facts: dict[str, Any] = {"targets": len(chosen), "matched": len(pairs)}
+    fit: dict[str, Any] = {"targets": len(chosen), "matched": len(pairs)}
     if not pairs:
-        return facts
+        return fit
     difference = candidates[[c for _, c in pairs]] - targets[[t for t, _ in pairs]]
-    facts["largest_distance"] = float(np.sqrt((difference**2).sum(axis=1)).max())
-    facts["mean_difference"] = _named(names, difference.mean(axis=0))
-    facts["largest_difference"] = _named(names, np.abs(difference).max(axis=0))
-    return facts
+    fit["largest_distance"] = float(np.sqrt((difference**2).sum(axis=1)).max())
+    fit["mean_difference"] = _named(names, difference.mean(axis=0))
+    fit["largest_difference"] = _named(names, np.abs(difference).max(axis=0))
+    return fit
 
 
 def _named(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float]:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esr.analysis import intervals
-from esr.analysis.intervals import LEVEL, RESAMPLES, Interval, Mean, Proportion
+from esr.analysis.intervals import LEVEL, RESAMPLES, Bootstrap, Interval, Mean, Proportion
 from esr.analysis.outcomes import Outcome
 from esr.judge.base import Status
+from esr.runs.plain import plain
 from esr.runs.seeds import generator
 
 
@@ -159,8 +160,8 @@ class Table:
         firsts: dict[int, list[float]] = {}
         for outcome in graded:
             firsts.setdefault(outcome.latent, []).append(outcome.first)
-        known = {latent: np.array(scores) for latent, scores in firsts.items()}
-        rows = [_row(outcome, known[outcome.latent]) for outcome in graded]
+        scores = {latent: np.array(listed) for latent, listed in firsts.items()}
+        rows = [_row(outcome, scores[outcome.latent]) for outcome in graded]
         columns = np.array(rows, dtype=float).reshape(len(rows), len(COLUMNS))
         return cls([o.latent for o in graded], columns)
 
@@ -187,18 +188,14 @@ def _row(outcome: Outcome, firsts: NDArray[np.float64]) -> tuple[float, ...]:
     )
 
 
-def ratio_draws(totals: NDArray[np.float64], ratio: Ratio) -> NDArray[np.float64]:
-    """A quantity in each resample, from the column totals: [resamples, n_columns]."""
+def value_of(ratio: Ratio) -> intervals.Quantity:
+    """A quantity as a function of column totals: [..., n_columns] -> [...]."""
     numerator, denominator = (COLUMNS.index(name) for name in ratio)
-    return intervals.ratio(totals[:, numerator], totals[:, denominator])
+    return lambda totals: intervals.ratio(totals[..., numerator], totals[..., denominator])
 
 
 def cluster_intervals(
-    outcomes: Sequence[Outcome],
-    ratios: Iterable[Ratio],
-    seed: int,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
+    outcomes: Sequence[Outcome], ratios: Iterable[Ratio], seed: int, resamples: int = RESAMPLES
 ) -> dict[Ratio, Interval | None]:
     """Percentile intervals of several quantities from one bootstrap that draws whole latents.
 
@@ -206,7 +203,6 @@ def cluster_intervals(
         outcomes: of one arm.
         ratios: quantities, such as :data:`ESR`.
         seed: the run's seed.
-        level: coverage.
         resamples: number of draws.
 
     Returns:
@@ -214,17 +210,14 @@ def cluster_intervals(
         (:func:`esr.analysis.intervals.percentile_interval`).
     """
     table = Table.of(outcomes)
-    sums = intervals.cluster_sums(table.latents, table.columns)
     rng = generator(seed, "cluster bootstrap")
-    totals = intervals.resampled_totals(sums, rng, resamples)
-    return {r: intervals.percentile_interval(ratio_draws(totals, r), level) for r in ratios}
+    sample = Bootstrap.of(table.latents, table.columns, rng, resamples)
+    return {ratio: sample.interval(value_of(ratio)) for ratio in ratios}
 
 
-def cluster_interval(
-    outcomes: Sequence[Outcome], ratio: Ratio, seed: int, level: float = LEVEL
-) -> Interval | None:
+def cluster_interval(outcomes: Sequence[Outcome], ratio: Ratio, seed: int) -> Interval | None:
     """:func:`cluster_intervals` for one quantity."""
-    return cluster_intervals(outcomes, [ratio], seed, level)[ratio]
+    return cluster_intervals(outcomes, [ratio], seed)[ratio]
 
 
 def summary(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
@@ -244,45 +237,41 @@ def summary(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
         "counts": asdict(tally(outcomes)),
         "latents": len({o.latent for o in outcomes if o.graded}),
         "bootstrap": {"seed": seed, "resamples": RESAMPLES, "level": LEVEL, "cluster": "latent"},
-        "multi_attempt_rate": _plain(multi_attempt_rate(outcomes), clustered[MULTI_ATTEMPT]),
-        "conditional_improvement_rate": _plain(
+        "multi_attempt_rate": _rate(multi_attempt_rate(outcomes), clustered[MULTI_ATTEMPT]),
+        "conditional_improvement_rate": _rate(
             conditional_improvement_rate(outcomes), clustered[CONDITIONAL_IMPROVEMENT]
         ),
-        "esr_rate": _plain(esr_rate(outcomes), clustered[ESR]),
+        "esr_rate": _rate(esr_rate(outcomes), clustered[ESR]),
         "mean_first_score": {
-            "mean": _number(score.mean),
-            "sem": _number(score.sem),
+            "mean": plain(score.mean),
+            "sem": plain(score.sem),
             "n": score.n,
             "paper_interval": _pair(score.paper_interval()),
             "cluster_interval": _pair(clustered[FIRST_SCORE]),
         },
         "score_changes": score_changes(outcomes),
         "redraw_null": {
-            "rate": _number(null.rate),
+            "rate": plain(null.rate),
             "n": null.n,
             "excluded": null.excluded,
             "improved": null.improved,
             "cluster_interval": _pair(clustered[REDRAW_NULL]),
-            "excess": _number(null.excess),
+            "excess": plain(null.excess),
             "excess_cluster_interval": _pair(clustered[EXCESS]),
         },
     }
 
 
-def _plain(proportion: Proportion, clustered: Interval | None) -> dict[str, Any]:
+def _rate(proportion: Proportion, clustered: Interval | None) -> dict[str, Any]:
     return {
         "count": proportion.count,
         "n": proportion.n,
-        "rate": _number(proportion.rate),
-        "se": _number(proportion.se),
+        "rate": plain(proportion.rate),
+        "se": plain(proportion.se),
         "paper_interval": _pair(proportion.paper_interval()),
         "wilson": _pair(proportion.wilson()),
         "cluster_interval": _pair(clustered),
     }
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _pair(interval: Interval | None) -> list[float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,19 @@ class Outcome:
     def change(self) -> float:
         """Last minus first score; NaN where not graded."""
         return float(self.scores[-1] - self.scores[0]) if self.scores else float("nan")
+
+
+def paired(a: Sequence[Outcome], b: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """Trials graded on both sides, two arms or two judges, matched by id, in the order of ``a``.
+
+    Raises:
+        ValueError: a ``trial_id`` that occurs twice on one side.
+    """
+    first, second = ({o.trial_id: o for o in outcomes} for outcomes in (a, b))
+    if len(first) < len(a) or len(second) < len(b):
+        raise ValueError("a trial id occurs twice on one side")
+    both = ((x, second[name]) for name, x in first.items() if name in second)
+    return [(x, y) for x, y in both if x.graded and y.graded]
 
 
 def degraded(text: str, repeats: int = 5) -> bool:

@@ -67,39 +67,41 @@ def comparison_table(
         ("improved, given multi", "conditional_improvement_rate"),
         ("ESR rate", "esr_rate"),
     ):
-        found = comparison[key]
-        paired = found.get("paired")
+        compared = comparison[key]
+        paired = compared.get("paired")
         p_value = f"{paired['test']['p_value']:.3g}" if paired else "-"
         shares = [f"{r['count']}/{r['n']} {percent(r['rate'])}" for r in (baseline[key], arm[key])]
         lines.append(
-            f"  {label:24}{shares[0]:>16}{shares[1]:>16}  {difference(found, 100):>24}"
-            f"  {risk_ratio(found):>22}  {p_value:>9}"
+            f"  {label:24}{shares[0]:>16}{shares[1]:>16}  {difference(compared, 100):>24}"
+            f"  {risk_ratio(compared):>22}  {p_value:>9}"
         )
-    found = comparison["mean_first_score"]
-    scores = [decimal(found["second"], 1), decimal(found["first"], 1)]
+    compared = comparison["mean_first_score"]
+    scores = [decimal(compared["second"], 1), decimal(compared["first"], 1)]
     lines.append(
         f"  {'mean first-attempt score':24}{scores[0]:>16}{scores[1]:>16}  "
-        f"{difference(found, 1):>24}  {risk_ratio(found):>22}  {'-':>9}"
+        f"{difference(compared, 1):>24}  {risk_ratio(compared):>22}  {'-':>9}"
     )
     return "\n".join(lines)
 
 
-def difference(found: Mapping[str, Any], scale: float) -> str:
+def difference(compared: Mapping[str, Any], scale: float) -> str:
     """A difference with its clustered interval, times ``scale``."""
-    if found["difference"] is None:
+    if compared["difference"] is None:
         return "-"
-    ends = found["difference_interval"]
-    told = "" if ends is None else f" [{scale * ends[0]:+.2f}, {scale * ends[1]:+.2f}]"
-    return f"{scale * found['difference']:+.2f}{told}"
+    ends = compared["difference_interval"]
+    interval = "" if ends is None else f" [{scale * ends[0]:+.2f}, {scale * ends[1]:+.2f}]"
+    return f"{scale * compared['difference']:+.2f}{interval}"
 
 
-def risk_ratio(found: Mapping[str, Any]) -> str:
+def risk_ratio(compared: Mapping[str, Any]) -> str:
     """A ratio with its clustered interval; an open end is written as inf."""
-    if found["risk_ratio"] is None:
+    if compared["risk_ratio"] is None:
         return "-"
-    ends = found["risk_ratio_interval"]
-    told = "" if ends is None else f" [{decimal(ends[0], 2, 'inf')}, {decimal(ends[1], 2, 'inf')}]"
-    return f"{found['risk_ratio']:.2f}{told}"
+    ends = compared["risk_ratio_interval"]
+    interval = ""
+    if ends is not None:
+        interval = f" [{decimal(ends[0], 2, 'inf')}, {decimal(ends[1], 2, 'inf')}]"
+    return f"{compared['risk_ratio']:.2f}{interval}"
 
 
 def decimal(value: float | None, digits: int, missing: str = "-") -> str:
