@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,6 @@ class Sweep:
     thresholds: int
     levels: tuple[Level, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for the journal."""
-        return asdict(self)
-
     def stats(self) -> dict[str, Any]:
         """``threshold_cache_stats``; None for mean and std before all latents are calibrated."""
         known = self.thresholds > 0
@@ -55,11 +51,6 @@ class Sweep:
             "std": self.std if known else None,
             "n": self.thresholds,
         }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Sweep:
-        """Inverse of :meth:`to_json`."""
-        return cls(**{**data, "levels": tuple(Level(**item) for item in data["levels"])})
 
     @classmethod
     def over(cls, thresholds: Mapping[int, Threshold], n_boosts: int, span: float) -> Sweep:

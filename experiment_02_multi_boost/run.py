@@ -15,6 +15,7 @@ from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import Threshold, TrialRecord, TrialSpec
+from esr.runs.plain import plain, restore
 from esr.steering.interventions import Boost
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import NO_SWEEP, Level, Sweep, regions
@@ -55,10 +56,10 @@ async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
         thresholds, trials = await _calibrated(config, context)
 
     async def sweep() -> dict[str, Any]:
-        return Sweep.over(thresholds, config.n_boosts, config.span).to_json()
+        return dict(plain(Sweep.over(thresholds, config.n_boosts, config.span)))
 
-    found = Sweep.from_json(await context.run.journal.once("sweep", "levels", sweep))
-    return [_at(level, spec) for level in found.levels for spec in trials]
+    levels = restore(Sweep, await context.run.journal.once("sweep", "levels", sweep)).levels
+    return [_at(level, spec) for level in levels for spec in trials]
 
 
 async def _calibrated(
@@ -84,7 +85,7 @@ def outcome_results(
 ) -> dict[str, Any]:
     """``results.json`` of experiment 2; a trial's ``threshold`` is its boost."""
     known = context.run.journal.get("sweep", "levels")
-    sweep = Sweep.from_json(known) if known else NO_SWEEP
+    sweep = restore(Sweep, known) if known else NO_SWEEP
     found = [_level(level, context, records) for level in sweep.levels]
     return {
         "experiment_config": results.experiment_config(config.identity(), context),

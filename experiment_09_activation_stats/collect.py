@@ -21,6 +21,7 @@ from esr.pipeline.context import RunContext
 from esr.pipeline.reads import recorded, run_reads
 from esr.runs import seeds
 from esr.runs.folder import write_json
+from esr.runs.plain import plain, restore
 from experiment_09_activation_stats import backtracking
 from experiment_09_activation_stats.analysis import Measured
 from experiment_09_activation_stats.config import Config
@@ -61,7 +62,7 @@ async def annotate_boundaries(config: Config, context: RunContext) -> str:
     """Mark where each episode goes off topic, restarts, and is on topic again."""
     found = known_episodes(context)
     marks = await annotation.mark(config, context, found)
-    _write(context, "boundaries", {name: mark.to_json() for name, mark in marks.items()})
+    _write(context, "boundaries", {name: plain(mark) for name, mark in marks.items()})
     located = sum(mark.boundaries is not None for mark in marks.values())
     return f"{located} of {len(marks)} episodes marked"
 
@@ -93,13 +94,15 @@ def known_episodes(context: RunContext) -> list[Episode]:
     Raises:
         UserError: that step has not been run.
     """
-    return [_episode(item) for item in load(context, "episodes", "extract-episodes")["episodes"]]
+    return [
+        restore(Episode, item) for item in load(context, "episodes", "extract-episodes")["episodes"]
+    ]
 
 
 def known_marks(context: RunContext) -> dict[str, Mark]:
     """Boundaries by trial id."""
     data = load(context, "boundaries", "annotate-boundaries")
-    return {name: Mark.from_json(item) for name, item in data.items()}
+    return {name: restore(Mark, item) for name, item in data.items()}
 
 
 def marked(context: RunContext) -> list[Episode]:
@@ -138,7 +141,7 @@ def measured_episodes(config: Config, context: RunContext) -> list[Measured]:
 def measured_baseline(config: Config, context: RunContext) -> list[Measured]:
     """The baseline responses that were read."""
     responses = load(context, "baseline", "collect-baseline")["responses"]
-    made = [_measured(config, context, _episode(item), None) for item in responses]
+    made = [_measured(config, context, restore(Episode, item), None) for item in responses]
     return [item for item in made if item is not None]
 
 
@@ -183,11 +186,6 @@ def _draw(context: RunContext, purpose: str, found: Sequence[Episode], n: int) -
     """``n`` of them at random, in their own order."""
     order = seeds.generator(context.seed, purpose).permutation(len(found))[:n]
     return [found[int(i)] for i in sorted(order)]
-
-
-def _episode(data: dict[str, Any]) -> Episode:
-    tuples = {"attempts": tuple(data["attempts"]), "scores": tuple(data["scores"])}
-    return Episode(**{**data, **tuples})
 
 
 def _write(context: RunContext, name: str, data: Any) -> None:

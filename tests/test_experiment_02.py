@@ -19,6 +19,7 @@ from esr.pipeline.experiment import main
 from esr.pipeline.replay import ReplayedRun
 from esr.pipeline.results_file import load
 from esr.pipeline.schema import Threshold
+from esr.runs.plain import plain, restore
 from esr.steering.interventions import Boost
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import Level, Sweep, regions
@@ -76,7 +77,7 @@ class TestLevels:
 
     def test_json(self) -> None:
         found = Sweep.over(thresholds(8.0, 12.0), 10, 3.0)
-        assert Sweep.from_json(found.to_json()) == found
+        assert restore(Sweep, plain(found)) == found
 
     def test_regions(self) -> None:
         found = regions(Sweep.over(thresholds(8.0, 12.0), 10, 3.0).levels)

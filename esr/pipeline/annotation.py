@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from esr.analysis.episodes import Episode, offline_boundaries
@@ -18,6 +18,7 @@ from esr.judge.boundaries import Boundaries, BoundaryAnnotator
 from esr.judge.cache import Store, default_path
 from esr.pipeline.context import Progress, RunContext
 from esr.pipeline.detector_files import DetectorConfig
+from esr.runs.plain import plain, restore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +52,6 @@ class Mark:
     boundaries: Boundaries | None
     method: str
     status: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Mark:
-        """Inverse of :meth:`to_json`."""
-        places = data["boundaries"]
-        return cls(Boundaries(**places) if places else None, data["method"], data["status"])
 
 
 async def mark(
@@ -96,7 +87,7 @@ def _offline(episode: Episode) -> Mark:
 
 def _known(context: RunContext, name: str, episode: Episode) -> Mark | None:
     data = context.run.journal.get(f"boundaries/{name}", episode.trial_id)
-    return Mark.from_json(data) if data else None
+    return restore(Mark, data) if data else None
 
 
 async def _ask(
@@ -116,7 +107,7 @@ async def _ask(
     context.spent += found.cost
     if found.status in (Status.GRADED, Status.NO_ATTEMPTS):
         mark = Mark(found.boundaries, annotator.client.model, str(found.status))
-        context.run.journal.put(f"boundaries/{name}", episode.trial_id, mark.to_json())
+        context.run.journal.put(f"boundaries/{name}", episode.trial_id, plain(mark))
     progress.step()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from esr.analysis import comparison, metrics, tables
 from esr.pipeline import results
 from esr.pipeline.context import RunContext
+from esr.pipeline.results_schema import FeatureData
 from esr.pipeline.schema import TrialRecord
 
 
@@ -36,7 +37,7 @@ def against_parent(context: RunContext, records: Sequence[TrialRecord]) -> dict[
     }
 
 
-def by_feature(context: RunContext, records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+def by_feature(context: RunContext, records: Sequence[TrialRecord]) -> list[FeatureData]:
     """``results_by_feature``, in which the ``threshold`` of a latent is the parent's."""
     known, labels = context.replayed.thresholds(), context.replayed.labels()
     used = dict.fromkeys(record.spec.latent for record in records)

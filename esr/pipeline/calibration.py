@@ -21,7 +21,7 @@ from esr.pipeline.trials import run_trials
 from esr.runs import seeds
 from esr.runs.folder import write_json
 from esr.runs.paths import cache
-from esr.runs.plain import json_digest
+from esr.runs.plain import json_digest, plain
 
 TARGET_SCORE = 30.0
 """Mean first-attempt score at the threshold (paper A.1.4)."""
@@ -94,9 +94,9 @@ async def _threshold(context: RunContext, latent: int, label: str, progress: Pro
         if known.value is not None:
             path = _cache_file(context, latent)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, known.to_json())
+            write_json(path, plain(known))
     if known.value is not None:
-        context.run.journal.put("threshold", str(latent), known.to_json())
+        context.run.journal.put("threshold", str(latent), plain(known))
     return known
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from esr.pipeline.context import RunContext
 from esr.pipeline.schema import LatentFilter, Selection, TrialSpec
 from esr.pipeline.trials import run_trials
 from esr.runs import seeds
+from esr.runs.plain import plain, restore
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,10 +98,10 @@ async def select(context: RunContext, n: int, latent_filter: LatentFilter = "rel
 
     async def compute() -> dict[str, Any]:
         chosen = await (_release if latent_filter == "release" else _paper)(context, n, labels)
-        return asdict(chosen)
+        return dict(plain(chosen))
 
     data = await context.run.journal.once("selection", f"{latent_filter}/{n}", compute)
-    selection = _from_json(data)
+    selection = restore(Selection, data)
     if not selection.labels:
         raise UserError(
             f"no latent of {context.spec.key} passes the {latent_filter} filter "
@@ -115,7 +115,7 @@ async def select(context: RunContext, n: int, latent_filter: LatentFilter = "rel
 def selected(context: RunContext) -> Selection | None:
     """The selection in the run's journal; None before latents were chosen."""
     for _, data in context.run.journal.values("selection"):
-        return _from_json(data)
+        return restore(Selection, data)
     return None
 
 
@@ -124,16 +124,6 @@ def facts(selection: Selection | None) -> dict[str, Any]:
     if selection is None:
         return {}
     return {name: getattr(selection, name) for name in ("wanted", "drawn", "concrete", "note")}
-
-
-def _from_json(data: Mapping[str, Any]) -> Selection:
-    return Selection(
-        **{**data, "labels": _int_keys(data["labels"]), "barred": _int_keys(data["barred"])}
-    )
-
-
-def _int_keys(data: Mapping[Any, Any]) -> dict[int, Any]:
-    return {int(key): value for key, value in data.items()}
 
 
 async def _rate(context: RunContext, labels: Mapping[int, str]) -> dict[int, float]:

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from esr.analysis.outcomes import degraded
+from esr.runs.plain import plain
 
 if TYPE_CHECKING:
     from esr.pipeline.context import RunContext
+    from esr.pipeline.results_schema import FeatureData, ScoreData, TrialData
     from esr.pipeline.schema import Threshold, TrialRecord
 
 
@@ -33,10 +35,10 @@ def experiment_config(config: Mapping[str, Any], context: RunContext) -> dict[st
     }
 
 
-def trial(record: TrialRecord) -> dict[str, Any]:
+def trial(record: TrialRecord) -> TrialData:
     """One entry of ``trials``."""
     spec, verdict = record.spec, record.verdict
-    score = None
+    score: ScoreData | None = None
     if verdict is not None:
         score = {
             "raw_response": verdict.raw,
@@ -65,7 +67,7 @@ def by_feature(
     records: Iterable[TrialRecord],
     thresholds: Mapping[int, Threshold] | None = None,
     labels: Mapping[int, str] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[FeatureData]:
     """``results_by_feature``: one entry per latent, in the order given.
 
     Args:
@@ -73,7 +75,7 @@ def by_feature(
         thresholds: calibrated latents; those without trials appear with their error.
         labels: label by latent.
     """
-    entries: dict[int, dict[str, Any]] = {}
+    entries: dict[int, FeatureData] = {}
     for latent, threshold in (thresholds or {}).items():
         entries[latent] = {
             "feature_index_in_sae": latent,
@@ -81,7 +83,7 @@ def by_feature(
             "threshold": threshold.value,
             "error": threshold.error,
             "trials": [],
-            "calibration": threshold.to_json(),
+            "calibration": plain(threshold),
         }
     for record in records:
         spec = record.spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from esr.engine.base import Sampling, Scope
 from esr.judge.base import Status, Verdict
 from esr.models.prompts import Prompt
 from esr.runs.plain import json_digest
+from esr.runs.summary import SpecEntry
 from esr.steering import interventions as iv
 from esr.steering.interventions import Boost, Intervention
 
@@ -49,40 +50,34 @@ class TrialSpec:
     judged: bool = True
     scope: Scope = "all"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> SpecEntry:
         """Plain data, all that can change the output."""
         return {
-            **{name: getattr(self, name) for name in _PLAIN},
+            "arm": self.arm,
+            "trial_id": self.trial_id,
+            "latent": self.latent,
+            "latent_label": self.latent_label,
+            "threshold": self.threshold,
+            "prompt_id": self.prompt_id,
+            "prompt": self.prompt,
+            "judged": self.judged,
+            "scope": self.scope,
             "interventions": iv.to_json(self.interventions),
             "sampling": vars(self.sampling),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
-        """Inverse of :meth:`to_json`."""
-        return cls(
-            **{name: data[name] for name in _PLAIN},
-            interventions=iv.from_json(data["interventions"]),
-            sampling=Sampling(**data["sampling"]),
-        )
+        """Inverse of :meth:`to_json`; further keys are ignored."""
+        values = {field.name: data[field.name] for field in fields(cls)}
+        values["interventions"] = iv.from_json(data["interventions"])
+        values["sampling"] = Sampling(**data["sampling"])
+        return cls(**values)
 
     @cached_property
     def key(self) -> str:
         """Hash of all that can change the output, 20 hex digits."""
         return json_digest(self.to_json(), 20)
-
-
-_PLAIN = (
-    "arm",
-    "trial_id",
-    "latent",
-    "latent_label",
-    "threshold",
-    "prompt_id",
-    "prompt",
-    "judged",
-    "scope",
-)
 
 
 @dataclass(frozen=True)
@@ -165,10 +160,6 @@ class Threshold:
     rounds: int
     skipped: int
     error: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for the journal, the cache and ``results.json``."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

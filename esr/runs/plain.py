@@ -7,8 +7,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
@@ -28,6 +33,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value
+
+
+def restore(kind: type[T], data: Any) -> T:
+    """Inverse of :func:`plain` for a dataclass: keys of mappings and sequences get their types.
+
+    Raises:
+        pydantic.ValidationError: the data are not of that kind.
+    """
+    restored: T = _adapter(kind).validate_python(data)  # type: ignore[arg-type]
+    return restored
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def digest(content: str | bytes, length: int = 64) -> str:

@@ -1,0 +1,350 @@
+"""Types of ``results.json`` as each experiment writes it; :mod:`esr.runs.results` reads it.
+
+Keys that are not declared are allowed, so that a later version may add some.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired
+
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from esr.runs.summary import (
+    ArmEntry,
+    Comparison,
+    Estimate,
+    Number,
+    ParentEntry,
+    ParentSummary,
+    SpecEntry,
+    Summary,
+    ThresholdEntry,
+)
+
+
+@with_config(extra="allow")
+class AttemptData(TypedDict):
+    """One attempt; the score is 0 to 100."""
+
+    attempt_text: str
+    score: Number
+
+
+@with_config(extra="allow")
+class ScoreData(TypedDict):
+    """A verdict; ``status`` is :class:`esr.judge.base.Status`."""
+
+    raw_response: str
+    attempts: list[AttemptData]
+    status: str
+
+
+@with_config(extra="allow")
+class TrialData(TypedDict):
+    """One response; ``threshold`` is the boost it was given under."""
+
+    prompt: str
+    feature_index_in_sae: int
+    feature_label: str
+    threshold: Number
+    seed: int
+    response: str | None
+    score: ScoreData | None
+    error: str | None
+    trial_id: str
+    arm: str
+    prompt_id: str
+    finish_reason: str
+    degraded: bool
+    spec: SpecEntry
+
+
+@with_config(extra="allow")
+class FeatureData(TypedDict):
+    """One latent; ``threshold`` is None and ``error`` says why where calibration failed."""
+
+    feature_index_in_sae: int
+    feature_label: str
+    threshold: Number | None
+    error: str | None
+    trials: list[TrialData]
+    calibration: NotRequired[ThresholdEntry]
+
+
+@with_config(extra="allow")
+class ConfigData(TypedDict):
+    """The options of an experiment, and what they resolved to."""
+
+    model: str
+    profile: str
+    judge: str
+    rubric: str
+    seed: int
+    engine: str
+    pairing: str
+    model_name: str
+    model_title: str
+    organism: bool
+    judge_id: str
+    rubric_hash: str | None
+    prompt_set: str
+    prompt_digest: str
+    steering_layer: int
+    feature_layer: int
+    run_id: str
+
+
+@with_config(extra="allow")
+class RunResults(TypedDict):
+    """What every experiment writes; ``partial`` where it was interrupted."""
+
+    experiment_config: ConfigData
+    results_by_feature: list[FeatureData]
+    partial: bool
+
+
+class SelectionCounts(TypedDict, total=False):
+    """How latents were chosen; empty before they were."""
+
+    wanted: int
+    drawn: int
+    concrete: int
+    note: str
+
+
+class EsrResults(RunResults):
+    """Experiment 1."""
+
+    selection: SelectionCounts
+    summary: Summary
+
+
+class LevelData(TypedDict):
+    """One boost of the sweep."""
+
+    arm: str
+    boost: float
+    sd: float
+    summary: Summary
+
+
+class MultiBoostResults(RunResults):
+    """Experiment 2."""
+
+    boost_levels: list[float]
+    threshold_cache_stats: dict[str, Number | None]
+    levels: list[LevelData]
+    shape: dict[str, Comparison]
+
+
+@with_config(extra="allow")
+class DetectorStats(TypedDict):
+    """A latent over matched (normal) and mismatched (shuffled) pairs."""
+
+    shuffled_mean_activation: float
+    normal_mean_activation: float
+    shuffled_active_frequency: float
+    normal_active_frequency: float
+    auc: float
+    label: str
+
+
+class DetectorResults(RunResults, total=False):
+    """Experiment 3, the search; an interrupted one has no detectors."""
+
+    model_name: str
+    model_digest: str
+    method: str
+    off_topic_detectors: list[int]
+    separability_detectors: list[int]
+    detector_stats: dict[str, DetectorStats]
+    pairs: dict[str, int | str]
+    criterion: dict[str, float]
+    nearest_to_strict: DetectorStats
+    separability_null: dict[str, Number]
+    active_latents: int
+    feature_layer: int
+    run_id: str
+    file: str
+
+
+class AblationResults(RunResults):
+    """Experiment 3, the ablation."""
+
+    ablated_latents: list[int]
+    detectors: dict[str, str]
+    parent: ParentEntry
+    differences: list[str] | None
+    baseline: Summary
+    arms: dict[str, ArmEntry]
+
+
+class FinetuningResults(RunResults):
+    """Experiment 4: one model; ``against_base`` in those of fine-tuned models."""
+
+    selection: dict[str, Any]
+    summary: Summary
+    unsteered: Summary
+    against_base: NotRequired[dict[str, Any]]
+
+
+class ReplayResults(RunResults):
+    """Experiments 5 and 8: one arm beside the trials it replays."""
+
+    summary: Summary
+    baseline: ParentSummary
+    comparison: Comparison
+
+
+class EpisodeResults(RunResults):
+    """Experiment 6; without the episode where none was read. Series are [n_tokens]."""
+
+    parent: ParentEntry
+    episode: NotRequired[dict[str, Any]]
+    boundaries: NotRequired[dict[str, int | str]]
+    regions: NotRequired[dict[str, int]]
+    tokens: NotRequired[list[str]]
+    detectors: NotRequired[dict[str, Any]]
+    series: NotRequired[dict[str, list[float]]]
+    region_means: NotRequired[dict[str, dict[str, float | None]]]
+
+
+class SampleData(TypedDict):
+    """The stratified sample; ``weights`` by trial id."""
+
+    population: dict[str, int]
+    drawn: dict[str, int]
+    ungraded: int
+    weights: dict[str, float]
+
+
+class WeightedRatesData(TypedDict):
+    """A judge's rates over all trials the sample stands for."""
+
+    graded: int
+    multi: Estimate
+    esr: Estimate
+
+
+class JudgeData(TypedDict):
+    """One judge."""
+
+    sample: Summary
+    all_trials: WeightedRatesData
+
+
+class AgreementData(TypedDict):
+    """Two judges (:class:`esr.analysis.agreement.Agreement`)."""
+
+    first: str
+    second: str
+    pairs: int
+    unpaired: int
+    multi: Estimate
+    multi_kappa: Estimate
+    improved: Estimate
+    improved_kappa: Estimate
+    direction: Estimate
+    confirmed: Estimate
+    pearson: Estimate
+    spearman: Estimate
+    attempts: Estimate
+
+
+class CrossJudgeResults(RunResults):
+    """Experiment 7."""
+
+    sample: SampleData
+    by_judge: dict[str, JudgeData]
+    agreement: list[AgreementData]
+
+
+class AlignedData(TypedDict):
+    """Activations per token around the correction: [2 * window + 1]."""
+
+    offset: list[int]
+    mean: list[float | None]
+    sem: list[float | None]
+    n: list[int]
+
+
+@with_config(extra="allow")
+class RegionData(TypedDict):
+    """A latent or a group of latents, off topic against on topic."""
+
+    n: int
+    off_topic_mean: float | None
+    on_topic_mean: float | None
+    cohens_d: float | None
+    cliffs_delta: float | None
+    wilcoxon_p: float
+
+
+class LatentRegionData(RegionData):
+    """One latent; p values are corrected within its group."""
+
+    group: str
+    latent: int
+    label: str
+    baseline_mean: float | None
+    holm_p: float
+    fdr_p: float
+
+
+class ActivationResults(RunResults):
+    """Experiment 9."""
+
+    parent: ParentEntry
+    model_digest: str
+    detectors: dict[str, Any]
+    counts: dict[str, int]
+    boundaries: list[str]
+    latents: list[LatentRegionData]
+    groups: dict[str, RegionData]
+    aligned: dict[str, AlignedData]
+
+
+class PooledData(TypedDict):
+    """All random sets together against the baseline."""
+
+    summary: Summary
+    comparison: Comparison
+
+
+class DetectorAblationData(PooledData):
+    """The detectors' own ablation, from experiment 3."""
+
+    run_id: str
+    against_random: Comparison
+
+
+class RandomControlResults(RunResults):
+    """Experiment 10."""
+
+    detectors: dict[str, Any]
+    random_sets: list[list[int]]
+    matching: dict[str, Any]
+    parent: ParentEntry
+    differences: list[str] | None
+    baseline: Summary
+    arms: dict[str, ArmEntry]
+    pooled: PooledData
+    partnered_against_random: Comparison | None
+    ablation: DetectorAblationData | None
+
+
+RESULTS: dict[str, Any] = {
+    "experiment_01_esr": EsrResults,
+    "experiment_02_multi_boost": MultiBoostResults,
+    "experiment_03_find_detectors": DetectorResults,
+    "experiment_03_off_topic_detectors": AblationResults,
+    "experiment_04_finetuning": FinetuningResults,
+    "experiment_05_prompt_variants": ReplayResults,
+    "experiment_06_sequential_activations": EpisodeResults,
+    "experiment_07_cross_judge": CrossJudgeResults,
+    "experiment_08_no_steering_baseline": ReplayResults,
+    "experiment_09_activation_stats": ActivationResults,
+    "experiment_10_random_latent_control": RandomControlResults,
+}
+"""Folder of an experiment below ``data/results`` -> what its ``results.json`` holds."""
