@@ -22,7 +22,7 @@ BASELINE = "baseline"
 
 def arms(config: AblateConfig) -> list[Arm]:
     """The conditions the options ask for."""
-    detectors = config.detector_set()
+    detectors = config.detector_set
     made = [
         Arm("ablation" if dose == 0 else f"dose-{dose:g}", detectors.latents, dose)
         for dose in config.doses
@@ -42,7 +42,7 @@ def stages(config: AblateConfig, spec: ModelSpec) -> list[Stage]:
 
 async def specs(config: AblateConfig, context: RunContext) -> list[TrialSpec]:
     """The parent's trials per arm; with other prompts, a baseline arm of their own as well."""
-    config.detector_set().check(context)
+    config.detector_set.check(context)
     replayed = base_specs(config, context)
     made = list(replayed) if config.prompts else []
     for arm in arms(config):
@@ -83,7 +83,7 @@ def outcome_results(
         if config.prompts
         else Baseline.of_parent(context.replayed, replayed)
     )
-    detectors = config.detector_set()
+    detectors = config.detector_set
     return {
         "experiment_config": results.experiment_config(config.identity(), context),
         "ablated_latents": list(detectors.latents),

@@ -71,4 +71,4 @@ class AblateConfig(DetectorConfig):
     def identity(self) -> dict[str, Any]:
         """With the sign of each detector where the set is split by it."""
         found = super().identity()
-        return {**found, "signs": self.detector_set().by_sign()} if self.split == "sign" else found
+        return {**found, "signs": self.detector_set.by_sign()} if self.split == "sign" else found

@@ -31,7 +31,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:  # noqa: ARG001
 
 async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """No trials: choose the episode, mark it, read it."""
-    config.detector_set().check(context)
+    config.detector_set.check(context)
     episode, boundaries = await choose(config, context)
     data = {"trial_id": episode.trial_id, **asdict(boundaries)}
     context.run.journal.put("episode", "chosen", data)
@@ -80,7 +80,7 @@ def _regions(context: RunContext, episode: Episode, boundaries: Boundaries) -> R
 
 def shown_latents(config: Config, episode: Episode) -> list[int]:
     """Latents to read, each once: the boosted one, the detectors, those asked for."""
-    detectors = config.detector_set().latents
+    detectors = config.detector_set.latents
     return list(dict.fromkeys([episode.latent, *detectors, *config.latents]))
 
 
@@ -131,8 +131,8 @@ def outcome_results(
         "regions": asdict(parts),
         "tokens": [episode.response[start:end] for start, end in spans],
         "detectors": {
-            "latents": list(config.detector_set().latents),
-            "method": config.detector_set().method,
+            "latents": list(config.detector_set.latents),
+            "method": config.detector_set.method,
         },
         "series": {name: values.tolist() for name, values in series.items()},
         "region_means": {name: _means(values, parts) for name, values in series.items()},
@@ -156,7 +156,7 @@ def _series(
     """
     latents = shown_latents(config, episode)
     column = {latent: values[:, i] for i, latent in enumerate(latents)}
-    detectors = [k for k in config.detector_set().latents if k != episode.latent]
+    detectors = [k for k in config.detector_set.latents if k != episode.latent]
     strongest = sorted(detectors, key=lambda k: -float(column[k].mean()))[:1]
     single = config.latents or strongest
     return {

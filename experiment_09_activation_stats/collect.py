@@ -31,8 +31,8 @@ NAME = "experiment_09_activation_stats"
 
 async def find_backtracking(config: Config, context: RunContext) -> str:
     """Choose the backtracking latents by the keywords in their labels."""
-    detectors = set(config.detector_set().latents)
-    config.detector_set().check(context)
+    detectors = set(config.detector_set.latents)
+    config.detector_set.check(context)
     named = [k for k in config.backtracking_latents if k not in detectors]
     # The search needs labels; latents named by number do without.
     labels = (
@@ -52,16 +52,15 @@ async def find_backtracking(config: Config, context: RunContext) -> str:
 async def extract_episodes(config: Config, context: RunContext) -> str:
     """Take the trials of experiment 1 with exactly two attempts, the second better."""
     graded = list(from_results(context.replayed.results))
-    found = episodes.self_correcting(graded)
-    kept = _draw(context, "episodes", found, config.n_episodes or len(found))
-    _write(context, "episodes", {"found": len(found), "episodes": [asdict(e) for e in kept]})
-    return f"{len(kept)} of {len(found)} episodes, {len(graded)} graded trials"
+    correcting = episodes.self_correcting(graded)
+    drawn = _draw(context, "episodes", correcting, config.n_episodes or len(correcting))
+    _write(context, "episodes", {"found": len(correcting), "episodes": [asdict(e) for e in drawn]})
+    return f"{len(drawn)} of {len(correcting)} episodes, {len(graded)} graded trials"
 
 
 async def annotate_boundaries(config: Config, context: RunContext) -> str:
     """Mark where each episode goes off topic, restarts, and is on topic again."""
-    found = known_episodes(context)
-    marks = await annotation.mark(config, context, found)
+    marks = await annotation.mark(config, context, extracted_episodes(context))
     _write(context, "boundaries", {name: plain(mark) for name, mark in marks.items()})
     located = sum(mark.boundaries is not None for mark in marks.values())
     return f"{located} of {len(marks)} episodes marked"
@@ -69,7 +68,9 @@ async def annotate_boundaries(config: Config, context: RunContext) -> str:
 
 async def collect_activations(config: Config, context: RunContext) -> str:
     """Feed each marked episode without steering and read detectors and backtracking latents."""
-    requests = [_request(config, context, e) for e in marked(context)]
+    located = marked(context)
+    latents = columns(config, context)
+    requests = [_request(context, episode, latents) for episode in located]
     records = await run_reads(requests, context, description="episodes")
     failed = [r.error for r in records if r.error]
     return f"{len(records) - len(failed)} episodes read, {len(failed)} refused by the engine"
@@ -80,15 +81,15 @@ async def collect_baseline(config: Config, context: RunContext) -> str:
     single = episodes.single_attempt(
         from_results(context.replayed.results), config.min_baseline_score
     )
-    kept = _draw(context, "baseline", single, config.n_baseline)
-    _write(context, "baseline", {"found": len(single), "responses": [asdict(e) for e in kept]})
-    records = await run_reads(
-        [_request(config, context, e) for e in kept], context, description="baseline"
-    )
+    drawn = _draw(context, "baseline", single, config.n_baseline)
+    _write(context, "baseline", {"found": len(single), "responses": [asdict(e) for e in drawn]})
+    latents = columns(config, context)
+    requests = [_request(context, e, latents) for e in drawn]
+    records = await run_reads(requests, context, description="baseline")
     return f"{sum(r.reading is not None for r in records)} of {len(single)} baseline responses read"
 
 
-def known_episodes(context: RunContext) -> list[Episode]:
+def extracted_episodes(context: RunContext) -> list[Episode]:
     """The extracted episodes.
 
     Raises:
@@ -99,7 +100,7 @@ def known_episodes(context: RunContext) -> list[Episode]:
     ]
 
 
-def known_marks(context: RunContext) -> dict[str, Mark]:
+def written_marks(context: RunContext) -> dict[str, Mark]:
     """Boundaries by trial id."""
     data = load(context, "boundaries", "annotate-boundaries")
     return {name: restore(Mark, item) for name, item in data.items()}
@@ -107,18 +108,17 @@ def known_marks(context: RunContext) -> dict[str, Mark]:
 
 def marked(context: RunContext) -> list[Episode]:
     """Episodes whose boundaries were found."""
-    marks = known_marks(context)
-    return [
-        e for e in known_episodes(context) if e.trial_id in marks and marks[e.trial_id].boundaries
-    ]
+    marks = written_marks(context)
+    located = {name for name, mark in marks.items() if mark.boundaries}
+    return [episode for episode in extracted_episodes(context) if episode.trial_id in located]
 
 
 def groups(config: Config, context: RunContext) -> dict[str, list[int]]:
     """Latents by group, in the order of the columns that are read."""
-    found = load(context, "backtracking", "find-backtracking")["latents"]
+    rows = load(context, "backtracking", "find-backtracking")["latents"]
     return {
-        "detectors": list(config.detector_set().latents),
-        "backtracking": [int(row["latent"]) for row in found],
+        "detectors": list(config.detector_set.latents),
+        "backtracking": [int(row["latent"]) for row in rows],
     }
 
 
@@ -129,48 +129,44 @@ def columns(config: Config, context: RunContext) -> list[int]:
 
 def measured_episodes(config: Config, context: RunContext) -> list[Measured]:
     """The episodes that were read and have both compared regions."""
-    marks = known_marks(context)
-    found = []
-    for episode in marked(context):
-        made = _measured(config, context, episode, marks[episode.trial_id])
-        if made is not None:
-            found.append(made)
-    return found
+    marks, latents = written_marks(context), columns(config, context)
+    measured = [_measured(context, e, latents, marks[e.trial_id]) for e in marked(context)]
+    return [item for item in measured if item is not None]
 
 
 def measured_baseline(config: Config, context: RunContext) -> list[Measured]:
     """The baseline responses that were read."""
     responses = load(context, "baseline", "collect-baseline")["responses"]
-    made = [_measured(config, context, restore(Episode, item), None) for item in responses]
-    return [item for item in made if item is not None]
+    latents = columns(config, context)
+    measured = [_measured(context, restore(Episode, item), latents, None) for item in responses]
+    return [item for item in measured if item is not None]
 
 
 def _measured(
-    config: Config, context: RunContext, episode: Episode, found: Mark | None
+    context: RunContext, episode: Episode, latents: Sequence[int], mark: Mark | None
 ) -> Measured | None:
-    reading = recorded(_request(config, context, episode), context)
+    reading = recorded(_request(context, episode, latents), context)
     if reading is None or reading.values is None:
         return None
     values = reading.values.numpy().astype(float)
-    read = columns(config, context)
-    if episode.latent in read:
-        values[:, read.index(episode.latent)] = float("nan")
-    if found is None or found.boundaries is None:
+    if episode.latent in latents:
+        values[:, latents.index(episode.latent)] = float("nan")
+    if mark is None or mark.boundaries is None:
         return Measured(episode.trial_id, episode.latent, values, {})
-    parts = regions(context.chat.response_ids(episode.response)[1], found.boundaries)
+    parts = regions(context.chat.response_ids(episode.response)[1], mark.boundaries)
     if not parts.complete:
         return None
     return Measured(episode.trial_id, episode.latent, values, parts.parts, parts.correction)
 
 
-def _request(config: Config, context: RunContext, episode: Episode) -> ReadRequest:
+def _request(context: RunContext, episode: Episode, latents: Sequence[int]) -> ReadRequest:
     """The text alone: no boost (paper A.4)."""
     prompt = context.chat.prompt_ids(episode.prompt)
     response, _ = context.chat.response_ids(episode.response)
     return ReadRequest(
         f"text/{episode.trial_id}",
         prompt + response,
-        latents=tuple(columns(config, context)),
+        latents=tuple(latents),
         first_token=len(prompt),
     )
 
@@ -182,10 +178,10 @@ def labels_of(context: RunContext) -> dict[int, str]:
     return latents.load_labels(context.spec.label_file, context.spec.d_sae)
 
 
-def _draw(context: RunContext, purpose: str, found: Sequence[Episode], n: int) -> list[Episode]:
+def _draw(context: RunContext, purpose: str, pool: Sequence[Episode], n: int) -> list[Episode]:
     """``n`` of them at random, in their own order."""
-    order = seeds.generator(context.seed, purpose).permutation(len(found))[:n]
-    return [found[int(i)] for i in sorted(order)]
+    order = seeds.generator(context.seed, purpose).permutation(len(pool))[:n]
+    return [pool[int(i)] for i in sorted(order)]
 
 
 def _write(context: RunContext, name: str, data: Any) -> None:

@@ -40,8 +40,8 @@ def analysed(config: Config, context: RunContext) -> dict[str, Any]:
         )
     groups, read = collect.groups(config, context), collect.columns(config, context)
     places = {name: [read.index(k) for k in members] for name, members in groups.items() if members}
-    marks = collect.known_marks(context)
-    detectors = config.detector_set()
+    marks = collect.written_marks(context)
+    detectors = config.detector_set
     return {
         "experiment_config": results.experiment_config(config.identity(), context),
         "parent": context.replayed.identity(),
@@ -118,7 +118,7 @@ async def generate_output(config: Config, context: RunContext) -> str:
 def with_effects(config: Config, found: Mapping[str, Any]) -> dict[str, Any]:
     """The detectors file with the effect sizes, for ``--split sign`` of experiment 3."""
     rows = {row["latent"]: row for row in found["latents"] if row["group"] == "detectors"}
-    detectors = config.detector_set()
+    detectors = config.detector_set
     return {
         "model_name": detectors.model_name,
         "model_digest": found["model_digest"],

@@ -59,7 +59,7 @@ def arms(config: Config, chosen: Mapping[str, Any]) -> list[Arm]:
     made = random_arms(chosen)
     if "pairs" in chosen["matching"]:
         partnered = [{target for target, _ in pairs} for pairs in chosen["matching"]["pairs"]]
-        detectors = config.detector_set().latents
+        detectors = config.detector_set.latents
         kept = tuple(k for k in detectors if all(k in there for there in partnered))
         if kept and len(kept) < len(detectors):
             made.append(Arm(PARTNERED, kept))
@@ -68,7 +68,7 @@ def arms(config: Config, chosen: Mapping[str, Any]) -> list[Arm]:
 
 async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """The parent's trials once per set."""
-    config.detector_set().check(context)
+    config.detector_set.check(context)
     chosen = await sets.choose(config, context)
     made = arms(config, chosen)
     if not random_arms(chosen):
@@ -100,7 +100,7 @@ def outcome_results(
         n_trials=config.n_trials,
     )
     baseline = Baseline.of_parent(context.replayed, replayed)
-    detectors = config.detector_set()
+    detectors = config.detector_set
     partnered = [r.outcome() for r in records if r.spec.arm == PARTNERED]
     outcomes = [r.outcome() for r in records if r.spec.arm != PARTNERED]
     return {
@@ -143,7 +143,7 @@ def _ablation(
         ablation = read_results(path)
         same = ablation.parent == context.replayed.identity() and set(
             ablation.raw.get("ablated_latents") or ()
-        ) == set(config.detector_set().latents)
+        ) == set(config.detector_set.latents)
         if (
             not same
             or "ablation" not in (ablation.arms or {})

@@ -46,7 +46,7 @@ async def choose(config: Config, context: RunContext) -> dict[str, Any]:
 
 
 def _uniform(config: Config, context: RunContext) -> dict[str, Any]:
-    detectors = config.detector_set().latents
+    detectors = config.detector_set.latents
     pool = sorted(set(range(context.spec.d_sae)) - set(detectors))
     _enough(len(pool), len(detectors))
     sets = []
@@ -59,7 +59,7 @@ def _uniform(config: Config, context: RunContext) -> dict[str, Any]:
 
 def _matched(config: Config, context: RunContext, activity: NDArray[np.float64]) -> dict[str, Any]:
     """``activity``: [d_sae, 2] frequency and mean magnitude when active."""
-    detectors = config.detector_set().latents
+    detectors = config.detector_set.latents
     alive = activity[:, 0] > 0
     dead = [k for k in detectors if not alive[k]]
     targets = [k for k in detectors if alive[k]]

@@ -277,7 +277,8 @@ def test_the_run_is_named_by_the_detectors_not_by_the_path(tmp_path: Path, detec
     one, two = AblateConfig(detectors=str(detectors)), AblateConfig(detectors=str(copy))
     assert one.identity() == two.identity()
     copy.write_text(json.dumps({"off_topic_detectors": [17, 33]}))
-    assert one.identity() != two.identity()
+    assert one.identity() == two.identity(), "a run keeps the detectors it has started with"
+    assert one.identity() != AblateConfig(detectors=str(copy)).identity()
 
 
 def test_the_newest_search_on_the_usual_prompts_is_taken(tmp_path: Path) -> None:
@@ -294,7 +295,7 @@ def test_the_newest_search_on_the_usual_prompts_is_taken(tmp_path: Path) -> None
         facts = {"status": status, "started": f"2026-01-0{day + 1}", "schema_version": 1}
         (folder / "run.json").write_text(json.dumps({**facts, "config": {"prompts": prompts}}))
         (folder / FILE_NAME).write_text(json.dumps({"off_topic_detectors": [day]}))
-    assert AblateConfig(output=str(tmp_path)).detector_set().latents == (1,)
+    assert AblateConfig(output=str(tmp_path)).detector_set.latents == (1,)
 
 
 async def test_detectors_of_another_model_are_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from statsmodels.stats.multitest import multipletests
 
 from esr.engine.base import Reading, ReadRequest
 from esr.errors import UserError
+from esr.pipeline import detector_files
+from esr.pipeline.context import RunContext
+from esr.pipeline.detector_files import DetectorSet
 from esr.pipeline.detector_files import load as load_detectors
 from esr.pipeline.replay import ReplayedRun
-from experiment_09_activation_stats import analysis, backtracking, commands, tables
+from experiment_09_activation_stats import analysis, backtracking, collect, commands, tables
 from experiment_09_activation_stats.analysis import Measured
 from experiment_09_activation_stats.collect import NAME
 from experiment_09_activation_stats.commands import STEPS, run_steps
@@ -246,3 +250,32 @@ def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert commands.start("x", ["analyze", "tiny", *options]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert commands.start("x", ["all", "tiny", "--window", "0"]) == 2
+
+
+async def test_files_are_read_once_however_many_episodes(
+    tmp_path: Path, replayed: ReplayedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[str] = Counter()
+
+    def count_detectors(path: Path, *options: Any) -> DetectorSet:
+        reads["detectors"] += 1
+        return load_detectors(path, *options)
+
+    def count_files(context: RunContext, name: str, step: str) -> Any:
+        reads[name] += 1
+        return load_file(context, name, step)
+
+    load_file = collect.load
+    monkeypatch.setattr(detector_files, "load", count_detectors)
+    monkeypatch.setattr(collect, "load", count_files)
+    settings = config(tmp_path)
+    settings.identity()  # As the opening of a run asks for it.
+    path, read = await steps(tmp_path, replayed, list(STEPS), settings)
+    assert len(read) > 10
+    assert reads["detectors"] == 1
+    # Once for each step that reads latents, and by analysis for either kind of text and the groups.
+    assert reads["backtracking"] <= 6
+    # A search that ends in mid-run changes nothing.
+    Path(settings.detectors).write_text("{}")
+    assert settings.detector_set.latents == tuple(DETECTORS)
+    assert json.loads((path / "results.json").read_text())["counts"]["episodes_analysed"] > 2

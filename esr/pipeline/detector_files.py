@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -198,8 +199,9 @@ class DetectorConfig(ReplayConfig):
     """Which list of the file: the strict criterion (2.3), or separability; auto takes the strict
     one unless it is empty."""
 
+    @cached_property
     def detector_set(self) -> DetectorSet:
-        """The detectors the options name.
+        """The detectors the options name, read once: a run keeps those it has started with.
 
         Raises:
             UserError: no such file, no search yet, or no detectors in it.
@@ -210,4 +212,4 @@ class DetectorConfig(ReplayConfig):
 
     def identity(self) -> dict[str, Any]:
         """Names the detectors by what they are, not by where the file lies."""
-        return {**super().identity(), "detectors": self.detector_set().identity()}
+        return {**super().identity(), "detectors": self.detector_set.identity()}
