@@ -21,6 +21,7 @@ from esr.models import ModelSpec, SaeSource
 from esr.models.chat import load as load_chat
 from esr.pipeline.results_file import load
 from esr.runs.folder import read_run
+from esr.runs.run_metadata import RunMetadata
 from experiment_04_finetuning import evaluate as evaluation
 from experiment_04_finetuning.config import Config, read, sweep_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, show, sweep_table
@@ -39,7 +40,7 @@ PACKAGE = Path(evaluation.__file__).parent
 class Run:
     """What is known of a training."""
 
-    facts: dict[str, str]
+    metadata: RunMetadata
 
 
 class TrainedSweep:
@@ -52,7 +53,7 @@ class TrainedSweep:
         return replace(self.spec, key=f"scripted+ft-{percent}", hf_id=f"folder-{percent}")
 
     def training_run(self, percent: int) -> Run:
-        return Run({"run_id": f"training-{percent}"})
+        return Run(RunMetadata(schema_version=1, run_id=f"training-{percent}"))
 
 
 class Restarting(scripted.ScriptedEngine):
