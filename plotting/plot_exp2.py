@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from esr.analysis import metrics
-from esr.analysis.outcomes import Outcome, outcomes_from_results
+from esr.analysis.outcomes import Outcome, outcome_of
+from esr.runs.results import iter_trials, parse_results
 from plotting import figure, rates, style
 from plotting.command import figure_command
 from plotting.figure import Drawn
@@ -83,17 +84,10 @@ def _sweep(source: Source) -> Sweep:
 
 def _by_boost(source: Source) -> dict[float, list[Outcome]]:
     """Outcomes by boost, which is a trial's ``threshold``, in ours and in the authors' files."""
-    features = source.data["results_by_feature"]
-    boosts = sorted({trial["threshold"] for entry in features for trial in entry["trials"]})
-    return {boost: outcomes_from_results(_at(features, boost)) for boost in boosts}
-
-
-def _at(features: list[dict[str, Any]], boost: float) -> dict[str, Any]:
-    entries = [
-        {**entry, "trials": [t for t in entry["trials"] if t["threshold"] == boost]}
-        for entry in features
-    ]
-    return {"results_by_feature": entries}
+    levels: dict[float, list[Outcome]] = {}
+    for trial in iter_trials(parse_results(source.data)):
+        levels.setdefault(float(trial.threshold or 0.0), []).append(outcome_of(trial))
+    return dict(sorted(levels.items()))
 
 
 @style.look()

@@ -46,11 +46,13 @@ class Journal:
 
     def count(self, kind: str) -> int:
         """Number of keys recorded under ``kind``."""
-        return sum(1 for found, _ in self._entries if found == kind)
+        return sum(1 for entry_kind, _ in self._entries if entry_kind == kind)
 
     def values(self, kind: str) -> Iterator[tuple[str, Any]]:
         """All (key, value) of one kind, in order of first appearance."""
-        return ((key, value) for (found, key), value in self._entries.items() if found == kind)
+        return (
+            (key, value) for (entry_kind, key), value in self._entries.items() if entry_kind == kind
+        )
 
     async def once(self, kind: str, key: str, compute: Callable[[], Awaitable[Any]]) -> Any:
         """The recorded value, computed and recorded if there is none."""

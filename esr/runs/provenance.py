@@ -36,7 +36,7 @@ def now() -> str:
 
 
 def collect() -> dict[str, Any]:
-    """Facts for ``run.json``: ``git``, ``packages``, ``hardware``, ``argv``."""
+    """Keys of ``run.json``: ``git``, ``packages``, ``hardware``, ``argv``."""
     return {
         "git": _git(),
         "packages": _packages(),
@@ -65,25 +65,25 @@ def _git() -> dict[str, Any]:
 
 
 def _packages() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _hardware() -> dict[str, Any]:
-    facts: dict[str, Any] = {
+    hardware: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "gpus": gpus(),
     }
     if hasattr(os, "sysconf"):
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        facts["memory_gib"] = round(size / 2**30, 1)
-    return facts
+        hardware["memory_gib"] = round(size / 2**30, 1)
+    return hardware
 
 
 def gpus() -> list[str]:
