@@ -111,9 +111,7 @@ def _shape(sweep: Sweep, context: RunContext, records: list[TrialRecord]) -> dic
     pairs = [("near", "below"), ("near", "above")]
     return {
         f"{a}_minus_{b}": {
-            name: comparison.to_json(
-                comparison.compare(outcomes[a], outcomes[b], ratio, context.seed)
-            )
+            name: plain(comparison.compare(outcomes[a], outcomes[b], ratio, context.seed))
             for name, ratio in comparison.QUANTITIES.items()
         }
         for a, b in pairs

@@ -20,6 +20,7 @@ from esr.pipeline.experiment import open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import finished, run_trials
 from esr.runs.commands import parse
+from esr.runs.plain import plain
 from esr.runs.results import ScoreEntry
 from experiment_07_cross_judge.config import Config
 from experiment_07_cross_judge.sample import (
@@ -214,9 +215,9 @@ def outcome_results(
         "by_judge": {
             arm: {
                 "sample": metrics.summary(found, context.seed),
-                "all_trials": agreement.weighted_rates(
-                    found, facts["weights"], context.seed
-                ).to_json(),
+                "all_trials": plain(
+                    agreement.weighted_rates(found, facts["weights"], context.seed)
+                ),
             }
             for arm, found in outcomes.items()
         },
@@ -224,7 +225,7 @@ def outcome_results(
             {
                 "first": a,
                 "second": b,
-                **agreement.agree(outcomes[a], outcomes[b], context.seed).to_json(),
+                **plain(agreement.agree(outcomes[a], outcomes[b], context.seed)),
             }
             for a, b in combinations(outcomes, 2)
         ],

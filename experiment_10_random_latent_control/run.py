@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from esr.analysis import comparison, metrics, tables
-from esr.analysis.comparison import QUANTITIES, compare, to_json
+from esr.analysis.comparison import QUANTITIES, compare
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import ModelSpec
@@ -19,6 +19,7 @@ from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.runs.folder import find_runs, read_run
+from esr.runs.plain import plain
 from esr.runs.results import read_results, results_file
 from experiment_10_random_latent_control import sets
 from experiment_10_random_latent_control.config import Config
@@ -128,9 +129,7 @@ def _against(
     arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int
 ) -> dict[str, dict[str, Any]]:
     """Differences and ratios clustered by latent; several sets share a trial, so no McNemar."""
-    return {
-        name: to_json(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()
-    }
+    return {name: plain(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()}
 
 
 def _ablation(

@@ -15,6 +15,7 @@ from esr import judge
 from esr.analysis.agreement import Agreement, Estimate, WeightedRates, agree, weighted_rates
 from esr.analysis.outcomes import Outcome, outcomes_from_results, paired
 from esr.errors import UserError
+from esr.runs.plain import plain
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_07_cross_judge"
@@ -132,9 +133,9 @@ def _short_name(judge_id: str) -> str:
 
 def estimate_row(estimate: Estimate) -> dict[str, Any]:
     """Value, n and interval as columns of a CSV; shares are 0 to 1."""
-    data = estimate.to_json()
-    low, high = data["interval"] or (None, None)
-    return {"value": data["value"], "n": data["n"], "low": low, "high": high}
+    data = plain(estimate)
+    low, high = data.pop("interval") or (None, None)
+    return {**data, "low": low, "high": high}
 
 
 _ESTIMATE = ("value", "n", "low", "high")

@@ -12,6 +12,7 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from esr.analysis.agreement import agree, weighted_rates
 from esr.analysis.outcomes import Outcome, paired
 from esr.judge.base import Status
+from esr.runs.plain import plain
 
 
 def outcome(trial: int, *scores: float) -> Outcome:
@@ -91,7 +92,7 @@ def test_perfect_and_undefined() -> None:
     assert none.multi.value == 1.0
     for undefined in (none.multi_kappa, none.direction, none.confirmed, none.pearson):
         assert math.isnan(undefined.value)
-        assert undefined.to_json()["value"] is None
+        assert plain(undefined)["value"] is None
     empty = agree([], [], seed=0)
     assert empty.pairs == 0
     assert math.isnan(empty.multi.value)
@@ -120,4 +121,4 @@ def test_weighted_rates_undo_the_sampling() -> None:
     assert found.multi.interval is not None
     failed = [outcome(i) for i in range(3)]
     nothing = weighted_rates(failed, dict.fromkeys(("t0", "t1", "t2"), 1.0), seed=0)
-    assert nothing.to_json()["multi"] == {"value": None, "n": 0, "interval": None}
+    assert plain(nothing)["multi"] == {"value": None, "n": 0, "interval": None}

@@ -150,7 +150,7 @@ async def test_results(tmp_path: Path, replayed: ReplayedRun) -> None:
         for name in ("near", "above")
     )
     found = comparison.compare(near, above, metrics.ESR, 0)
-    assert data["shape"]["near_minus_above"]["esr_rate"] == comparison.to_json(found)
+    assert data["shape"]["near_minus_above"]["esr_rate"] == plain(found)
     shown = show(data)
     assert shown.count("\n") == 2 + len(data["levels"]) + 2
     assert "thresholds of 6 latents" in shown

@@ -33,16 +33,6 @@ class Estimate:
     n: int
     interval: Interval | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; None for what is not defined."""
-        ends = self.interval
-        finite = bool(np.isfinite(self.value))
-        return {
-            "value": self.value if finite else None,
-            "n": self.n,
-            "interval": [ends.low, ends.high] if finite and ends is not None else None,
-        }
-
 
 @dataclass(frozen=True)
 class Agreement:
@@ -76,13 +66,6 @@ class Agreement:
     spearman: Estimate
     attempts: Estimate
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            name: value.to_json() if isinstance(value, Estimate) else value
-            for name, value in vars(self).items()
-        }
-
 
 def agree(a: Sequence[Outcome], b: Sequence[Outcome], seed: int) -> Agreement:
     """Everything two judges' verdicts on the same trials say about each other.
@@ -101,8 +84,9 @@ def agree(a: Sequence[Outcome], b: Sequence[Outcome], seed: int) -> Agreement:
         def rounded(totals: Array) -> Array:
             return np.round(quantity(totals), 12)
 
-        interval = sample.interval(rounded) if n else None
-        return Estimate(float(rounded(sample.totals)), int(n), interval)
+        value = float(rounded(sample.totals))
+        interval = sample.interval(rounded) if np.isfinite(value) else None
+        return Estimate(value, int(n), interval)
 
     n, at = len(pairs), _at(sample.totals)
     names = {o.trial_id for o in (*a, *b)}
@@ -216,14 +200,6 @@ class WeightedRates:
     multi: Estimate
     esr: Estimate
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "graded": self.graded,
-            "multi": self.multi.to_json(),
-            "esr": self.esr.to_json(),
-        }
-
 
 def weighted_rates(
     outcomes: Sequence[Outcome], weights: Mapping[str, float], seed: int
@@ -246,7 +222,8 @@ def weighted_rates(
         def share(totals: Array) -> Array:
             return intervals.ratio(totals[..., column], totals[..., 0])
 
-        interval = sample.interval(share) if graded else None
-        return Estimate(float(share(sample.totals)), len(graded), interval)
+        value = float(share(sample.totals))
+        interval = sample.interval(share) if np.isfinite(value) else None
+        return Estimate(value, len(graded), interval)
 
     return WeightedRates(len(graded), estimate(1), estimate(2))

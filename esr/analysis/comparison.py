@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -167,9 +167,7 @@ def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> d
     pair the trials by ``trial_id``; the z tests are the paper's, which take trials as independent.
     """
     comparisons = compare_all(arm, baseline, QUANTITIES.values(), seed)
-    result: dict[str, Any] = {
-        name: to_json(comparisons[ratio]) for name, ratio in QUANTITIES.items()
-    }
+    result: dict[str, Any] = {name: plain(comparisons[ratio]) for name, ratio in QUANTITIES.items()}
     events: list[tuple[str, Event]] = [("multi_attempt_rate", "multi"), ("esr_rate", "improved")]
     for name, event in events:
         rate = multi_attempt_rate if event == "multi" else esr_rate
@@ -177,12 +175,3 @@ def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> d
         result[name]["paired"] = plain(paired_test(arm, baseline, event))
         result[name]["unpaired"] = plain(intervals.two_proportion_z(a, b)) if a.n and b.n else None
     return result
-
-
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as plain JSON: intervals as pairs, None for what is not finite."""
-    values = asdict(comparison)
-    for name in ("difference_interval", "risk_ratio_interval"):
-        ends = values[name]
-        values[name] = ends and [ends["low"], ends["high"]]
-    return dict(plain(values))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,9 +33,8 @@ _BLOCK = 4_000_000
 """Weights drawn at once in a bootstrap, to bound the memory."""
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval."""
+class Interval(NamedTuple):
+    """A confidence interval; in JSON a pair."""
 
     low: float
     high: float

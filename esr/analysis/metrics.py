@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from esr.analysis.outcomes import Outcome
 from esr.judge.base import Status
 from esr.runs.plain import plain
 from esr.runs.seeds import generator
+from esr.runs.summary import Ends, RateEntry
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def summary(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
     null = redraw_null(outcomes)
     score = mean_first_score(outcomes)
     return {
-        "counts": asdict(tally(outcomes)),
+        "counts": plain(tally(outcomes)),
         "latents": len({o.latent for o in outcomes if o.graded}),
         "bootstrap": {"seed": seed, "resamples": RESAMPLES, "level": LEVEL, "cluster": "latent"},
         "multi_attempt_rate": _rate(multi_attempt_rate(outcomes), clustered[MULTI_ATTEMPT]),
@@ -262,7 +263,7 @@ def summary(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
     }
 
 
-def _rate(proportion: Proportion, clustered: Interval | None) -> dict[str, Any]:
+def _rate(proportion: Proportion, clustered: Interval | None) -> RateEntry:
     return {
         "count": proportion.count,
         "n": proportion.n,
@@ -274,7 +275,7 @@ def _rate(proportion: Proportion, clustered: Interval | None) -> dict[str, Any]:
     }
 
 
-def _pair(interval: Interval | None) -> list[float] | None:
+def _pair(interval: Interval | None) -> Ends | None:
     if interval is None or not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return None
     return [interval.low, interval.high]
