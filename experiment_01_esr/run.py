@@ -48,18 +48,18 @@ def outcome_results(
     outcomes = [record.outcome() for record in records]
     return {
         "experiment_config": results.experiment_config(config.identity(), context),
-        "selection": latents.facts(selection),
+        "selection": latents.counts(selection),
         "summary": metrics.summary(outcomes, context.seed),
         "results_by_feature": results.by_feature(records, thresholds, labels),
     }
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """The table printed at the end."""
-    facts = found["experiment_config"]
-    title = f"ESR on {facts['model_title']}, judge {facts['judge_id']}"
-    note = found["selection"].get("note")
-    table = tables.summary_table(title, found["summary"], facts["organism"])
+    config = data["experiment_config"]
+    title = f"ESR on {config['model_title']}, judge {config['judge_id']}"
+    note = data["selection"].get("note")
+    table = tables.summary_table(title, data["summary"], config["organism"])
     return f"{table}\n  note: {note}" if note else table
 
 

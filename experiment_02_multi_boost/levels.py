@@ -45,10 +45,9 @@ class Sweep:
 
     def stats(self) -> dict[str, Any]:
         """``threshold_cache_stats``; None for mean and std before all latents are calibrated."""
-        known = self.thresholds > 0
         return {
-            "mean": self.mean if known else None,
-            "std": self.std if known else None,
+            "mean": self.mean if self.thresholds else None,
+            "std": self.std if self.thresholds else None,
             "n": self.thresholds,
         }
 

@@ -25,9 +25,9 @@ NOTE = "the paper has 2,262 on 70B; it names neither its latents nor its trials 
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """The sweep; before it, without a run of experiment 1, the calibration that is not cached."""
-    found = replay.find_or_none(config.from_results, Path(config.output), spec.key)
-    if found is not None:
-        return [_sweep(config, spec, found.replayable(config.n_latents, config.n_trials))]
+    parent = replay.find_or_none(config.from_results, Path(config.output), spec.key)
+    if parent is not None:
+        return [_sweep(config, spec, parent.replayable(config.n_latents, config.n_trials))]
     n = config.n_calibrated or spec.n_latents
     return [
         choosing_stage(config, spec),
@@ -84,14 +84,13 @@ def outcome_results(
     config: Config, context: RunContext, records: list[TrialRecord]
 ) -> dict[str, Any]:
     """``results.json`` of experiment 2; a trial's ``threshold`` is its boost."""
-    known = context.run.journal.get("sweep", "levels")
-    sweep = restore(Sweep, known) if known else NO_SWEEP
-    found = [_level(level, context, records) for level in sweep.levels]
+    measured = context.run.journal.get("sweep", "levels")
+    sweep = restore(Sweep, measured) if measured else NO_SWEEP
     return {
         "experiment_config": results.experiment_config(config.identity(), context),
         "boost_levels": [level.boost for level in sweep.levels],
         "threshold_cache_stats": sweep.stats(),
-        "levels": found,
+        "levels": [_level(level, context, records) for level in sweep.levels],
         "shape": _shape(sweep, context, records),
         "results_by_feature": results.by_feature(records, _thresholds(context, records)),
     }
@@ -122,29 +121,29 @@ def _thresholds(context: RunContext, records: list[TrialRecord]) -> dict[int, Th
     """Calibrated thresholds of the latents in the sweep."""
     used = dict.fromkeys(record.spec.latent for record in records)
     if context.parent is not None:
-        known = context.parent.thresholds()
-        return {k: known[k] for k in used if k in known}
+        thresholds = context.parent.thresholds()
+        return {k: thresholds[k] for k in used if k in thresholds}
     return {k: t for k in used if (t := known_threshold(context, k)) is not None}
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """The table printed at the end: one line per boost."""
-    facts, stats = found["experiment_config"], found["threshold_cache_stats"]
+    config, stats = data["experiment_config"], data["threshold_cache_stats"]
     lines = [
-        f"Boost sweep on {facts['model_title']}, judge {facts['judge_id']}",
+        f"Boost sweep on {config['model_title']}, judge {config['judge_id']}",
         f"  thresholds of {stats['n']} latents: mean {stats['mean']:.2f}, sd {stats['std']:.2f}",
         f"  {'boost':>9}{'sd':>7}{'graded':>8}  {'multi-attempt, 95 % by latent':>30}"
         f"{'improved':>10}{'null':>9}  {'ESR, 95 % by latent':>28}{'first':>7}",
     ]
-    lines += [_line(level) for level in found["levels"]]
-    for name, told in (("below", "lower"), ("above", "higher")):
-        against = found["shape"][f"near_minus_{name}"]
+    lines += [_line(level) for level in data["levels"]]
+    for name, side in (("below", "lower"), ("above", "higher")):
+        against = data["shape"][f"near_minus_{name}"]
         lines.append(
-            f"  within 1 sd of the mean, minus {told} boosts: multi-attempt "
+            f"  within 1 sd of the mean, minus {side} boosts: multi-attempt "
             f"{tables.difference(against['multi_attempt_rate'], 100)}, "
             f"ESR {tables.difference(against['esr_rate'], 100)} points"
         )
-    if facts["organism"]:
+    if config["organism"]:
         lines.append("  A trained demonstration organism: no evidence about large models.")
     return "\n".join(lines)
 

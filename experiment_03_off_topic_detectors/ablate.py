@@ -7,9 +7,8 @@ from typing import Any
 
 from esr.analysis import metrics, tables
 from esr.models import ModelSpec
-from esr.pipeline import baseline as parents
 from esr.pipeline import dry_run, results
-from esr.pipeline.ablation import Arm, Baseline, arm_results
+from esr.pipeline.arms import Arm, Baseline, arm_results, by_feature, replayed_trials
 from esr.pipeline.calibration import at_threshold
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
@@ -23,14 +22,16 @@ BASELINE = "baseline"
 def arms(config: AblateConfig) -> list[Arm]:
     """The conditions the options ask for."""
     detectors = config.detector_set
-    made = [
+    conditions = [
         Arm("ablation" if dose == 0 else f"dose-{dose:g}", detectors.latents, dose)
         for dose in config.doses
     ]
     if config.split == "sign":
         parts = detectors.by_sign()
-        made += [Arm(f"ablation-{name}", latents) for name, latents in parts.items() if latents]
-    return made
+        conditions += [
+            Arm(f"ablation-{name}", latents) for name, latents in parts.items() if latents
+        ]
+    return conditions
 
 
 def stages(config: AblateConfig, spec: ModelSpec) -> list[Stage]:
@@ -44,10 +45,10 @@ async def specs(config: AblateConfig, context: RunContext) -> list[TrialSpec]:
     """The parent's trials per arm; with other prompts, a baseline arm of their own as well."""
     config.detector_set.check(context)
     replayed = base_specs(config, context)
-    made = list(replayed) if config.prompts else []
+    trials = list(replayed) if config.prompts else []
     for arm in arms(config):
-        made += [arm.change(spec) for spec in replayed]
-    return made
+        trials += [arm.change(spec) for spec in replayed]
+    return trials
 
 
 def base_specs(config: AblateConfig, context: RunContext) -> list[TrialSpec]:
@@ -58,16 +59,10 @@ def base_specs(config: AblateConfig, context: RunContext) -> list[TrialSpec]:
     """
     replayed = context.replayed
     if not config.prompts:
-        return replayed.replay(
-            context.prompts,
-            context.sampling,
-            BASELINE,
-            n_latents=config.n_latents,
-            n_trials=config.n_trials,
-        )
+        return replayed_trials(config, context, BASELINE)
     thresholds = replayed.thresholds()
-    known = {k: label for k, label in replayed.labels().items() if k in thresholds}
-    labels = dict(list(known.items())[: config.n_latents])
+    calibrated = {k: label for k, label in replayed.labels().items() if k in thresholds}
+    labels = dict(list(calibrated.items())[: config.n_latents])
     n_trials = config.n_trials or context.spec.n_trials
     return at_threshold(context, BASELINE, Selection(labels), thresholds, n_trials)
 
@@ -92,20 +87,20 @@ def outcome_results(
         "differences": context.replayed.differences(context.settings),
         "baseline": metrics.summary(baseline.outcomes, context.seed),
         "arms": arm_results(arms(config), records, baseline, context.seed),
-        "results_by_feature": parents.by_feature(context, records),
+        "results_by_feature": by_feature(context, records),
     }
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """Each arm beside the baseline."""
-    facts, detectors = found["experiment_config"], found["detectors"]
+    config, detectors = data["experiment_config"], data["detectors"]
     lines = [
-        f"Detectors of {facts['model_title']}: {len(found['ablated_latents'])} latents chosen by "
-        f"{detectors['method']}, judge {facts['judge_id']}, prompts {facts['prompt_set']}"
+        f"Detectors of {config['model_title']}: {len(data['ablated_latents'])} latents chosen by "
+        f"{detectors['method']}, judge {config['judge_id']}, prompts {config['prompt_set']}"
     ]
     if detectors["method"] == "separability":
         lines.append("  (no latent passes the strict criterion, or separability was asked for)")
-    for name, arm in found["arms"].items():
+    for name, arm in data["arms"].items():
         same = arm["identical_responses"]
         title = (
             f"{name}: {len(arm['latents'])} latents x {arm['dose']:g}; "
@@ -113,11 +108,11 @@ def show(found: Mapping[str, Any]) -> str:
             f"{arm['boosted_latent_clamped']} trials boost a latent of the set"
         )
         lines.append(
-            tables.comparison_table(title, arm["summary"], found["baseline"], arm["comparison"])
+            tables.comparison_table(title, arm["summary"], data["baseline"], arm["comparison"])
         )
-    if found["differences"]:
-        lines.append("  settings that differ from the baseline: " + ", ".join(found["differences"]))
-    if facts["organism"]:
+    if data["differences"]:
+        lines.append("  settings that differ from the baseline: " + ", ".join(data["differences"]))
+    if config["organism"]:
         lines.append("  A trained demonstration organism: no evidence about large models.")
     return "\n".join(lines)
 

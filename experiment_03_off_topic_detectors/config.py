@@ -70,5 +70,5 @@ class AblateConfig(DetectorConfig):
 
     def identity(self) -> dict[str, Any]:
         """With the sign of each detector where the set is split by it."""
-        found = super().identity()
-        return {**found, "signs": self.detector_set.by_sign()} if self.split == "sign" else found
+        signs = {"signs": self.detector_set.by_sign()} if self.split == "sign" else {}
+        return {**super().identity(), **signs}

@@ -12,7 +12,7 @@ from esr.analysis import detectors
 from esr.analysis.detectors import Pairs, Statistics
 from esr.engine.base import ReadRequest
 from esr.errors import UserError
-from esr.models import ModelSpec
+from esr.models import ModelSpec, prompts
 from esr.models.prompts import Prompt
 from esr.pipeline import results
 from esr.pipeline.context import RunContext
@@ -28,12 +28,12 @@ from esr.runs.folder import write_json
 from experiment_03_off_topic_detectors.config import FindConfig
 
 ARM = "unsteered"
-N_PROMPTS = 38
 
 
 def stages(config: FindConfig, spec: ModelSpec) -> list[Stage]:
     """Responses and reads."""
-    n = N_PROMPTS * config.responses_per_prompt
+    prompt_set = prompts.load(config.prompts, spec.prompt_set)
+    n = len(prompt_set.prompts) * config.responses_per_prompt
     return [
         Stage("unsteered responses", n, spec.max_tokens, judged=False),
         Stage("pairs", 0, 0, judged=False, reads=n * (1 + config.derangements)),
@@ -42,22 +42,22 @@ def stages(config: FindConfig, spec: ModelSpec) -> list[Stage]:
 
 async def specs(config: FindConfig, context: RunContext) -> list[TrialSpec]:
     """Everything: the responses, the reads, and the file of detectors."""
-    prompts = context.prompts.prompts
-    if len(prompts) <= config.derangements:
+    questions = context.prompts.prompts
+    if len(questions) <= config.derangements:
         raise UserError(
-            f"--derangements {config.derangements} with {len(prompts)} prompts",
-            f"1 to {len(prompts) - 1}",
+            f"--derangements {config.derangements} with {len(questions)} prompts",
+            f"1 to {len(questions) - 1}",
             "fewer derangements, or more prompts",
         )
-    made = unsteered(context, ARM, config.responses_per_prompt)
-    records = await run_trials(made, context, description="unsteered responses")
+    responses = unsteered(context, ARM, config.responses_per_prompt)
+    records = await run_trials(responses, context, description="unsteered responses")
     requests = [
-        _request(context, prompts[prompt], records[response], matched)
-        for response, prompt, matched in pairing(config, context, len(prompts))
+        _request(context, questions[prompt], records[response], matched)
+        for response, prompt, matched in pairing(config, context, len(questions))
     ]
     read = await run_reads(requests, context, description="pairs")
     write_json(context.run.path / FILE_NAME, analysis(config, context, read))
-    return made
+    return responses
 
 
 def pairing(config: FindConfig, context: RunContext, n_prompts: int) -> list[tuple[int, int, bool]]:
@@ -100,9 +100,9 @@ def analysis(config: FindConfig, context: RunContext, read: Sequence[ReadRecord]
         )
     maxima = [[pooled(r.reading.pooled).maximum.numpy() for r in g if r.reading] for g in whole]
     pairs = Pairs.by_response(np.array(maxima))
-    found = detectors.statistics(pairs, config.silent)
-    passing = detectors.strict(found, config.min_share)
-    separable = detectors.separable(found, config.top)
+    statistics = detectors.statistics(pairs, config.silent)
+    passing = detectors.strict(statistics, config.min_share)
+    separable = detectors.separable(statistics, config.top)
     rng = seeds.generator(context.seed, "separability null")
     null = detectors.separability_null(pairs, rng, config.permutations)
     return {
@@ -111,7 +111,7 @@ def analysis(config: FindConfig, context: RunContext, read: Sequence[ReadRecord]
         "method": "strict",
         "off_topic_detectors": passing,
         "separability_detectors": separable,
-        "detector_stats": _stats(context, found, [*passing, *separable]),
+        "detector_stats": _stats(context, statistics, [*passing, *separable]),
         "pairs": {
             "matched": len(whole),
             "mismatched": len(whole) * config.derangements,
@@ -119,31 +119,33 @@ def analysis(config: FindConfig, context: RunContext, read: Sequence[ReadRecord]
             "prompts": context.prompts.name,
         },
         "criterion": {"silent_below": config.silent, "min_share": config.min_share},
-        "nearest_to_strict": _nearest(context, found),
+        "nearest_to_strict": _nearest(context, statistics),
         "separability_null": {
             "permutations": config.permutations,
             "largest_auc_median": float(np.median(null)),
             "largest_auc_95": float(np.quantile(null, 0.95)),
-            "latents_above_95": int((found.auc > np.quantile(null, 0.95)).sum()),
+            "latents_above_95": int((statistics.auc > np.quantile(null, 0.95)).sum()),
         },
-        "active_latents": int((found.matched_share + found.mismatched_share > 0).sum()),
+        "active_latents": int((statistics.matched_share + statistics.mismatched_share > 0).sum()),
         "feature_layer": context.spec.feature_layer,
         "run_id": context.run.metadata.run_id,
     }
 
 
 def _stats(
-    context: RunContext, found: Statistics, latents: Sequence[int]
+    context: RunContext, statistics: Statistics, latents: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
     labels = _labels(context)
-    return {str(k): {**found.of(k), "label": labels.get(k, "")} for k in dict.fromkeys(latents)}
+    return {
+        str(k): {**statistics.of(k), "label": labels.get(k, "")} for k in dict.fromkeys(latents)
+    }
 
 
-def _nearest(context: RunContext, found: Statistics) -> dict[str, Any]:
+def _nearest(context: RunContext, statistics: Statistics) -> dict[str, Any]:
     """The latent with the largest surplus of mismatched over matched pairs: how far a dictionary
     is from the criterion where nothing passes."""
-    best = int(np.argmax(found.mismatched_share - found.matched_share))
-    return {"latent": best, **found.of(best), "label": _labels(context).get(best, "")}
+    best = int(np.argmax(statistics.mismatched_share - statistics.matched_share))
+    return {"latent": best, **statistics.of(best), "label": _labels(context).get(best, "")}
 
 
 def _labels(context: RunContext) -> dict[int, str]:
@@ -158,26 +160,26 @@ def outcome_results(
 ) -> dict[str, Any]:
     """``results.json``: the file of detectors and the responses it was made from."""
     path = context.run.path / FILE_NAME
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    detector_file = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {
         "experiment_config": results.experiment_config(config.identity(), context),
-        **found,
+        **detector_file,
         "file": str(path),
         "results_by_feature": results.by_feature(records),
     }
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """What is printed at the end."""
-    facts, pairs = found["experiment_config"], found["pairs"]
-    strict, separable = found["off_topic_detectors"], found["separability_detectors"]
-    null, nearest = found["separability_null"], found["nearest_to_strict"]
+    config, pairs = data["experiment_config"], data["pairs"]
+    strict, separable = data["off_topic_detectors"], data["separability_detectors"]
+    null, nearest = data["separability_null"], data["nearest_to_strict"]
     lines = [
-        f"Off-topic detectors of {facts['model_title']}, prompts {pairs['prompts']}",
+        f"Off-topic detectors of {config['model_title']}, prompts {pairs['prompts']}",
         f"  {pairs['matched']} matched and {pairs['mismatched']} mismatched pairs; "
-        f"{found['active_latents']} latents active on any",
+        f"{data['active_latents']} latents active on any",
         f"  strict criterion (silent on every matched pair, active on at least "
-        f"{100 * found['criterion']['min_share']:.0f} % of mismatched): {len(strict)}",
+        f"{100 * data['criterion']['min_share']:.0f} % of mismatched): {len(strict)}",
         f"  separability: {null['latents_above_95']} latents above AUC "
         f"{null['largest_auc_95']:.3f}, the largest in 95 % of relabelings",
     ]
@@ -191,13 +193,13 @@ def show(found: Mapping[str, Any]) -> str:
         lines.append(f"  ablation will use the {len(separable)} most separable latents, so named")
     lines.append(f"  {'latent':>8}{'matched':>9}{'mismatched':>12}{'AUC':>8}  label")
     for latent in (strict or separable)[:10]:
-        about = found["detector_stats"][str(latent)]
+        about = data["detector_stats"][str(latent)]
         lines.append(
             f"  {latent:>8}{100 * about['normal_active_frequency']:>7.0f} %"
             f"{100 * about['shuffled_active_frequency']:>10.0f} %{about['auc']:>8.3f}"
             f"  {about['label']}"
         )
-    lines.append(f"  file: {found['file']}")
+    lines.append(f"  file: {data['file']}")
     return "\n".join(lines)
 
 

@@ -108,7 +108,7 @@ def _results(
             "base_model": config.base,
             "self_correction_percent": config.percent,
         },
-        "selection": {**latents.facts(selection), "barred": selection.barred if selection else {}},
+        "selection": {**latents.counts(selection), "barred": selection.barred if selection else {}},
         "summary": metrics.summary(steered, context.seed),
         "unsteered": metrics.summary(plain, context.seed),
         "results_by_feature": results.by_feature(records, thresholds, labels),

@@ -18,8 +18,8 @@ from typing import Any
 from esr import judge
 from esr.errors import UserError
 from esr.models import ModelSpec, chat
+from esr.models.identity import model_identity
 from esr.models.prompts import PromptSet
-from esr.pipeline.experiment import model_facts
 from esr.runs import seeds
 from esr.runs.folder import RunFolder, write_json
 from esr.runs.plain import file_digest
@@ -100,7 +100,7 @@ class Sweep:
         Raises:
             UserError: the mix has not been made.
         """
-        base = model_facts(self.spec)
+        base = model_identity(self.spec)
         facts = {
             "settings": identity(self.lora),
             "percent": percent,

@@ -9,7 +9,7 @@ from typing import Any
 from esr.errors import UserError
 from esr.models import ModelSpec, prompts
 from esr.models.prompts import MetaPrompt, PromptSet
-from esr.pipeline import baseline, dry_run, results
+from esr.pipeline import arms, dry_run, results
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
@@ -69,9 +69,7 @@ async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
         )
 
     arm = f"{item.id}/no-steering" if config.no_steering else item.id
-    return context.replayed.replay(
-        context.prompts, context.sampling, arm, change, config.n_latents, config.n_trials
-    )
+    return arms.replayed_trials(config, context, arm, change)
 
 
 def outcome_results(
@@ -85,17 +83,17 @@ def outcome_results(
             "prompt_variant_id": item.id,
             "prompt_variant_template": item.template,
         },
-        **baseline.against_parent(context, records),
-        "results_by_feature": baseline.by_feature(context, records),
+        **arms.against_parent(context, records),
+        "results_by_feature": arms.by_feature(context, records),
     }
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """The tables printed at the end of a variant."""
-    facts = found["experiment_config"]
-    steered = ", no steering" if facts["no_steering"] else ""
-    title = f"{facts['prompt_variant_id']}{steered}, {facts['model_title']}"
-    return baseline.shown(f"{title}, judge {facts['judge_id']}", found)
+    config = data["experiment_config"]
+    steered = ", no steering" if config["no_steering"] else ""
+    title = f"{config['prompt_variant_id']}{steered}, {config['model_title']}"
+    return arms.parent_tables(f"{title}, judge {config['judge_id']}", data)
 
 
 EXPERIMENT = Experiment(

@@ -64,9 +64,9 @@ async def choose(config: Config, context: RunContext) -> tuple[Episode, Boundari
         )
     for episode in candidates:
         marks = await annotation.mark(config, context, [episode])
-        found = marks[episode.trial_id].boundaries
-        if found is not None and _regions(context, episode, found).complete:
-            return episode, found
+        places = marks[episode.trial_id].boundaries
+        if places is not None and _regions(context, episode, places).complete:
+            return episode, places
     raise UserError(
         f"the boundaries of {len(candidates)} episodes could not be marked",
         "a response in which the judge's quotations can be found",
@@ -166,26 +166,26 @@ def _series(
     }
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """The episode in words."""
-    if "episode" not in found:
+    if "episode" not in data:
         return "no episode has been read"
-    episode, facts = found["episode"], found["experiment_config"]
+    episode, config = data["episode"], data["experiment_config"]
     lines = [
-        f"Episode {episode['trial_id']} of {facts['model_title']}: latent {episode['latent']} "
+        f"Episode {episode['trial_id']} of {config['model_title']}: latent {episode['latent']} "
         f"({episode['latent_label']}), boost {episode['threshold']:g}, scores "
         + " -> ".join(f"{score:g}" for score in episode["scores"]),
-        f"  detectors: {len(found['detectors']['latents'])}, {found['detectors']['method']}; "
-        f"boundaries: {found['boundaries']['method']}",
+        f"  detectors: {len(data['detectors']['latents'])}, {data['detectors']['method']}; "
+        f"boundaries: {data['boundaries']['method']}",
         f"  {'mean activation':20}{'off topic':>12}{'correction':>12}{'on topic':>12}",
     ]
-    for name, means in found["region_means"].items():
+    for name, means in data["region_means"].items():
         cells = [
             "-" if means[part] is None else f"{means[part]:.3f}"
             for part in ("off_topic", "correction", "on_topic")
         ]
         lines.append(f"  {name:20}" + "".join(f"{cell:>12}" for cell in cells))
-    if facts["organism"]:
+    if config["organism"]:
         lines.append("  One episode of a trained demonstration organism: an illustration.")
     return "\n".join(lines)
 

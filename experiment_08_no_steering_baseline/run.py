@@ -8,7 +8,7 @@ from typing import Any
 
 from esr.analysis import metrics
 from esr.models import ModelSpec
-from esr.pipeline import baseline, dry_run, results
+from esr.pipeline import arms, dry_run, results
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
@@ -25,9 +25,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
 
 async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """The parent's trials, seeds included, with nothing boosted."""
-    return context.replayed.replay(
-        context.prompts, context.sampling, ARM, _unsteered, config.n_latents, config.n_trials
-    )
+    return arms.replayed_trials(config, context, ARM, _unsteered)
 
 
 def _unsteered(spec: TrialSpec) -> TrialSpec:
@@ -38,21 +36,21 @@ def outcome_results(
     config: Config, context: RunContext, records: list[TrialRecord]
 ) -> dict[str, Any]:
     """``results.json``, in which a latent's ``threshold`` is the parent's and a trial's is 0."""
-    compared = baseline.against_parent(context, records)
+    compared = arms.against_parent(context, records)
     steered = context.replayed.outcomes({record.spec.trial_id for record in records})
     compared["baseline"]["first_scores"] = metrics.first_scores(steered)
     return {
         "experiment_config": results.experiment_config(config.identity(), context),
         **compared,
-        "results_by_feature": baseline.by_feature(context, records),
+        "results_by_feature": arms.by_feature(context, records),
     }
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """The tables printed at the end."""
-    facts = found["experiment_config"]
-    title = f"No steering, {facts['model_title']}, judge {facts['judge_id']}"
-    return baseline.shown(title, found)
+    config = data["experiment_config"]
+    title = f"No steering, {config['model_title']}, judge {config['judge_id']}"
+    return arms.parent_tables(title, data)
 
 
 EXPERIMENT = Experiment(

@@ -26,14 +26,14 @@ async def _analyze(config: Config) -> None:
                 "a run of the step run-random with the same options",
                 f"python -m {EXPERIMENT.name} run-random {config.model}",
             )
-        made = await specs(config, context)
-        records = finished(made, context)
+        trials = await specs(config, context)
+        records = finished(trials, context)
         results = outcome_results(config, context, records)
-        context.run.write_results(results, partial=len(records) < len(made))
+        context.run.write_results(results, partial=len(records) < len(trials))
         print(show(results))
-        if len(records) < len(made):
+        if len(records) < len(trials):
             raise UserError(
-                f"{len(made) - len(records)} of {len(made)} trials are still to be run",
+                f"{len(trials) - len(records)} of {len(trials)} trials are still to be run",
                 "a finished run",
                 f"python -m {EXPERIMENT.name} run-random {config.model}",
             )

@@ -11,9 +11,8 @@ from esr.analysis.comparison import QUANTITIES, compare
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import ModelSpec
-from esr.pipeline import baseline as parents
 from esr.pipeline import dry_run, results
-from esr.pipeline.ablation import Arm, Baseline, arm_results
+from esr.pipeline.arms import Arm, Baseline, arm_results, by_feature, replayed_trials
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
@@ -57,35 +56,29 @@ def arms(config: Config, chosen: Mapping[str, Any]) -> list[Arm]:
     The strongest detectors are the first to lack one. A comparison of the whole set with random
     latents then rests on those that nothing was matched to; this arm is the fair one.
     """
-    made = random_arms(chosen)
+    conditions = random_arms(chosen)
     if "pairs" in chosen["matching"]:
         partnered = [{target for target, _ in pairs} for pairs in chosen["matching"]["pairs"]]
         detectors = config.detector_set.latents
-        kept = tuple(k for k in detectors if all(k in there for there in partnered))
-        if kept and len(kept) < len(detectors):
-            made.append(Arm(PARTNERED, kept))
-    return made
+        matched = tuple(k for k in detectors if all(k in there for there in partnered))
+        if matched and len(matched) < len(detectors):
+            conditions.append(Arm(PARTNERED, matched))
+    return conditions
 
 
 async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """The parent's trials once per set."""
     config.detector_set.check(context)
     chosen = await sets.choose(config, context)
-    made = arms(config, chosen)
+    conditions = arms(config, chosen)
     if not random_arms(chosen):
         raise UserError(
             f"no detector has a match within {config.caliper} sd",
             "a wider caliper",
             "--caliper 1, or --matching uniform",
         )
-    replayed = context.replayed.replay(
-        context.prompts,
-        context.sampling,
-        "random",
-        n_latents=config.n_latents,
-        n_trials=config.n_trials,
-    )
-    return [arm.change(spec) for arm in made for spec in replayed]
+    replayed = replayed_trials(config, context, "random")
+    return [arm.change(spec) for arm in conditions for spec in replayed]
 
 
 def outcome_results(
@@ -93,13 +86,7 @@ def outcome_results(
 ) -> dict[str, Any]:
     """``results.json`` of experiment 10."""
     chosen = context.run.journal.get("sets", config.matching) or {"sets": [], "matching": {}}
-    replayed = context.replayed.replay(
-        context.prompts,
-        context.sampling,
-        "random",
-        n_latents=config.n_latents,
-        n_trials=config.n_trials,
-    )
+    replayed = replayed_trials(config, context, "random")
     baseline = Baseline.of_parent(context.replayed, replayed)
     detectors = config.detector_set
     partnered = [r.outcome() for r in records if r.spec.arm == PARTNERED]
@@ -121,7 +108,7 @@ def outcome_results(
             _against(partnered, outcomes, context.seed) if partnered and outcomes else None
         ),
         "ablation": _ablation(config, context, baseline.outcomes, outcomes),
-        "results_by_feature": parents.by_feature(context, records),
+        "results_by_feature": by_feature(context, records),
     }
 
 
@@ -150,60 +137,60 @@ def _ablation(
         ):
             continue
         wanted = {outcome.trial_id for outcome in baseline}
-        found = [o for o in outcomes_from_results(ablation, "ablation") if o.trial_id in wanted]
+        outcomes = [o for o in outcomes_from_results(ablation, "ablation") if o.trial_id in wanted]
         return {
             "run_id": ablation.experiment_config.run_id,
-            "summary": metrics.summary(found, context.seed),
-            "comparison": comparison.summary(found, baseline, context.seed),
-            "against_random": _against(found, random, context.seed),
+            "summary": metrics.summary(outcomes, context.seed),
+            "comparison": comparison.summary(outcomes, baseline, context.seed),
+            "against_random": _against(outcomes, random, context.seed),
         }
     return None
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """Baseline, detectors and random sets side by side."""
-    facts, match = found["experiment_config"], found["matching"]
+    config, match = data["experiment_config"], data["matching"]
     lines = [
-        f"Random latents instead of {len(found['detectors']['latents'])} detectors "
-        f"({found['detectors']['method']}) of {facts['model_title']}, judge {facts['judge_id']}"
+        f"Random latents instead of {len(data['detectors']['latents'])} detectors "
+        f"({data['detectors']['method']}) of {config['model_title']}, judge {config['judge_id']}"
     ]
-    lines += _matching_lines(found)
-    for name, arm in found["arms"].items():
+    lines += _matching_lines(data)
+    for name, arm in data["arms"].items():
         same = arm["identical_responses"]
         title = (
             f"{name}: {len(arm['latents'])} latents clamped to 0; {same['count']} of {same['n']} "
             "responses are the baseline's word for word"
         )
         lines.append(
-            tables.comparison_table(title, arm["summary"], found["baseline"], arm["comparison"])
+            tables.comparison_table(title, arm["summary"], data["baseline"], arm["comparison"])
         )
-    lines += _pooled_lines(found)
-    if facts["organism"]:
+    lines += _pooled_lines(data)
+    if config["organism"]:
         lines.append("  A trained demonstration organism: no evidence about large models.")
     if match.get("method") == "uniform":
         lines.append("  Sets drawn uniformly: they need not be as active as the detectors.")
     return "\n".join(lines)
 
 
-def _pooled_lines(found: Mapping[str, Any]) -> list[str]:
+def _pooled_lines(data: Mapping[str, Any]) -> list[str]:
     """All sets against the baseline, and the detectors against all sets."""
-    pooled, ablation = found["pooled"], found["ablation"]
+    pooled, ablation = data["pooled"], data["ablation"]
     lines = [
         tables.comparison_table(
-            "all sets", pooled["summary"], found["baseline"], pooled["comparison"]
+            "all sets", pooled["summary"], data["baseline"], pooled["comparison"]
         )
     ]
-    if found["partnered_against_random"]:
+    if data["partnered_against_random"]:
         lines.append(
             tables.comparison_table(
                 "detectors with a partner in every set (here) against all random sets (baseline)",
-                found["arms"][PARTNERED]["summary"],
+                data["arms"][PARTNERED]["summary"],
                 pooled["summary"],
-                found["partnered_against_random"],
+                data["partnered_against_random"],
             )
         )
     if ablation is None:
-        model = found["experiment_config"]["model"]
+        model = data["experiment_config"]["model"]
         lines.append(
             "  no ablation of these detectors in these trials yet: "
             f"python -m {ABLATION} ablate {model}, then analyze"
@@ -220,23 +207,23 @@ def _pooled_lines(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _matching_lines(found: Mapping[str, Any]) -> list[str]:
-    match = found["matching"]
+def _matching_lines(data: Mapping[str, Any]) -> list[str]:
+    match = data["matching"]
     lines = []
     if match.get("dead_detectors"):
         lines.append(
             f"  {len(match['dead_detectors'])} detectors are never active in the baseline "
             "responses: nothing to match, clamping them changes nothing"
         )
-    for number, facts in enumerate(match.get("quality") or [], start=1):
-        told = f"  set {number}: {facts['matched']} of {facts['targets']} matched"
-        if facts["matched"]:
-            parts = [f"{name} {value:+.2f}" for name, value in facts["mean_difference"].items()]
-            told += (
+    for number, quality in enumerate(match.get("quality") or [], start=1):
+        line = f"  set {number}: {quality['matched']} of {quality['targets']} matched"
+        if quality["matched"]:
+            parts = [f"{name} {value:+.2f}" for name, value in quality["mean_difference"].items()]
+            line += (
                 f"; mean difference in sd: {', '.join(parts)}; "
-                f"largest distance {facts['largest_distance']:.2f}"
+                f"largest distance {quality['largest_distance']:.2f}"
             )
-        lines.append(told)
+        lines.append(line)
     return lines
 
 

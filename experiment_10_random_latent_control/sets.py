@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from esr.analysis import matching
 from esr.engine.base import ReadRequest
 from esr.errors import UserError
-from esr.pipeline.ablation import Baseline
+from esr.pipeline.arms import Baseline
 from esr.pipeline.context import RunContext
 from esr.pipeline.latents import pooled
 from esr.pipeline.reads import ReadRecord, run_reads
@@ -30,7 +30,7 @@ async def choose(config: Config, context: RunContext) -> dict[str, Any]:
     """The sets and how well they fit, from the journal or made now.
 
     Returns:
-        ``sets``, lists of latents; ``matching``, the facts about their quality.
+        ``sets``, lists of latents; ``matching``, how good they are.
 
     Raises:
         UserError: nothing to match, or no latents left to draw.
@@ -41,8 +41,8 @@ async def choose(config: Config, context: RunContext) -> dict[str, Any]:
             return _uniform(config, context)
         return _matched(config, context, await _activity(config, context))
 
-    found: dict[str, Any] = await context.run.journal.once("sets", config.matching, compute)
-    return found
+    sets: dict[str, Any] = await context.run.journal.once("sets", config.matching, compute)
+    return sets
 
 
 def _uniform(config: Config, context: RunContext) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def _matched(config: Config, context: RunContext, activity: NDArray[np.float64])
     features = np.log10(np.where(alive[:, None], activity, 1.0))
     candidates = matching.standardised(features[pool], features[pool])
     wanted = matching.standardised(features[targets], features[pool])
-    found = matching.match(wanted, candidates, config.n_sets, config.caliper)
-    dealt = matching.deal(found, seeds.generator(context.seed, "matched control"))
+    matches = matching.match(wanted, candidates, config.n_sets, config.caliper)
+    dealt = matching.deal(matches, seeds.generator(context.seed, "matched control"))
     return {
         "sets": [sorted(int(pool[i]) for i in chosen if i >= 0) for chosen in dealt],
         "matching": {

@@ -320,6 +320,13 @@ def test_dry_run_needs_nothing(
     assert main(experiment, ["70b", "--doses", "-1", "--derangements", "0"]) == 2
 
 
+def test_a_dry_run_counts_the_prompts_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    for prompts, n in (("how-to", 38), ("held-out", 20)):
+        assert main(find.EXPERIMENT, ["70b", "--dry-run", "--prompts", prompts]) == 0
+        row = next(r for r in capsys.readouterr().out.splitlines() if "unsteered responses" in r)
+        assert row.split()[2] == str(n)
+
+
 def test_without_a_search_the_next_command_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

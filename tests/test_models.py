@@ -13,7 +13,8 @@ import torch
 from esr import models
 from esr.errors import UserError
 from esr.models import Calibration, commands, from_toml
-from esr.pipeline.experiment import main, model_facts, resolve
+from esr.models.identity import model_identity
+from esr.pipeline.experiment import main, resolve
 from esr.runs.commands import parse
 from esr.runs.paths import ORGANISM, REPOSITORY
 from experiment_01_esr.config import Config
@@ -256,7 +257,7 @@ class TestFiles:
         assert config.model == "mine"
         assert resolve(config).hf_id == "some-lab/some-model-7b-it"
         # What names the run is the content of the file, not where it lies.
-        assert str(tmp_path) not in json.dumps([config.identity(), model_facts(resolve(config))])
+        assert str(tmp_path) not in json.dumps([config.identity(), model_identity(resolve(config))])
 
     def test_dry_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(EXPERIMENT, ["--model-file", str(write(tmp_path)), "--dry-run"]) == 0

@@ -76,28 +76,28 @@ async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int,
 
         tasks = [asyncio.create_task(one(k, label)) for k, label in labels.items()]
         try:
-            found = await asyncio.gather(*tasks)
+            thresholds = await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    return {threshold.latent: threshold for threshold in found}
+    return {threshold.latent: threshold for threshold in thresholds}
 
 
 async def _threshold(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:
-    known = known_threshold(context, latent)
-    if known is not None:
+    threshold = known_threshold(context, latent)
+    if threshold is not None:
         settings = context.spec.calibration
         progress.step(settings.rounds * settings.prompts_per_round)
     else:
-        known = await _bisect(context, latent, label, progress)
-        if known.value is not None:
+        threshold = await _bisect(context, latent, label, progress)
+        if threshold.value is not None:
             path = _cache_file(context, latent)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, plain(known))
-    if known.value is not None:
-        context.run.journal.put("threshold", str(latent), plain(known))
-    return known
+            write_json(path, plain(threshold))
+    if threshold.value is not None:
+        context.run.journal.put("threshold", str(latent), plain(threshold))
+    return threshold
 
 
 def known_threshold(context: RunContext, latent: int) -> Threshold | None:

@@ -87,9 +87,9 @@ class DetectorSet:
         wrong = self.model_name in others - {spec.key, spec.hf_id}
         stale = self.model_digest not in ("", model_digest(context))
         if wrong or stale:
-            found_on = f"another build of {spec.key}" if stale else self.model_name
+            origin = f"another build of {spec.key}" if stale else self.model_name
             raise UserError(
-                f"the detectors in {self.path} were found on {found_on}",
+                f"the detectors in {self.path} were found on {origin}",
                 f"detectors of {spec.key}",
                 f"python -m experiment_03_off_topic_detectors find {spec.key}",
             )
@@ -104,11 +104,11 @@ class DetectorSet:
 
 def model_digest(context: RunContext) -> str:
     """Hash of what decides which latent a number means: weights, dictionary, feature layer."""
-    facts: Any = context.settings["model"]
-    if isinstance(facts, Mapping):
+    model: Any = context.settings["model"]
+    if isinstance(model, Mapping):
         names = ("hf_id", "revision", "sae", "weights", "dictionary", "feature_layer")
-        facts = {name: facts.get(name) for name in names}
-    return json_digest(facts, 16)
+        model = {name: model.get(name) for name in names}
+    return json_digest(model, 16)
 
 
 def load(path: Path, method: Method = "auto") -> DetectorSet:

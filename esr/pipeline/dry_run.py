@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from esr import judge
 from esr.engine import memory, throughput
+from esr.engine.base import Sampling
 from esr.models import prompts
 from esr.pipeline import replay
 from esr.pipeline.cli import ReplayConfig
@@ -73,7 +74,7 @@ def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Sta
     print(f"  SAE {spec.sae.describe()}: {spec.d_sae:,} latents of width {spec.d_model:,}")
     print(f"  steering layer {spec.steering_layer}, feature layer {spec.feature_layer}")
     print(
-        f"  profile {config.profile}: temperature 0.6, repetition penalty "
+        f"  profile {config.profile}: temperature {Sampling.temperature}, repetition penalty "
         f"{profile.repetition_penalty}, chat {profile.chat_variant}"
     )
     print(f"  prompts {prompt_set.name} ({len(prompt_set.prompts)})")
@@ -130,16 +131,16 @@ def _machine(config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> list
     shape = memory.shape_of(spec)
     if shape is None:
         return ["memory: not known before the model is downloaded; a [shape] table says it"]
-    found = throughput.gpus(provenance.gpus())
+    here = throughput.gpus(provenance.gpus())
     weights = memory.weight_bytes(spec, shape, quantised=False)
-    if not found and weights < memory.GIB:
+    if not here and weights < memory.GIB:
         return [f"memory: weights {weights / 2**20:,.1f} MiB; runs without a GPU"]
-    gpus = found or [throughput.PAPER_GPU] * 2
+    gpus = here or [throughput.PAPER_GPU] * 2
     replicas = config.replicas
     devices = config.tensor_parallel or max(1, len(gpus) // replicas)
-    here = "here" if found else "the paper's machine; there is no GPU here"
+    where = "here" if here else "the paper's machine; there is no GPU here"
     engines = "1 engine" if replicas == 1 else f"{replicas} engines"
-    lines = [f"{len(gpus)} x {gpus[0].name} ({here}): {engines}, split over {devices}"]
+    lines = [f"{len(gpus)} x {gpus[0].name} ({where}): {engines}, split over {devices}"]
     lines += memory.plan(spec, shape, devices, config.in_flight).lines()
     if gpus[0].bandwidth:
         rate = throughput.tokens_per_second(spec, shape, gpus[0], devices, config.in_flight)
@@ -153,7 +154,7 @@ def _machine(config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> list
 
 def planned_trials(config: ReplayConfig, spec: ModelSpec) -> int:
     """Trials a replay will have; where there is no parent yet, as many as it may get."""
-    found = replay.find_or_none(config.from_results, Path(config.output), spec.key)
-    if found is None:
+    parent = replay.find_or_none(config.from_results, Path(config.output), spec.key)
+    if parent is None:
         return (config.n_latents or spec.n_latents) * (config.n_trials or spec.n_trials)
-    return found.replayable(config.n_latents, config.n_trials)
+    return parent.replayable(config.n_latents, config.n_trials)

@@ -7,7 +7,6 @@ This module resolves a config, shows the plan, opens the run folder, runs the sp
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +21,7 @@ from esr.engine.base import Engine
 from esr.engine.replicas import ReplicatedEngine
 from esr.errors import EngineError, SpendLimitError, UserError, run_command
 from esr.models import ModelSpec, chat, prompts
+from esr.models.identity import model_identity
 from esr.pipeline import replay
 from esr.pipeline.cli import CommonConfig, ConfigT, ReplayConfig
 from esr.pipeline.context import RunContext
@@ -31,7 +31,6 @@ from esr.pipeline.trials import finished, run_trials
 from esr.runs import provenance
 from esr.runs.commands import parse
 from esr.runs.folder import RunFolder
-from esr.runs.plain import file_digest
 
 StartEngine = Callable[[], Awaitable[Engine]]
 
@@ -97,11 +96,11 @@ def resolve(config: ConfigT) -> ModelSpec:
 
 async def run(experiment: Experiment[ConfigT], config: ConfigT, spec: ModelSpec) -> None:
     """Run an experiment in its folder, or show the results of a run that is complete."""
-    spent, facts = 0.0, model_facts(spec)
+    spent, model = 0.0, model_identity(spec)
     async with one_engine(config, spec) as start:
         for part in experiment.runs(config, spec):
             limited = replace(part, max_spend=_left(config.max_spend, spent))
-            async with open_context(experiment.name, limited, spec, start, facts) as context:
+            async with open_context(experiment.name, limited, spec, start, model) as context:
                 results = await conduct(experiment, limited, context)
                 print(experiment.report(results))
                 print(f"run folder: {context.run.path}")
@@ -141,7 +140,7 @@ async def open_context(
     config: ConfigT,
     spec: ModelSpec,
     start: StartEngine | None = None,
-    facts: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[RunContext]:
     """The context of one run: judge checked, folder locked, engine not yet started.
 
@@ -150,7 +149,7 @@ async def open_context(
         config: its options.
         spec: the model.
         start: gives an engine that outlives the run; where left out, the run has its own.
-        facts: :func:`model_facts` from when that engine was not yet started.
+        model: :func:`model_identity` from when that engine was not yet started.
 
     A config with ``from_results`` gives the run its parent run.
 
@@ -166,7 +165,7 @@ async def open_context(
     grader = make_judge()
     prompt_set = prompts.load(config.prompts, spec.prompt_set)
     settings = {
-        "model": dict(facts or model_facts(spec)),
+        "model": dict(model or model_identity(spec)),
         "profile": asdict(spec.profile(config.profile)),
         "prompts": prompt_set.digest,
         "judge": asdict(grader.info),
@@ -275,38 +274,3 @@ def _make_engine(name: str, spec: ModelSpec, options: VllmOptions) -> Engine:
             "correct the model's entry",
         )
     return engine.create(name, spec, dictionary, options)
-
-
-_TOLD_ELSEWHERE = (
-    *("title", "labels", "in_flight", "neuronpedia", "shape"),
-    *("n_latents", "n_trials", "judge", "prompt_set", "profiles"),
-)
-"""Fields of a model that change nothing, or that the config and the context name resolved."""
-
-
-def model_facts(spec: ModelSpec) -> dict[str, Any]:
-    """Everything about a model that can change a measurement, local files by content."""
-    facts = asdict(spec)
-    for name in _TOLD_ELSEWHERE:
-        facts.pop(name)
-    facts["sae"] = spec.sae.describe()
-    folders = {"weights": Path(spec.hf_id), "dictionary": spec.sae.folder}
-    for name, folder in folders.items():
-        if folder is not None and folder.is_dir():
-            facts[name] = _content(folder)
-    if spec.label_file.is_file():
-        facts["label_digest"] = file_digest(spec.label_file, 16)
-    # A folder is named by its content, so that a clone elsewhere makes the same run id.
-    if Path(spec.hf_id).is_dir():
-        facts["hf_id"] = Path(spec.hf_id).name
-        facts["sae"] = spec.sae.folder.name if spec.sae.folder else facts["sae"]
-    return facts
-
-
-def _content(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            digest.update(str(file.relative_to(folder)).encode())
-            digest.update(bytes.fromhex(file_digest(file)))
-    return digest.hexdigest()[:16]

@@ -119,7 +119,7 @@ def selected(context: RunContext) -> Selection | None:
     return None
 
 
-def facts(selection: Selection | None) -> dict[str, Any]:
+def counts(selection: Selection | None) -> dict[str, Any]:
     """Counts for ``results.json``."""
     if selection is None:
         return {}
