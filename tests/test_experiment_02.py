@@ -17,9 +17,9 @@ from esr.engine.base import Generation, GenerationRequest
 from esr.errors import UserError
 from esr.pipeline.experiment import main
 from esr.pipeline.replay import ReplayedRun
-from esr.pipeline.results_file import load
 from esr.pipeline.schema import Threshold
 from esr.runs.plain import plain, restore
+from esr.runs.results import read_results
 from esr.steering.interventions import Boost
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import Level, Sweep, regions
@@ -125,7 +125,7 @@ async def test_without_a_run_and_a_cache_latents_are_calibrated(tmp_path: Path) 
     path = await replaying.child_run(
         EXPERIMENT, Config(n_latents=2, n_calibrated=3), tmp_path, None
     )
-    data = load(path)
+    data = read_results(path).raw
     assert data["threshold_cache_stats"]["n"] == 3
     assert len(data["results_by_feature"]) == 2
     assert all(entry["calibration"]["rounds"] for entry in data["results_by_feature"])
@@ -133,7 +133,7 @@ async def test_without_a_run_and_a_cache_latents_are_calibrated(tmp_path: Path) 
 
 async def test_results(tmp_path: Path, replayed: ReplayedRun) -> None:
     config = Config(n_latents=4)
-    data = load(await replaying.child_run(EXPERIMENT, config, tmp_path, replayed))
+    data = read_results(await replaying.child_run(EXPERIMENT, config, tmp_path, replayed)).raw
     assert data["boost_levels"] == [level["boost"] for level in data["levels"]]
     values = [t.value for t in replayed.thresholds().values() if t.value is not None]
     stats = data["threshold_cache_stats"]
@@ -164,7 +164,7 @@ async def test_interrupted_while_calibrating(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await replaying.child_run(EXPERIMENT, Config(n_latents=2), tmp_path, None, stop=5)
     run = replaying.run_folder(EXPERIMENT.name, tmp_path).path
-    data = load(run)
+    data = read_results(run).raw
     assert data["partial"]
     assert data["threshold_cache_stats"] == {"mean": None, "std": None, "n": 0}
     (drawn,) = figures([load_source(run)])

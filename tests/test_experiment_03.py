@@ -18,7 +18,7 @@ from esr.errors import UserError
 from esr.pipeline.detector_files import FILE_NAME, FIND, load
 from esr.pipeline.experiment import Experiment, conduct, main
 from esr.pipeline.replay import ReplayedRun
-from esr.pipeline.results_file import load as load_results
+from esr.runs.results import read_results
 from esr.steering.interventions import Clamp, Scale
 from esr.steering.pooling import Pool, add_rows
 from esr.steering.sae import Dictionary, write_rows
@@ -231,7 +231,7 @@ async def test_results_compare_with_the_parent(
 ) -> None:
     config = AblateConfig(detectors=str(detectors), doses=(0.0, 1.0))
     path = await replaying.child_run(ablate.EXPERIMENT, config, tmp_path, replayed)
-    data = load_results(path)
+    data = read_results(path).raw
     assert data["ablated_latents"] == [17, 33, 5]
     arm = data["arms"]["ablation"]
     outcomes = outcomes_from_results(data, "ablation")
@@ -259,9 +259,9 @@ async def test_new_prompts_have_a_baseline_of_their_own(
         assert spec.threshold == thresholds[spec.latent].value
         assert ablated.sampling == spec.sampling
         assert ablated.trial_id == spec.trial_id
-    data = load_results(
+    data = read_results(
         await replaying.child_run(ablate.EXPERIMENT, config, tmp_path / "run", replayed)
-    )
+    ).raw
     own = outcomes_from_results(data, ablate.BASELINE)
     assert data["baseline"] == metrics.summary(own, 0)
 

@@ -19,8 +19,8 @@ from esr.engine.base import Engine, Generation, GenerationRequest
 from esr.errors import UserError
 from esr.models import ModelSpec, SaeSource
 from esr.models.chat import load as load_chat
-from esr.pipeline.results_file import load
 from esr.runs.folder import read_run
+from esr.runs.results import read_results
 from esr.runs.run_metadata import RunMetadata
 from experiment_04_finetuning import evaluate as evaluation
 from experiment_04_finetuning.config import Config, read, sweep_of
@@ -329,4 +329,4 @@ def test_the_published_commands_work_in_their_folder(command: list[str], told: s
 def test_results_follow_the_authors_schema(found: list[dict[str, Any]], tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(json.dumps(found[1]))
-    assert load(path)["results_by_feature"]
+    assert read_results(path).raw["results_by_feature"]

@@ -16,7 +16,7 @@ from esr.errors import SpendLimitError, UserError
 from esr.models.prompts import PromptSet
 from esr.pipeline.experiment import main, run
 from esr.pipeline.replay import ReplayedRun
-from esr.pipeline.results_file import load
+from esr.runs.results import read_results
 from experiment_05_prompt_variants.config import Config
 from experiment_05_prompt_variants.run import EXPERIMENT, runs, show, specs, variants
 from tests import replaying, scripted
@@ -82,7 +82,7 @@ async def test_results_follow_the_schema_and_the_judge_sees_the_full_prompt(
     tmp_path: Path, replayed: ReplayedRun
 ) -> None:
     config = Config(variants=("ignore_latent_label",))
-    data = load(await replaying.child_run(EXPERIMENT, config, tmp_path, replayed))
+    data = read_results(await replaying.child_run(EXPERIMENT, config, tmp_path, replayed)).raw
     facts = data["experiment_config"]
     assert facts["prompt_variant_id"] == "ignore_latent_label"
     assert facts["prompt_variant_template"] == "{prompt} Ignore {latent_label}."
@@ -170,7 +170,7 @@ async def test_one_command_starts_one_engine(
     await run(EXPERIMENT, config, model)
     assert (Closed.started, Closed.alive) == (1, 0)
     found = sorted((tmp_path / "results").glob("*/*/*/results.json"))
-    ids = {load(path)["experiment_config"]["prompt_variant_id"] for path in found}
+    ids = {read_results(path).raw["experiment_config"]["prompt_variant_id"] for path in found}
     assert ids == {"self_monitor", "resist_manipulation"}
 
 

@@ -16,7 +16,7 @@ from esr.errors import SpendLimitError
 from esr.judge import base, cache
 from esr.judge.base import JudgeRequest, Verdict
 from esr.judge.overlap import OverlapJudge
-from esr.pipeline import results_file
+from esr.runs.results import read_results
 from experiment_07_cross_judge import run as experiment
 from experiment_07_cross_judge.config import Config
 from experiment_07_cross_judge.run import main, per_model
@@ -86,8 +86,8 @@ def test_offline_from_start_to_figure(
     assert "kappa" in printed
     assert "no evidence about large models" in printed
     folder = run_folder(tmp_path)
-    found = results_file.load(folder)
-    original = {o.trial_id: o for o in outcomes_from_results(results_file.load(parent))}
+    found = read_results(folder).raw
+    original = {o.trial_id: o for o in outcomes_from_results(read_results(parent))}
     arms = {arm: outcomes_from_results(found, arm) for arm in ("original", "overlap", "lexical")}
     ids = {o.trial_id for o in arms["original"]}
     assert ids == {o.trial_id for o in arms["overlap"]} == {o.trial_id for o in arms["lexical"]}
@@ -102,7 +102,7 @@ def test_offline_from_start_to_figure(
     assert regraded["spec"]["interventions"], "the steered trial itself is on record"
 
     assert main(asked) == 0
-    assert results_file.load(folder)["agreement"] == found["agreement"]
+    assert read_results(folder).raw["agreement"] == found["agreement"]
 
     saved = tmp_path / "figures"
     assert plot_exp7.main(["--results", str(folder), "--output", str(saved)]) == 0
@@ -148,7 +148,7 @@ def test_interrupted_and_resumed(
     Counting.stop_at = 0
     Counting.calls = 0
     assert main(asked) == 0
-    total = len(outcomes_from_results(results_file.load(run_folder(tmp_path)), "overlap"))
+    total = len(outcomes_from_results(read_results(run_folder(tmp_path)), "overlap"))
     assert Counting.calls == total - done, "a verdict was asked for again"
 
 
@@ -178,13 +178,13 @@ async def test_language_model_and_its_faults(
         await experiment.run(part, spec)
         folder = run_folder(tmp_path)
         arm = f"haiku@{server.url}"
-        first = outcomes_from_results(results_file.load(folder), arm)
+        first = outcomes_from_results(read_results(folder), arm)
         failed = [o for o in first if o.status == "failed"]
         assert failed
         asked = len(server.calls)
         await experiment.run(part, spec)
         assert len(server.calls) == asked + len(failed), "only failures are asked again"
-        again = results_file.load(folder)
+        again = read_results(folder).raw
         assert all(o.graded for o in outcomes_from_results(again, arm))
     assert json.loads((folder / "run.json").read_text())["spend"] > 0
     for file in folder.iterdir():

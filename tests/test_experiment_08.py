@@ -12,8 +12,8 @@ from esr.analysis import comparison, metrics
 from esr.analysis.outcomes import outcomes_from_results
 from esr.pipeline.experiment import main
 from esr.pipeline.replay import ReplayedRun
-from esr.pipeline.results_file import load
 from esr.runs.commands import parse
+from esr.runs.results import read_results
 from experiment_08_no_steering_baseline.config import Config
 from experiment_08_no_steering_baseline.run import ARM, EXPERIMENT, show, specs
 from tests import replaying, scripted
@@ -52,7 +52,7 @@ async def test_limits_take_the_first_trials_of_the_parent(
 
 async def test_results_compare_the_same_trials(tmp_path: Path, replayed: ReplayedRun) -> None:
     config = Config(n_latents=4)
-    data = load(await replaying.child_run(EXPERIMENT, config, tmp_path, replayed))
+    data = read_results(await replaying.child_run(EXPERIMENT, config, tmp_path, replayed)).raw
     outcomes = outcomes_from_results(data)
     assert data["summary"] == metrics.summary(outcomes, 0)
     assert data["summary"]["counts"]["multi"] == 0, "the script restarts under a boost alone"
@@ -85,10 +85,10 @@ async def test_differing_settings_are_named(tmp_path: Path, replayed: ReplayedRu
     carried = {**context, "profile": {"repetition_penalty": 1.2, "chat_variant": "template"}}
     assert parents.differences(carried) == ["profile.chat_variant"]
     config = Config(n_latents=1)
-    data = load(await replaying.child_run(EXPERIMENT, config, tmp_path / "a", parents))
+    data = read_results(await replaying.child_run(EXPERIMENT, config, tmp_path / "a", parents)).raw
     assert data["baseline"]["differences"] == ["judge", "model", "model.weights", "prompts"]
     assert "The runs also differ in: judge, model, model.weights, prompts." in show(data)
-    data = load(await replaying.child_run(EXPERIMENT, config, tmp_path / "b", replayed))
+    data = read_results(await replaying.child_run(EXPERIMENT, config, tmp_path / "b", replayed)).raw
     assert data["baseline"]["differences"] is None
     assert "The parent's settings are not recorded" in show(data)
 

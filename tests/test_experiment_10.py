@@ -17,7 +17,7 @@ from esr.engine.base import Reading, ReadRequest
 from esr.errors import UserError
 from esr.pipeline.experiment import conduct, main
 from esr.pipeline.replay import ReplayedRun
-from esr.pipeline.results_file import load
+from esr.runs.results import read_results
 from esr.steering.interventions import Clamp
 from esr.steering.pooling import PooledReading
 from experiment_03_off_topic_detectors import ablate
@@ -68,7 +68,7 @@ async def child(folder: Path, replayed: ReplayedRun, config: Config) -> dict[str
         run.update(organism=False, title="Scripted")
         context, _ = lab_of(run, folder, replayed)
         await conduct(EXPERIMENT, config, context)
-    return load(run.path)
+    return read_results(run.path).raw
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ async def test_results_stand_beside_the_ablation_of_the_same_trials(
         data = outcome_results(settings, context, finished(made, context))
     assert data["ablation"] is not None
     assert data["ablation"]["summary"]["counts"]["trials"] == 30
-    outcomes = outcomes_from_results(load(run.path))
+    outcomes = outcomes_from_results(read_results(run.path))
     assert data["pooled"]["summary"] == metrics.summary(outcomes, 0)
     assert data["pooled"]["summary"]["counts"]["trials"] == 90
     assert data["pooled"]["comparison"]["multi_attempt_rate"].get("paired") is None

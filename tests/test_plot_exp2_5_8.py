@@ -21,8 +21,8 @@ from esr.analysis import comparison, metrics
 from esr.analysis.intervals import Proportion
 from esr.analysis.outcomes import outcomes_from_results
 from esr.pipeline.replay import ReplayedRun
-from esr.pipeline.results_file import load
 from esr.runs.paths import REPOSITORY
+from esr.runs.results import read_results
 from experiment_02_multi_boost.config import Config as Sweep
 from experiment_02_multi_boost.run import EXPERIMENT as EXPERIMENT_2
 from experiment_05_prompt_variants.config import Config as Variants
@@ -97,7 +97,7 @@ class TestSweep:
         made = sorted(p.name for p in (tmp_path / "f").iterdir())
         assert made == [f"{plot_exp2.NAME}.{kind}" for kind in ("csv", "pdf", "png")]
         table = pd.read_csv(tmp_path / "f" / f"{plot_exp2.NAME}.csv")
-        data = load(sweep)
+        data = read_results(sweep).raw
         for level in data["levels"]:
             outcomes = outcomes_from_results(data, level["arm"])
             rows = table[table.boost == level["boost"]].set_index("quantity")
@@ -125,7 +125,7 @@ class TestSweep:
         assert round(100 * float(plot_exp2.smooth(raw)[2]), 2) == 0.05
 
     def test_a_file_of_the_authors_is_grouped_by_boost(self, tmp_path: Path, sweep: Path) -> None:
-        data = load(sweep)
+        data = read_results(sweep).raw
         del data["levels"], data["shape"]
         data["experiment_config"] = {"model_name": "meta-llama/Llama-3.3-70B-Instruct"}
         for entry in data["results_by_feature"]:
@@ -161,7 +161,7 @@ class TestVariants:
         table = pd.read_csv(tmp_path / "f" / f"{plot_exp5.NAME}.csv")
         before = replayed.outcomes()
         for path, name in zip(variants, ("self_monitor", "ignore_latent_label"), strict=True):
-            outcomes = outcomes_from_results(load(path))
+            outcomes = outcomes_from_results(read_results(path))
             rows = table[table.condition == name].set_index("quantity")
             for quantity, rate in RATES.items():
                 check_rate(rows.loc[quantity], rate(outcomes))
@@ -244,7 +244,7 @@ class TestUnsteered:
         given = ["--results", str(unsteered), "--output", str(tmp_path / "f")]
         assert plot_exp8.main(given) == 0
         arms = {
-            plot_exp8.UNSTEERED: outcomes_from_results(load(unsteered)),
+            plot_exp8.UNSTEERED: outcomes_from_results(read_results(unsteered)),
             plot_exp8.STEERED: replayed.outcomes(),
         }
         table = pd.read_csv(tmp_path / "f" / f"{plot_exp8.RATES}.csv")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from esr.errors import UserError
-from esr.pipeline import results_file
 from esr.runs.folder import RunFolder, find_runs, newest_complete, read_run
 from esr.runs.journal import Journal
+from esr.runs.results import read_results
 
 
 def folder(root: Path, *, new: bool = False, **identity: object) -> RunFolder:
@@ -109,9 +109,9 @@ def test_a_results_file_that_is_not_one(tmp_path: Path, content: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(content)
     with pytest.raises(UserError, match=r"is not a results file .*allowed: JSON with"):
-        results_file.load(path)
+        read_results(path)
     with pytest.raises(UserError, match="cannot read"):
-        results_file.load(tmp_path / "missing.json")
+        read_results(tmp_path / "missing.json")
 
 
 def test_a_folder_that_is_no_run_or_of_a_later_schema(tmp_path: Path) -> None:
