@@ -127,7 +127,7 @@ def published_model(run: RunFile) -> str:
 def of_outcomes(item: ArmOfRun, arm: str, outcomes: Sequence[Outcome]) -> list[Measured]:
     """The three rates and the mean first score of an arm."""
     run = item.run
-    summary = metrics.summary(outcomes, run.seed)
+    summary: Mapping[str, Any] = metrics.summary(outcomes, run.seed)
     made = [
         one(run, arm, name, summary[name]["rate"], ends(summary[name]), PERCENT, item.name)
         for name in _RATES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import product
 from typing import Any
@@ -507,7 +507,7 @@ class TestOutcomesFromResults:
 class TestSummary:
     def test_holds_the_numbers_of_the_single_functions(self) -> None:
         outcomes = random_outcomes(8) + SMALL[6:]
-        found = metrics.summary(outcomes, seed=5)
+        found: Mapping[str, Any] = metrics.summary(outcomes, seed=5)
         assert found["counts"]["trials"] == len(outcomes)
         rate = metrics.esr_rate(outcomes)
         assert (found["esr_rate"]["count"], found["esr_rate"]["n"]) == (rate.count, rate.n)

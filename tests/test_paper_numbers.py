@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ class TestMeasured:
         found = by_key(measure(runfiles.find([tmp_path])))
         (run,) = (tmp_path / "experiment_01_esr" / "tiny").iterdir()
         outcomes = outcomes_from_results(json.loads((run / "results.json").read_text()))
-        summary = metrics.summary(outcomes, 3)
+        summary: Mapping[str, Any] = metrics.summary(outcomes, 3)
         for name in ("multi_attempt_rate", "conditional_improvement_rate", "esr_rate"):
             mine = found[1, "tiny", "steered", name]
             assert mine.value == 100 * summary[name]["rate"]

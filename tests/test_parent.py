@@ -92,6 +92,7 @@ def test_arm_against_baseline() -> None:
     # Resamples without a baseline event give an unbounded ratio: an open end, not a number.
     assert exact.risk_ratio_interval is not None
     assert exact.risk_ratio_interval.high == float("inf")
+    assert multi["risk_ratio_interval"]
     assert multi["risk_ratio_interval"][1] is None
     assert "inf]" in tables.risk_ratio(multi)
     paired = found["esr_rate"]["paired"]

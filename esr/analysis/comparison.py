@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from esr.analysis.metrics import (
 from esr.analysis.outcomes import Outcome, paired
 from esr.runs.plain import plain
 from esr.runs.seeds import generator
+from esr.runs.summary import Differences
 
 Event = Literal["multi", "improved"]
 
@@ -160,14 +161,14 @@ QUANTITIES = {
 """What an arm is compared by, under the names of :func:`esr.analysis.metrics.summary`."""
 
 
-def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> dict[str, Any]:
+def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> Differences:
     """An arm against its baseline, as plain JSON; None for what is not finite.
 
     Intervals are pairs, clustered by latent; an end that is None is unbounded. McNemar's tests
     pair the trials by ``trial_id``; the z tests are the paper's, which take trials as independent.
     """
     comparisons = compare_all(arm, baseline, QUANTITIES.values(), seed)
-    result: dict[str, Any] = {name: plain(comparisons[ratio]) for name, ratio in QUANTITIES.items()}
+    result: Differences = {name: plain(comparisons[ratio]) for name, ratio in QUANTITIES.items()}
     events: list[tuple[str, Event]] = [("multi_attempt_rate", "multi"), ("esr_rate", "improved")]
     for name, event in events:
         rate = multi_attempt_rate if event == "multi" else esr_rate

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from esr.analysis.outcomes import Outcome
 from esr.judge.base import Status
 from esr.runs.plain import plain
 from esr.runs.seeds import generator
-from esr.runs.summary import Ends, RateEntry
+from esr.runs.summary import Ends, RateEntry, Summary
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def cluster_interval(outcomes: Sequence[Outcome], ratio: Ratio, seed: int) -> In
     return cluster_intervals(outcomes, [ratio], seed)[ratio]
 
 
-def summary(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
+def summary(outcomes: Sequence[Outcome], seed: int) -> Summary:
     """Everything a table or a figure needs, as plain JSON; None for what is not defined.
 
     Intervals are pairs. ``paper_interval`` is 1.96 standard errors, ``cluster_interval`` the

@@ -108,8 +108,7 @@ async def _measure(context: RunContext, scale: Scale) -> dict[str, Any]:
 
 def _summary(context: RunContext, records: Sequence[TrialRecord]) -> dict[str, Any]:
     summary = metrics.summary([record.outcome() for record in records], context.seed)
-    summary.pop("score_changes")
-    return summary
+    return {name: value for name, value in summary.items() if name != "score_changes"}
 
 
 def _spared() -> set[str]:

@@ -18,6 +18,7 @@ from esr.pipeline.replay import ReplayedRun
 from esr.pipeline.results_schema import FeatureData
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.runs.results import iter_trials
+from esr.runs.summary import ArmEntry
 from esr.steering.interventions import Clamp, Scale
 
 
@@ -93,7 +94,7 @@ class Baseline:
 
 def arm_results(
     arms: Sequence[Arm], records: Sequence[TrialRecord], baseline: Baseline, seed: int
-) -> dict[str, Any]:
+) -> dict[str, ArmEntry]:
     """Summary of each arm and its comparison with the baseline, for ``results.json``.
 
     ``identical_responses`` counts responses that are the baseline's word for word: where clamps
@@ -101,20 +102,18 @@ def arm_results(
     whose boosted latent is itself in the set.
     """
     return {
-        arm.name: {
-            "latents": list(arm.latents),
-            "dose": arm.dose,
-            **_one(arm, [r for r in records if r.spec.arm == arm.name], baseline, seed),
-        }
+        arm.name: _arm(arm, [r for r in records if r.spec.arm == arm.name], baseline, seed)
         for arm in arms
     }
 
 
-def _one(arm: Arm, records: Sequence[TrialRecord], baseline: Baseline, seed: int) -> dict[str, Any]:
+def _arm(arm: Arm, records: Sequence[TrialRecord], baseline: Baseline, seed: int) -> ArmEntry:
     outcomes = [record.outcome() for record in records]
     paired = [r for r in records if r.spec.trial_id in baseline.responses]
     same = sum(r.response == baseline.responses[r.spec.trial_id] for r in paired)
     return {
+        "latents": list(arm.latents),
+        "dose": arm.dose,
         "summary": metrics.summary(outcomes, seed),
         "comparison": comparison.summary(outcomes, baseline.outcomes, seed),
         "identical_responses": {"count": same, "n": len(paired)},

@@ -17,6 +17,7 @@ from esr.pipeline.schema import Threshold, TrialSpec
 from esr.runs.folder import newest_complete, read_run
 from esr.runs.plain import digest, file_digest
 from esr.runs.results import Results, Trial, read_results, results_file
+from esr.runs.summary import ParentEntry
 from esr.steering.interventions import Boost
 
 EXPERIMENT_1 = "experiment_01_esr"
@@ -44,7 +45,7 @@ class ReplayedRun:
     run_id: str
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> ParentEntry:
         """What names this parent in the identity of a child run."""
         return {"run_id": self.run_id, "digest": self.digest}
 

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from esr.runs.summary import (
     ArmEntry,
-    Comparison,
+    Differences,
     Estimate,
     Number,
     ParentEntry,
@@ -135,7 +135,7 @@ class MultiBoostResults(RunResults):
     boost_levels: list[float]
     threshold_cache_stats: dict[str, Number | None]
     levels: list[LevelData]
-    shape: dict[str, Comparison]
+    shape: dict[str, Differences]
 
 
 @with_config(extra="allow")
@@ -194,7 +194,7 @@ class ReplayResults(RunResults):
 
     summary: Summary
     baseline: ParentSummary
-    comparison: Comparison
+    comparison: Differences
 
 
 class EpisodeResults(RunResults):
@@ -309,14 +309,14 @@ class PooledData(TypedDict):
     """All random sets together against the baseline."""
 
     summary: Summary
-    comparison: Comparison
+    comparison: Differences
 
 
 class DetectorAblationData(PooledData):
     """The detectors' own ablation, from experiment 3."""
 
     run_id: str
-    against_random: Comparison
+    against_random: Differences
 
 
 class RandomControlResults(RunResults):
@@ -330,7 +330,7 @@ class RandomControlResults(RunResults):
     baseline: Summary
     arms: dict[str, ArmEntry]
     pooled: PooledData
-    partnered_against_random: Comparison | None
+    partnered_against_random: Differences | None
     ablation: DetectorAblationData | None
 
 

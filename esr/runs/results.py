@@ -21,7 +21,7 @@ from esr.errors import UserError
 from esr.runs.run_metadata import Entry
 from esr.runs.summary import (
     ArmEntry,
-    Comparison,
+    Differences,
     Number,
     ParentEntry,
     ParentSummary,
@@ -158,7 +158,7 @@ class Results(Entry):
     experiment_config: ExperimentConfig = ExperimentConfig()
     summary: SkipValidation[Summary | None] = None
     baseline: SkipValidation[ParentSummary | Summary | None] = None
-    comparison: SkipValidation[Comparison | None] = None
+    comparison: SkipValidation[Differences | None] = None
     arms: SkipValidation[dict[str, ArmEntry] | None] = None
     parent: SkipValidation[ParentEntry | None] = None
     differences: SkipValidation[list[str] | None] = None

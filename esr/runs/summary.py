@@ -128,7 +128,7 @@ class DifferenceEntry(TypedDict, total=False):
     unpaired: TestEntry | None
 
 
-Comparison = dict[str, DifferenceEntry]
+Differences = dict[str, DifferenceEntry]
 """Quantity -> how two arms differ in it."""
 
 
@@ -164,7 +164,7 @@ class ArmEntry(TypedDict):
     latents: list[int]
     dose: Number
     summary: Summary
-    comparison: Comparison
+    comparison: Differences
     identical_responses: dict[str, int]
     boosted_latent_clamped: int
 

@@ -108,7 +108,7 @@ def run_facts(run: RunFile, exclude_degraded: bool = False) -> dict[str, Any]:
     arms = {}
     for name, outcomes in run.arms.items():
         kept = [o for o in outcomes if not (exclude_degraded and o.degraded)]
-        summary = metrics.summary(kept, run.seed)
+        summary: Mapping[str, Any] = metrics.summary(kept, run.seed)
         shown = {key: summary[key] for key in _SHOWN}
         arms[name] = {**shown, "left_out": len(outcomes) - len(kept)}
     return {
