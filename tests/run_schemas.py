@@ -9,15 +9,20 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from esr.pipeline.journal_schema import JournalLine
+from esr.pipeline.journal_schema import VALUES
 from esr.pipeline.results_schema import RESULTS
 from esr.runs.folder import read_run
 from esr.runs.results import read_results
 
 
 @cache
-def _adapter(experiment: str) -> TypeAdapter[Any]:
-    return TypeAdapter(RESULTS[experiment] if experiment else JournalLine)
+def _results(experiment: str) -> TypeAdapter[Any]:
+    return TypeAdapter(RESULTS[experiment])
+
+
+@cache
+def _value(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter(VALUES[kind])
 
 
 def check(folder: Path) -> None:
@@ -25,12 +30,14 @@ def check(folder: Path) -> None:
 
     Raises:
         ValidationError: a key is missing or holds what its type does not allow.
+        KeyError: a kind of line that has no type.
     """
     experiment = read_run(folder).experiment
     if experiment not in RESULTS:
         return
     read_results(folder)
-    _adapter(experiment).validate_python(json.loads((folder / "results.json").read_text()))
+    _results(experiment).validate_python(json.loads((folder / "results.json").read_text()))
     journal = folder / "journal.jsonl"
     for line in journal.read_text().splitlines() if journal.is_file() else []:
-        _adapter("").validate_json(line)
+        entry = json.loads(line)
+        _value(entry["kind"].partition("/")[0]).validate_python(entry["value"])

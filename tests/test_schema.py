@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from esr.analysis.outcomes import outcomes_from_results
 from esr.errors import UserError
 from esr.pipeline import json_schemas
-from esr.pipeline.journal_schema import JournalLine
 from esr.pipeline.results_schema import RESULTS
 from esr.runs.paths import REPOSITORY
 from esr.runs.results import iter_trials, read_results
@@ -118,11 +117,7 @@ async def test_a_run_without_a_key_or_with_a_wrong_line_is_refused(tmp_path: Pat
         file.write('{"kind": "verdict", "key": "a", "value": {"status": "graded"}}\n')
     with pytest.raises(ValidationError, match="attempts"):
         run_schemas.check(folder)
-
-
-def test_journal_kinds_are_told_apart() -> None:
-    adapter = TypeAdapter[Any](JournalLine)
-    cost = {"kind": "cost", "key": "a#0", "value": 0.5}
-    assert adapter.validate_python(cost) == cost
-    with pytest.raises(ValidationError):
-        adapter.validate_python({**cost, "kind": "unknown"})
+    with (folder / "journal.jsonl").open("w") as file:
+        file.write('{"kind": "unknown", "key": "a", "value": 1}\n')
+    with pytest.raises(KeyError, match="unknown"):
+        run_schemas.check(folder)

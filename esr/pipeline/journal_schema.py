@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Any
 
-from pydantic import Field, with_config
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from esr.pipeline.results_schema import AttemptData
@@ -35,38 +35,6 @@ class VerdictData(TypedDict):
     reason: str
 
 
-class GenerationLine(TypedDict):
-    """Under the hash of the trial's spec."""
-
-    kind: Literal["generation"]
-    key: str
-    value: GenerationData
-
-
-class VerdictLine(TypedDict):
-    """Under the hash of the trial's spec."""
-
-    kind: Literal["verdict"]
-    key: str
-    value: VerdictData
-
-
-class ThresholdLine(TypedDict):
-    """Under the latent."""
-
-    kind: Literal["threshold"]
-    key: str
-    value: ThresholdEntry
-
-
-class SelectionLine(TypedDict):
-    """Under the filter and the number of latents."""
-
-    kind: Literal["selection"]
-    key: str
-    value: Selection
-
-
 class SweepData(TypedDict):
     """Boosts of experiment 2."""
 
@@ -74,14 +42,6 @@ class SweepData(TypedDict):
     std: float
     thresholds: int
     levels: list[dict[str, Number | str]]
-
-
-class SweepLine(TypedDict):
-    """Boosts of experiment 2."""
-
-    kind: Literal["sweep"]
-    key: str
-    value: SweepData
 
 
 class MarkData(TypedDict):
@@ -92,71 +52,30 @@ class MarkData(TypedDict):
     status: str
 
 
-class MarkLine(TypedDict):
-    """Under the trial id."""
-
-    kind: Annotated[str, Field(pattern="^boundaries/")]
-    key: str
-    value: MarkData
-
-
-class EpisodeLine(TypedDict):
-    """The episode of experiment 6 and its boundaries in characters."""
-
-    kind: Literal["episode"]
-    key: str
-    value: dict[str, int | str]
-
-
 class SetsData(TypedDict):
     """Random sets of experiment 10, and how they were matched."""
 
     sets: list[list[int]]
-    matching: dict[str, object]
+    matching: dict[str, Any]
 
 
-class SetsLine(TypedDict):
-    """Under the way of matching."""
-
-    kind: Literal["sets"]
-    key: str
-    value: SetsData
-
-
-class ExampleLine(TypedDict):
-    """A training example of experiment 4."""
-
-    kind: Literal["example"]
-    key: str
-    value: dict[str, object]
-
-
-class CostLine(TypedDict):
-    """US dollars of one answer of experiment 4's writer."""
-
-    kind: Literal["cost"]
-    key: str
-    value: Number
-
-
-class FailureLine(TypedDict):
-    """Why an example of experiment 4 could not be written."""
-
-    kind: Literal["failure"]
-    key: str
-    value: str
-
-
-JournalLine = (
-    GenerationLine
-    | VerdictLine
-    | ThresholdLine
-    | SelectionLine
-    | SweepLine
-    | MarkLine
-    | EpisodeLine
-    | SetsLine
-    | ExampleLine
-    | CostLine
-    | FailureLine
-)
+VALUES: dict[str, Any] = {
+    # Under the hash of the trial's spec.
+    "generation": GenerationData,
+    "verdict": VerdictData,
+    # Under the latent; under the filter and the number of latents.
+    "threshold": ThresholdEntry,
+    "selection": Selection,
+    "sweep": SweepData,
+    # Under the trial id; the kind goes on with the name of the judge: "boundaries/haiku".
+    "boundaries": MarkData,
+    # The episode of experiment 6 and its boundaries in characters.
+    "episode": dict[str, int | str],
+    # Under the way of matching.
+    "sets": SetsData,
+    # Experiment 4: training examples, US dollars of each answer, why one could not be written.
+    "example": dict[str, Any],
+    "cost": Number,
+    "failure": str,
+}
+"""Kind of a line, up to a slash -> its value. A later line of one kind and key replaces it."""

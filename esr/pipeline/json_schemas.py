@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from esr.errors import UserError, run_command
-from esr.pipeline.journal_schema import JournalLine
+from esr.pipeline.journal_schema import VALUES
 from esr.pipeline.results_schema import RESULTS
 from esr.runs.folder import write_json
 from esr.runs.results import Results
@@ -23,19 +23,28 @@ def schemas() -> dict[str, dict[str, Any]]:
     ``results.json`` has one definition per experiment; ``authors.json`` is the authors' schema as
     our reader takes it.
     """
-    kinds = list({kind.__name__: kind for kind in RESULTS.values()}.values())
-    references, definitions = TypeAdapter.json_schemas(
-        [(kind.__name__, "validation", TypeAdapter(kind)) for kind in kinds],
-        title="results.json of a run",
-        description="One definition per experiment; keys that are not declared are allowed.",
-    )
-    of_run = {**definitions, "anyOf": [references[k.__name__, "validation"] for k in kinds]}
+    results, definitions = _definitions({kind.__name__: kind for kind in RESULTS.values()})
+    values, of_values = _definitions(VALUES)
+    lines = [_line(kind, value) for kind, value in values.items()]
     return {
-        "results.json": of_run,
+        "results.json": {**definitions, "anyOf": list(results.values())},
         "authors.json": TypeAdapter(Results).json_schema(),
         "run.json": TypeAdapter(RunMetadata).json_schema(),
-        "journal.json": TypeAdapter[Any](JournalLine).json_schema(),
+        "journal.json": {**of_values, "anyOf": lines},
     }
+
+
+def _definitions(types: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A schema for each type, and what they refer to."""
+    adapters = [(name, "validation", TypeAdapter(kind)) for name, kind in types.items()]
+    by_name, definitions = TypeAdapter.json_schemas(adapters)  # type: ignore[arg-type]
+    return {str(name): schema for (name, _), schema in by_name.items()}, definitions
+
+
+def _line(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the journal; a kind may go on after a slash."""
+    properties = {"kind": {"pattern": f"^{kind}(/|$)"}, "key": {"type": "string"}, "value": value}
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def main(argv: Sequence[str]) -> int:
