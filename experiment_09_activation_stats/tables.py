@@ -2,114 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    **{c: "\\" + c for c in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
+if TYPE_CHECKING:
+    import pandas as pd
+
 LABEL_LENGTH = 48
+
+HEADINGS = {
+    "off_topic_mean": "off-topic",
+    "correction_mean": "correction",
+    "on_topic_mean": "on-topic",
+    "baseline_mean": "baseline",
+    "cohens_d": "$d$",
+    "cliffs_delta": r"$\delta$",
+    "wilcoxon_p": "$p$",
+    "holm_p": "Holm $p$",
+}
+"""Key of a row -> heading of its column, in order."""
+
+_SPECIAL = str.maketrans(
+    {
+        **{character: "\\" + character for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+    }
+)
+
+
+def all_tables(results: Mapping[str, Any]) -> dict[str, str]:
+    """File name without ending -> text."""
+    import pandas as pd
+
+    about = _about(results)
+    groups = pd.DataFrame([{"group": name, **row} for name, row in results["groups"].items()])
+    caption = f"Mean activation of each group of latents. {about}"
+    tables = {"groups": _table(groups, ["group"], caption, "tab:exp9-groups")}
+    latents = pd.DataFrame(results["latents"])
+    latents["label"] = [_short(label) for label in latents["label"]]
+    for name in results["groups"]:
+        rows = latents[latents["group"] == name]
+        rows = rows.sort_values("cohens_d", ascending=False, kind="stable")
+        caption = f"Activations of the {name} latents, one row each. {about}"
+        tables[name] = _table(rows, ["latent", "label"], caption, f"tab:exp9-{name}")
+    return tables
+
+
+def _table(rows: pd.DataFrame, names: list[str], caption: str, label: str) -> str:
+    """A table of those columns that the rows have; a baseline is always one of them.
+
+    Args:
+        rows: keys of ``results.json`` as columns.
+        names: columns that stand first, under their own names.
+        caption: escaped.
+        label: to refer to it.
+    """
+    numbers = [key for key in HEADINGS if key in rows or key == "baseline_mean"]
+    printed = rows.reindex(columns=[*names, *numbers]).rename(columns=HEADINGS)
+    digits = {HEADINGS[key]: 3 if key.endswith("_mean") else 2 for key in numbers}
+    formats: dict[Any, Any] = {head: partial(number, digits=n) for head, n in digits.items()}
+    rules = [{"selector": rule, "props": ":hline"} for rule in ("toprule", "midrule", "bottomrule")]
+    style = printed.style.hide(axis="index").format(formats, na_rep="--", escape="latex")
+    columns = "".join("r" if name == "latent" else "l" for name in names) + "r" * len(numbers)
+    tabular = style.set_table_styles(rules).to_latex(column_format=columns)  # type: ignore[arg-type]
+    return (
+        f"\\begin{{table}}\n\\centering\\small\n{tabular}"
+        f"\\caption{{{caption}}}\n\\label{{{label}}}\n\\end{{table}}\n"
+    )
+
+
+def _about(results: Mapping[str, Any]) -> str:
+    counts, info = results["counts"], results["experiment_config"]
+    organism = (
+        " A trained demonstration organism: no evidence about large models."
+        if info["organism"]
+        else ""
+    )
+    return escaped(
+        f"{info['model_title']}: {counts['episodes_analysed']} self-correcting episodes under "
+        f"{counts['boosted_latents']} boosted latents, {counts['baseline']} baseline responses, "
+        f"re-fed without steering; detectors chosen by {results['detectors']['method']}, "
+        f"boundaries by {', '.join(results['boundaries'])}. One-sided Wilcoxon test that off-topic "
+        f"exceeds on-topic; Holm over the latents of the table.{organism}"
+    )
 
 
 def escaped(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return "".join(_SPECIAL.get(c, c) for c in text)
-
-
-def all_tables(found: Mapping[str, Any]) -> dict[str, str]:
-    """File name without ending -> text."""
-    made = {"groups": _groups(found)}
-    for name in found["groups"]:
-        rows = [row for row in found["latents"] if row["group"] == name]
-        made[name] = _latents(found, name, rows)
-    return made
-
-
-def _latents(found: Mapping[str, Any], group: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    ordered = sorted(rows, key=lambda r: -(r["cohens_d"] if r["cohens_d"] is not None else -9e9))
-    header = (
-        r"latent & label & off-topic & on-topic & baseline & $d$ & $\delta$ & $p$ & Holm $p$ \\"
-    )
-    lines = [
-        " & ".join(
-            [
-                str(row["latent"]),
-                escaped(_short(row["label"])),
-                *(number(row[f"{k}_mean"], 3) for k in ("off_topic", "on_topic", "baseline")),
-                *(number(row[k], 2) for k in ("cohens_d", "cliffs_delta")),
-                *(number(row[k], 2) for k in ("wilcoxon_p", "holm_p")),
-            ]
-        )
-        + r" \\"
-        for row in ordered
-    ]
-    caption = f"Activations of the {group} latents, one row each. {_about(found)}"
-    return _table("rlrrrrrrr", header, lines, caption, f"tab:exp9-{group}")
-
-
-def _groups(found: Mapping[str, Any]) -> str:
-    header = r"group & off-topic & correction & on-topic & baseline & $d$ & $\delta$ & $p$ \\"
-    lines = []
-    for name, row in found["groups"].items():
-        cells = [
-            number(row.get(f"{key}_mean"), 3)
-            for key in ("off_topic", "correction", "on_topic", "baseline")
-        ]
-        cells += [number(row["cohens_d"], 2), number(row["cliffs_delta"], 2)]
-        lines.append(" & ".join([name, *cells, number(row["wilcoxon_p"], 2)]) + r" \\")
-    caption = f"Mean activation of each group of latents. {_about(found)}"
-    return _table("lrrrrrrr", header, lines, caption, "tab:exp9-groups")
-
-
-def _about(found: Mapping[str, Any]) -> str:
-    counts, facts = found["counts"], found["experiment_config"]
-    organism = (
-        " A trained demonstration organism: no evidence about large models."
-        if facts["organism"]
-        else ""
-    )
-    return escaped(
-        f"{facts['model_title']}: {counts['episodes_analysed']} self-correcting episodes under "
-        f"{counts['boosted_latents']} boosted latents, {counts['baseline']} baseline responses, "
-        f"re-fed without steering; detectors chosen by {found['detectors']['method']}, "
-        f"boundaries by {', '.join(found['boundaries'])}. One-sided Wilcoxon test that off-topic "
-        f"exceeds on-topic; Holm over the latents of the table.{organism}"
-    )
+    return text.translate(_SPECIAL)
 
 
 def _short(label: str) -> str:
     return label if len(label) <= LABEL_LENGTH else label[: LABEL_LENGTH - 3] + "..."
 
 
-def number(value: float | None, digits: int) -> str:
-    """So many significant digits, in LaTeX; a dash for what is not defined."""
-    if value is None:
-        return "--"
+def number(value: float, digits: int) -> str:
+    """So many significant digits, in LaTeX."""
     text = f"{value:.{digits}g}"
     if "e" in text:
         mantissa, exponent = text.split("e")
         return rf"${mantissa}\cdot 10^{{{int(exponent)}}}$"
     return f"${text}$" if value < 0 else text
-
-
-def _table(columns: str, header: str, lines: Sequence[str], caption: str, label: str) -> str:
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering\small",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\hline",
-            header,
-            r"\hline",
-            *lines,
-            r"\hline",
-            r"\end{tabular}",
-            rf"\caption{{{caption}}}",
-            rf"\label{{{label}}}",
-            r"\end{table}",
-            "",
-        ]
-    )

@@ -237,7 +237,6 @@ def test_latex() -> None:
     assert tables.escaped("50 % of_a {b} & c\\") == r"50 \% of\_a \{b\} \& c\textbackslash{}"
     assert tables.number(0.0000123, 2) == r"$1.2\cdot 10^{-5}$"
     assert tables.number(-0.5, 2) == "$-0.5$"
-    assert tables.number(None, 2) == "--"
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
