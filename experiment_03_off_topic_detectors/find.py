@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 
 from esr.analysis import detectors
-from esr.analysis.detectors import Pairs, Statistics
-from esr.engine.base import ReadRequest
+from esr.analysis.detectors import Statistics
 from esr.errors import UserError
 from esr.models import ModelSpec, prompts
-from esr.models.prompts import Prompt
 from esr.pipeline import results
 from esr.pipeline.context import RunContext
 from esr.pipeline.detector_files import FILE_NAME, FIND, model_digest
+from esr.pipeline.detector_pairs import ReadPairs, read_pairs
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
-from esr.pipeline.latents import load_labels, pooled, unsteered
-from esr.pipeline.reads import ReadRecord, run_reads
+from esr.pipeline.latents import load_labels, unsteered
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import run_trials
 from esr.runs import seeds
@@ -51,75 +49,40 @@ async def specs(config: FindConfig, context: RunContext) -> list[TrialSpec]:
         )
     responses = unsteered(context, ARM, config.responses_per_prompt)
     records = await run_trials(responses, context, description="unsteered responses")
-    requests = [
-        _request(context, questions[prompt], records[response], matched)
-        for response, prompt, matched in pairing(config, context, len(questions))
+    rngs = [
+        seeds.generator(context.seed, "derangements", number)
+        for number in range(config.responses_per_prompt)
     ]
-    read = await run_reads(requests, context, description="pairs")
+    pairing = detectors.pairing(len(questions), config.derangements, rngs)
+    read = await read_pairs(context, records, pairing)
     write_json(context.run.path / FILE_NAME, analysis(config, context, read))
     return responses
 
 
-def pairing(config: FindConfig, context: RunContext, n_prompts: int) -> list[tuple[int, int, bool]]:
-    """(index of the response, index of the prompt, whether they match), response by response.
-
-    Responses stand as :func:`esr.pipeline.latents.unsteered` makes them: prompt by prompt.
-    """
-    per_prompt = config.responses_per_prompt
-    pairs = []
-    for number in range(per_prompt):
-        rng = seeds.generator(context.seed, "derangements", number)
-        moved = detectors.derangements(n_prompts, config.derangements, rng)
-        for own in range(n_prompts):
-            response = own * per_prompt + number
-            pairs.append((response, own, True))
-            pairs += [(response, int(image[own]), False) for image in moved]
-    return pairs
-
-
-def _request(
-    context: RunContext, prompt: Prompt, record: TrialRecord, matched: bool
-) -> ReadRequest:
-    kind = "matched" if matched else "mismatched"
-    return ReadRequest(
-        f"{kind}/{prompt.id}/{record.spec.trial_id}",
-        context.chat.conversation_ids(prompt.text, record.response or ""),
-    )
-
-
-def analysis(config: FindConfig, context: RunContext, read: Sequence[ReadRecord]) -> dict[str, Any]:
+def analysis(config: FindConfig, context: RunContext, read: ReadPairs) -> dict[str, Any]:
     """The file of detectors."""
-    size = 1 + config.derangements
-    groups = [read[start : start + size] for start in range(0, len(read), size)]
-    whole = [group for group in groups if all(record.reading for record in group)]
-    if not whole:
-        raise UserError(
-            f"none of {len(groups)} responses could be read: {read[0].error}",
-            "texts within the context of the model",
-            "shorten the prompts",
-        )
-    maxima = [[pooled(r.reading.pooled).maximum.numpy() for r in g if r.reading] for g in whole]
-    pairs = Pairs.by_response(np.array(maxima))
-    statistics = detectors.statistics(pairs, config.silent)
+    statistics = detectors.statistics(read.pairs, config.silent)
     passing = detectors.strict(statistics, config.min_share)
     separable = detectors.separable(statistics, config.top)
     rng = seeds.generator(context.seed, "separability null")
-    null = detectors.separability_null(pairs, rng, config.permutations)
+    null = detectors.separability_null(read.pairs, rng, config.permutations)
+    nearest = statistics.nearest_to_strict
+    stats = _stats(context, statistics, [*passing, *separable, nearest])
     return {
         "model_name": context.spec.key if context.spec.organism else context.spec.hf_id,
         "model_digest": model_digest(context),
         "method": "strict",
         "off_topic_detectors": passing,
         "separability_detectors": separable,
-        "detector_stats": _stats(context, statistics, [*passing, *separable]),
+        "detector_stats": {str(k): stats[str(k)] for k in dict.fromkeys([*passing, *separable])},
         "pairs": {
-            "matched": len(whole),
-            "mismatched": len(whole) * config.derangements,
-            "responses_left_out": len(groups) - len(whole),
+            "matched": read.responses,
+            "mismatched": read.responses * config.derangements,
+            "responses_left_out": read.left_out,
             "prompts": context.prompts.name,
         },
         "criterion": {"silent_below": config.silent, "min_share": config.min_share},
-        "nearest_to_strict": _nearest(context, statistics),
+        "nearest_to_strict": {"latent": nearest, **stats[str(nearest)]},
         "separability_null": {
             "permutations": config.permutations,
             "largest_auc_median": float(np.median(null)),
@@ -139,13 +102,6 @@ def _stats(
     return {
         str(k): {**statistics.of(k), "label": labels.get(k, "")} for k in dict.fromkeys(latents)
     }
-
-
-def _nearest(context: RunContext, statistics: Statistics) -> dict[str, Any]:
-    """The latent with the largest surplus of mismatched over matched pairs: how far a dictionary
-    is from the criterion where nothing passes."""
-    best = int(np.argmax(statistics.mismatched_share - statistics.matched_share))
-    return {"latent": best, **statistics.of(best), "label": _labels(context).get(best, "")}
 
 
 def _labels(context: RunContext) -> dict[int, str]:

@@ -58,6 +58,13 @@ class TestDerangements:
         with pytest.raises(ValueError, match="derangements"):
             detectors.derangements(n, count, np.random.default_rng(0))
 
+    def test_pairing_meets_every_response_with_its_own_prompt_and_others(self) -> None:
+        rngs = [np.random.default_rng(number) for number in range(2)]
+        pairs = detectors.pairing(8, 7, rngs)
+        assert len(set(pairs)) == len(pairs) == 2 * 64
+        assert all((response // 2 == prompt) == matched for response, prompt, matched in pairs)
+        assert [matched for _, _, matched in pairs] == 16 * [True, *7 * [False]]
+
 
 class TestStatistics:
     def test_auc_is_that_of_mann_whitney(self) -> None:

@@ -161,15 +161,6 @@ async def test_several_responses_per_prompt(tmp_path: Path) -> None:
     assert found["pairs"]["mismatched"] == 48
 
 
-async def test_pairs_are_deranged(tmp_path: Path) -> None:
-    with replaying.run_folder(FIND, tmp_path) as run:
-        context = scripted.context(run, tmp_path)
-        made = find.pairing(FindConfig(derangements=7), context, 8)
-    assert len(made) == 64
-    assert all((response == prompt) == matched for response, prompt, matched in made)
-    assert len(set(made)) == 64
-
-
 async def test_more_derangements_than_prompts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--derangements 8 with 8 prompts"):
         await search(tmp_path, FindConfig(derangements=8))

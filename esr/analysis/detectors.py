@@ -7,6 +7,7 @@ and separability, the AUC of mismatched against matched pairs. Pure functions of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,12 +52,35 @@ def derangements(n: int, count: int, rng: np.random.Generator) -> list[NDArray[n
         raise ValueError(f"{count} derangements of {n} points: there are {max(0, n - 1)} steps")
     cycle = rng.permutation(n)
     steps = 1 + rng.choice(n - 1, size=count, replace=False)
-    made = []
+    images = []
     for step in steps:
         image = np.empty(n, dtype=np.int64)
         image[cycle] = np.roll(cycle, -int(step))
-        made.append(image)
-    return made
+        images.append(image)
+    return images
+
+
+def pairing(
+    n_prompts: int, count: int, rngs: Sequence[np.random.Generator]
+) -> list[tuple[int, int, bool]]:
+    """Each response with its own prompt, then with ``count`` others by derangements.
+
+    Args:
+        n_prompts: prompts, each with as many responses, which stand prompt by prompt.
+        count: mismatched pairs per response.
+        rngs: one for the first response of every prompt, one for the second, and so on.
+
+    Returns:
+        (index of the response, index of the prompt, whether they match), response by response.
+    """
+    pairs = []
+    for number, rng in enumerate(rngs):
+        images = derangements(n_prompts, count, rng)
+        for own in range(n_prompts):
+            response = own * len(rngs) + number
+            pairs.append((response, own, True))
+            pairs += [(response, int(image[own]), False) for image in images]
+    return pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +130,12 @@ class Statistics:
     matched_mean: NDArray[np.float64]
     mismatched_mean: NDArray[np.float64]
     auc: NDArray[np.float64]
+
+    @property
+    def nearest_to_strict(self) -> int:
+        """The latent with the largest surplus of mismatched over matched pairs: how far a
+        dictionary is from the criterion where nothing passes."""
+        return int(np.argmax(self.mismatched_share - self.matched_share))
 
     def of(self, latent: int) -> dict[str, float]:
         """One latent as plain data; the first four under the names of the authors' files."""

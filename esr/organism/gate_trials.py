@@ -12,7 +12,6 @@ import numpy as np
 
 from esr import models
 from esr.analysis import detectors, metrics
-from esr.engine.base import ReadRequest
 from esr.models import ModelSpec, registry
 from esr.organism.corpus import TAUGHT_META_PROMPT
 from esr.organism.lexicon import load_topics
@@ -20,9 +19,9 @@ from esr.organism.recipe import RECIPE
 from esr.pipeline.calibration import at_threshold, calibrate
 from esr.pipeline.cli import CommonConfig
 from esr.pipeline.context import RunContext
+from esr.pipeline.detector_pairs import read_pairs
 from esr.pipeline.experiment import open_context
-from esr.pipeline.latents import pooled, select, unsteered
-from esr.pipeline.reads import run_reads
+from esr.pipeline.latents import select, unsteered
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import run_trials
 from esr.runs import seeds
@@ -144,31 +143,16 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 async def _detectors(context: RunContext) -> dict[str, Any]:
     """The strict criterion of paper section 2.3 over one response per prompt."""
-    prompts = context.prompts.prompts
     records = await run_trials(unsteered(context, "detectors"), context, description="responses")
     rng = seeds.generator(context.seed, "derangements")
-    images = [
-        np.arange(len(prompts)),
-        *detectors.derangements(len(prompts), detectors.DERANGEMENTS, rng),
-    ]
-    requests = [
-        ReadRequest(
-            f"{kind}/{number}",
-            context.chat.conversation_ids(prompts[int(image[number])].text, record.response or ""),
-        )
-        for kind, image in enumerate(images)
-        for number, record in enumerate(records)
-    ]
-    read = await run_reads(requests, context, description="pairs")
-    maxima = np.stack([pooled(r.reading.pooled).maximum.numpy() for r in read if r.reading])
-    n = len(records)
-    by_image = maxima.reshape(len(images), n, -1)
-    found = detectors.statistics(detectors.Pairs.by_response(by_image.swapaxes(0, 1)))
-    best = int(np.argmax(found.mismatched_share - found.matched_share))
+    pairing = detectors.pairing(len(records), detectors.DERANGEMENTS, [rng])
+    read = await read_pairs(context, records, pairing)
+    statistics = detectors.statistics(read.pairs)
+    nearest = statistics.nearest_to_strict
     return {
-        "strict": detectors.strict(found),
-        "matched_pairs": n,
-        "mismatched_pairs": len(maxima) - n,
-        "nearest": {"latent": best, **found.of(best)},
-        "best_auc": float(found.auc.max()),
+        "strict": detectors.strict(statistics),
+        "matched_pairs": read.responses,
+        "mismatched_pairs": read.responses * detectors.DERANGEMENTS,
+        "nearest": {"latent": nearest, **statistics.of(nearest)},
+        "best_auc": float(statistics.auc.max()),
     }
