@@ -164,7 +164,7 @@ def context(
     async def start() -> ScriptedEngine:
         return ScriptedEngine(log, delay)
 
-    return RunContext(
+    made = RunContext(
         spec=spec(folder),
         profile=GenerationProfile(),
         prompts=PROMPTS,
@@ -172,11 +172,12 @@ def context(
         run=run,
         seed=0,
         start_engine=start,
-        start_chat=ScriptedChat,
         settings={"model": "scripted"},
         quiet=True,
         **{"in_flight": 8, "rate_labels": rate, **options},
     )
+    made.chat = ScriptedChat()
+    return made
 
 
 def open_run(folder: Path) -> RunFolder:

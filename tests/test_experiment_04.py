@@ -76,7 +76,7 @@ async def scripted_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[
         kind = Restarting if "+" in spec.key else scripted.ScriptedEngine
         return kind(folder / "calls.log")
 
-    monkeypatch.setattr("esr.pipeline.experiment._start_engine", start)
+    monkeypatch.setattr("esr.pipeline.engines.start_engine", start)
     monkeypatch.setattr("esr.models.chat.load", lambda *_: scripted.ScriptedChat())
     monkeypatch.setattr("esr.models.prompts.load", lambda *_: scripted.PROMPTS)
     monkeypatch.setattr(

@@ -159,7 +159,7 @@ async def test_one_command_starts_one_engine(
     async def start(*_: object) -> Engine:
         return Closed(tmp_path / "calls.log")
 
-    monkeypatch.setattr("esr.pipeline.experiment._start_engine", start)
+    monkeypatch.setattr("esr.pipeline.engines.start_engine", start)
     monkeypatch.setattr("esr.models.chat.load", lambda *_: scripted.ScriptedChat())
     model = replace(scripted.spec(tmp_path), prompt_set="organism", judge="lexical")
     config = Config(
@@ -183,7 +183,7 @@ async def test_spend_limit_covers_the_whole_command(
         return Closed(tmp_path / "calls.log")
 
     judged = scripted.ScriptedJudge(tmp_path / "calls.log")
-    monkeypatch.setattr("esr.pipeline.experiment._start_engine", start)
+    monkeypatch.setattr("esr.pipeline.engines.start_engine", start)
     monkeypatch.setattr("esr.models.chat.load", lambda *_: scripted.ScriptedChat())
     monkeypatch.setattr("esr.judge.create", lambda *_, **__: judged)
     model = replace(scripted.spec(tmp_path), prompt_set="organism", judge="lexical")

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
 
 from esr.engine.base import Engine, GenerationRequest, Reading, ReadRequest, Sampling
 from esr.errors import SpendLimitError
-from esr.models import GenerationProfile, ModelSpec
+from esr.models import GenerationProfile, ModelSpec, chat
 from esr.models.prompts import PromptSet
 from esr.runs.folder import RunFolder
 
@@ -61,7 +62,6 @@ class RunContext:
         judge_at_once: judge calls under way at once; 0 for no limit, as batches need.
         max_spend: US dollars of judging after which the run stops; 0 for no limit.
         start_engine: makes the engine, called at most once.
-        start_chat: makes the chat format, called at most once.
         rate_labels: concreteness of latent labels, 0 to 100; None where rating failed.
         settings: everything that can change what a trial yields, beyond its spec.
         parent: the run whose trials are replayed, where there is one.
@@ -74,7 +74,6 @@ class RunContext:
     run: RunFolder
     seed: int
     start_engine: Callable[[], Awaitable[Engine]]
-    start_chat: Callable[[], Chat]
     rate_labels: Callable[[Sequence[str]], Awaitable[list[float | None]]]
     settings: Mapping[str, Any]
     parent: ReplayedRun | None = None
@@ -85,7 +84,6 @@ class RunContext:
     quiet: bool = False
     spent: float = 0.0
     _engine: Engine | None = None
-    _chat: Chat | None = None
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _slots: asyncio.Semaphore = field(init=False)
     _judging: asyncio.Semaphore = field(init=False)
@@ -102,14 +100,13 @@ class RunContext:
             raise RuntimeError("this experiment was opened without a parent run")
         return self.parent
 
-    @property
+    @cached_property
     def chat(self) -> Chat:
-        if self._chat is None:
-            self._chat = self.start_chat()
-        return self._chat
+        """The chat format of the model, loaded on first use."""
+        return chat.load(self.spec, self.profile.chat_variant)
 
     async def engine(self) -> Engine:
-        """The engine, started on first use; its facts go into ``run.json``."""
+        """The engine, started on first use; what it says of itself goes into ``run.json``."""
         async with self._starting:
             if self._engine is None:
                 self._engine = await self.start_engine()

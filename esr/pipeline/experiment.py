@@ -7,32 +7,26 @@ This module resolves a config, shows the plan, opens the run folder, runs the sp
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
 from esr import judge, models
-from esr.engine import VllmOptions, memory, throughput
-from esr.engine.base import Engine
-from esr.engine.replicas import ReplicatedEngine
-from esr.errors import EngineError, SpendLimitError, UserError, run_command
-from esr.models import ModelSpec, chat, prompts
+from esr.errors import EngineError, SpendLimitError, run_command
+from esr.models import ModelSpec, prompts
 from esr.models.identity import model_identity
 from esr.pipeline import replay
 from esr.pipeline.cli import CommonConfig, ConfigT, ReplayConfig
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, show_plan
+from esr.pipeline.engines import StartEngine, one_engine
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import finished, run_trials
-from esr.runs import provenance
 from esr.runs.commands import parse
 from esr.runs.folder import RunFolder
-
-StartEngine = Callable[[], Awaitable[Engine]]
 
 
 def _one_run(config: ConfigT, spec: ModelSpec) -> list[ConfigT]:  # noqa: ARG001
@@ -172,17 +166,10 @@ async def open_context(
         "engine": config.engine,
         "pairing": config.pairing,
     }
-    identity = {**config.identity(), "context": settings}
-    if replayed is not None:
-        identity["parent"] = replayed.identity()
-    folder = RunFolder.locate(Path(config.output), name, spec.key, identity, new=config.new)
     async with AsyncExitStack() as stack:
-        opened = stack.enter_context(folder)
+        opened = stack.enter_context(_run_folder(name, config, spec, settings, replayed))
         if start is None:
             start = await stack.enter_async_context(one_engine(config, spec))
-        opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
-        if replayed is not None:
-            opened.update(parent={"path": str(replayed.path), **replayed.identity()})
         context = RunContext(
             spec=spec,
             profile=spec.profile(config.profile),
@@ -194,7 +181,6 @@ async def open_context(
             run=opened,
             seed=config.seed,
             start_engine=start,
-            start_chat=lambda: chat.load(spec, spec.profile(config.profile).chat_variant),
             rate_labels=lambda labels: _rate(judge_name, labels),
             settings=settings,
             parent=replayed,
@@ -209,6 +195,26 @@ async def open_context(
             await context.close()
 
 
+@contextmanager
+def _run_folder(
+    name: str,
+    config: CommonConfig,
+    spec: ModelSpec,
+    settings: Mapping[str, Any],
+    replayed: replay.ReplayedRun | None,
+) -> Iterator[RunFolder]:
+    """The folder of the run, named by all that can change its results; locked while it is open."""
+    identity = {**config.identity(), "context": settings}
+    if replayed is not None:
+        identity["parent"] = replayed.identity()
+    folder = RunFolder.locate(Path(config.output), name, spec.key, identity, new=config.new)
+    with folder as opened:
+        opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
+        if replayed is not None:
+            opened.update(parent={"path": str(replayed.path), **replayed.identity()})
+        yield opened
+
+
 def _parent_of(config: CommonConfig) -> replay.ReplayedRun | None:
     """The run that a config replays, where it replays one."""
     if not isinstance(config, ReplayConfig):
@@ -217,60 +223,7 @@ def _parent_of(config: CommonConfig) -> replay.ReplayedRun | None:
     return find(config.from_results, Path(config.output), config.parent_model())
 
 
-@asynccontextmanager
-async def one_engine(config: CommonConfig, spec: ModelSpec) -> AsyncIterator[StartEngine]:
-    """A function that starts the engine once, on first use; the engine is closed at the end."""
-    started: list[Engine] = []
-
-    async def start() -> Engine:
-        if not started:
-            started.append(await _start_engine(config, spec))
-        return started[0]
-
-    try:
-        yield start
-    finally:
-        for engine in started:
-            await engine.close()
-
-
 async def _rate(judge_name: str, labels: Sequence[str]) -> list[float | None]:
     from esr.judge import concreteness
 
     return await concreteness.rate(judge_name, labels)
-
-
-async def _start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
-    gpus = throughput.gpus(provenance.gpus())
-    ranks = config.tensor_parallel or max(1, len(gpus) // config.replicas)
-    share = memory.GPU_SHARE
-    # Elsewhere in a cluster there may be other GPUs than here.
-    if not os.environ.get("RAY_ADDRESS"):
-        devices = [gpu.memory for gpu in gpus]
-        share = memory.check(spec, config.engine, ranks, config.in_flight, devices)
-    options = VllmOptions(config.in_flight, config.pairing, ranks, gpu_memory=share)
-    make = partial(_make_engine, config.engine, spec, options)
-    if config.replicas == 1:
-        return make()
-    return ReplicatedEngine(
-        make,
-        replicas=config.replicas,
-        gpus=ranks if gpus else 0,
-        in_flight=config.in_flight,
-    )
-
-
-def _make_engine(name: str, spec: ModelSpec, options: VllmOptions) -> Engine:
-    """One engine on this machine; replicas run it elsewhere."""
-    from esr import engine
-    from esr.steering import sae
-
-    dictionary = sae.load(spec.sae)
-    if (dictionary.d_model, dictionary.d_sae) != (spec.d_model, spec.d_sae):
-        raise UserError(
-            f"SAE {spec.sae.describe()} has {dictionary.d_sae} latents of width "
-            f"{dictionary.d_model}, the entry of {spec.key} says {spec.d_sae} of {spec.d_model}",
-            "d_sae and d_model of the SAE",
-            "correct the model's entry",
-        )
-    return engine.create(name, spec, dictionary, options)

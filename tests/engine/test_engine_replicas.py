@@ -79,7 +79,7 @@ async def run(engine: Engine, folder: Path) -> RunContext:
 
     with run_folder(folder) as opened:
         context = scripted.context(opened, folder, in_flight=8)
-        context.start_engine, context.start_chat = start, Chat
+        context.start_engine, context.chat = start, Chat()
         records = await run_trials([trial(i) for i in range(N_TRIALS)], context)
     assert len(records) == N_TRIALS
     return context

@@ -1,0 +1,73 @@
+"""Starting the engine that the options ask for, once it is needed, on the GPUs there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+from esr.engine import VllmOptions, memory, throughput
+from esr.engine.base import Engine
+from esr.engine.replicas import ReplicatedEngine
+from esr.errors import UserError
+from esr.models import ModelSpec
+from esr.pipeline.cli import CommonConfig
+from esr.runs import provenance
+
+StartEngine = Callable[[], Awaitable[Engine]]
+"""Gives the engine; starts it on the first call alone."""
+
+
+@asynccontextmanager
+async def one_engine(config: CommonConfig, spec: ModelSpec) -> AsyncIterator[StartEngine]:
+    """A function that starts the engine once, on first use; the engine is closed at the end."""
+    started: list[Engine] = []
+
+    async def start() -> Engine:
+        if not started:
+            started.append(await start_engine(config, spec))
+        return started[0]
+
+    try:
+        yield start
+    finally:
+        for engine in started:
+            await engine.close()
+
+
+async def start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
+    """The engine of the options, replicas where asked for; memory is checked first."""
+    gpus = throughput.gpus(provenance.gpus())
+    ranks = config.tensor_parallel or max(1, len(gpus) // config.replicas)
+    share = memory.GPU_SHARE
+    # Elsewhere in a cluster there may be other GPUs than here.
+    if not os.environ.get("RAY_ADDRESS"):
+        devices = [gpu.memory for gpu in gpus]
+        share = memory.check(spec, config.engine, ranks, config.in_flight, devices)
+    options = VllmOptions(config.in_flight, config.pairing, ranks, gpu_memory=share)
+    make = partial(_make_engine, config.engine, spec, options)
+    if config.replicas == 1:
+        return make()
+    return ReplicatedEngine(
+        make,
+        replicas=config.replicas,
+        gpus=ranks if gpus else 0,
+        in_flight=config.in_flight,
+    )
+
+
+def _make_engine(name: str, spec: ModelSpec, options: VllmOptions) -> Engine:
+    """One engine on this machine; replicas run it elsewhere."""
+    from esr import engine
+    from esr.steering import sae
+
+    dictionary = sae.load(spec.sae)
+    if (dictionary.d_model, dictionary.d_sae) != (spec.d_model, spec.d_sae):
+        raise UserError(
+            f"SAE {spec.sae.describe()} has {dictionary.d_sae} latents of width "
+            f"{dictionary.d_model}, the entry of {spec.key} says {spec.d_sae} of {spec.d_model}",
+            "d_sae and d_model of the SAE",
+            "correct the model's entry",
+        )
+    return engine.create(name, spec, dictionary, options)
