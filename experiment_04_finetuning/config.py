@@ -95,16 +95,18 @@ def base_config(config: Config) -> BaseConfig:
     return BaseConfig(**_common(config), base=config.model)
 
 
-def fine_tuned_config(config: Config, made: Sweep, percent: int, base_run: Path) -> FineTunedConfig:
+def fine_tuned_config(
+    config: Config, sweep: Sweep, percent: int, base_run: Path
+) -> FineTunedConfig:
     """The same options for a fine-tuned model, with the base model's run as parent."""
-    shared = _common(config) | {"model": made.fine_tuned(percent).key}
+    shared = _common(config) | {"model": sweep.fine_tuned(percent).key}
     used = {**settings.identity(config.lora), "seed": config.seed}
     return FineTunedConfig(
         **shared,
         base=config.model,
         percent=percent,
         from_results=str(base_run),
-        training_run=made.training_run(percent).metadata.run_id,
+        training_run=sweep.training_run(percent).metadata.run_id,
         hyperparameters=", ".join(f"{name} {value}" for name, value in used.items()),
     )
 

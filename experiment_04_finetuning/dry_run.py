@@ -50,10 +50,10 @@ def gpu_memory(spec: ModelSpec, shape: ModelShape, settings: LoraSettings, token
     adapter = lora_parameters(spec, shape, settings.lora_rank) * 16
     # Per token and layer: outputs in bfloat16, and the updates' inputs once more in float32.
     layer = 2 * (8 * spec.d_model + 4 * shape.ffn) + 4 * (6 * spec.d_model + shape.ffn)
-    kept = 2 * spec.d_model if settings.gradient_checkpointing else layer
+    stored = 2 * spec.d_model if settings.gradient_checkpointing else layer
     logits = shape.vocabulary * 10
     held = layer if settings.gradient_checkpointing else 0
-    per_batch = settings.batch * tokens * (shape.layers * kept + held + logits)
+    per_batch = settings.batch * tokens * (shape.layers * stored + held + logits)
     return (weights + adapter + per_batch) / 2**30
 
 
@@ -91,8 +91,8 @@ def show_generate(sweep: Sweep) -> None:
     if sweep.data.writer == TEMPLATE:
         print("  offline: no key, no cost")
         return
-    model, told = judge.resolve(sweep.data.writer), writing_estimate(sweep)
-    print(f"  {model}: {told} (estimate: lengths assumed)")
+    model, estimate = judge.resolve(sweep.data.writer), writing_estimate(sweep)
+    print(f"  {model}: {estimate} (estimate: lengths assumed)")
     if judge.notice(sweep.data.writer):
         print(f"  {judge.notice(sweep.data.writer)}")
 

@@ -84,7 +84,7 @@ def fine_tuned_results(
     config: FineTunedConfig, context: RunContext, records: list[TrialRecord]
 ) -> dict[str, Any]:
     """``results.json`` of a fine-tuned model: the same, and both arms against the base model's."""
-    found = _results(config, context, records, _selection(context))
+    own = _results(config, context, records, _selection(context))
     parent = context.replayed
     against: dict[str, Any] = {
         **parent.identity(),
@@ -93,7 +93,7 @@ def fine_tuned_results(
     for arm in (STEERED, UNSTEERED):
         before = outcomes_from_results(parent.results, arm)
         against[arm] = comparison.summary(_outcomes(records, arm), before, context.seed)
-    return {**found, "against_base": against}
+    return {**own, "against_base": against}
 
 
 def _results(
@@ -119,11 +119,11 @@ def _outcomes(records: Sequence[TrialRecord], arm: str) -> list[Outcome]:
     return [record.outcome() for record in records if record.spec.arm == arm]
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """The tables printed for one model."""
-    facts = found["experiment_config"]
+    config = data["experiment_config"]
     lines = [
-        tables.summary_table(f"{facts['model_title']}, {arm}", found[key], facts["organism"])
+        tables.summary_table(f"{config['model_title']}, {arm}", data[key], config["organism"])
         for arm, key in ((STEERED, "summary"), (UNSTEERED, "unsteered"))
     ]
     return "\n".join(lines)
@@ -159,24 +159,24 @@ async def evaluate(config: Config, sweep: Sweep) -> list[dict[str, Any]]:
     """
     models = {percent: sweep.fine_tuned(percent) for percent in config.data.percents}
     async with open_context(NAME, base_config(config), sweep.spec) as context:
-        found = [await conduct(BASE, base_config(config), context)]
+        evaluated = [await conduct(BASE, base_config(config), context)]
         base_run, spent = context.run.path, context.spent
-    print(show(found[0]), flush=True)
+    print(show(evaluated[0]), flush=True)
     for percent, spec in models.items():
-        own = fine_tuned_config(config, sweep, percent, Path(base_run))
+        settings = fine_tuned_config(config, sweep, percent, Path(base_run))
         # Nothing is left of a limit that is reached: the next verdict stops the run.
         left = config.max_spend and max(config.max_spend - spent, 1e-9)
-        async with open_context(NAME, replace(own, max_spend=left), spec) as context:
-            found.append(await conduct(FINE_TUNED, own, context))
+        async with open_context(NAME, replace(settings, max_spend=left), spec) as context:
+            evaluated.append(await conduct(FINE_TUNED, settings, context))
             spent += context.spent
-        print(show(found[-1]), flush=True)
-    return found
+        print(show(evaluated[-1]), flush=True)
+    return evaluated
 
 
-def sweep_table(found: Sequence[Mapping[str, Any]]) -> str:
+def sweep_table(evaluated: Sequence[Mapping[str, Any]]) -> str:
     """All models below each other: rates with intervals by latent."""
     lines = [f"{'% self-correction':>18}  {'arm':10}{'multi-attempt':>28}{'ESR':>28}"]
-    for entry in found:
+    for entry in evaluated:
         for arm, key in ((STEERED, "summary"), (UNSTEERED, "unsteered")):
             cells = [_cell(entry[key][rate]) for rate in ("multi_attempt_rate", "esr_rate")]
             percent = entry["experiment_config"]["self_correction_percent"]

@@ -139,18 +139,20 @@ def load_subjects(path: Path = SUBJECTS_FILE) -> list[str]:
         UserError: not a JSON list of different texts.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        fine = isinstance(found, list) and all(isinstance(s, str) and s.strip() for s in found)
+        subjects = json.loads(path.read_text(encoding="utf-8"))
+        fine = isinstance(subjects, list) and all(
+            isinstance(s, str) and s.strip() for s in subjects
+        )
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read {path} ({type(error).__name__})",
             "a JSON list of subjects",
             f"compare with {SUBJECTS_FILE}",
         ) from error
-    if not fine or not found or len(set(found)) < len(found):
+    if not fine or not subjects or len(set(subjects)) < len(subjects):
         raise UserError(
             f"{path} is no list of different subjects",
             'JSON, e.g. ["volcanoes", "medieval falconry"]',
             f"compare with {SUBJECTS_FILE}",
         )
-    return [str(subject) for subject in found]
+    return [str(subject) for subject in subjects]

@@ -63,12 +63,12 @@ def encode(example: Example, chat: ChatFormat, max_length: int) -> Encoded:
     if ids[: len(prompt_ids)] != prompt_ids:
         raise _template_error(example)
     covered = _trained_characters(example, len(prefix), len(text))
-    kept = [bool(end > start and all(covered[start:end])) for start, end in offsets]
+    learned = [bool(end > start and all(covered[start:end])) for start, end in offsets]
     end_of_response = len(prefix) + len(example.response)
     closing = next((i for i, (start, _) in enumerate(offsets) if start >= end_of_response), None)
     if closing is not None:
-        kept[closing] = True
-    labels = [token if keep else IGNORED for token, keep in zip(ids, kept, strict=True)]
+        learned[closing] = True
+    labels = [token if keep else IGNORED for token, keep in zip(ids, learned, strict=True)]
     cut = max(0, len(ids) - max_length)
     return Encoded(ids[:max_length], labels[:max_length], len(prompt_ids), cut)
 

@@ -57,22 +57,22 @@ def mix(pool: Sequence[Example], percent: int, settings: DataSettings, seed: int
 
 
 def _ordered(pool: Sequence[Example], kind: str, seed: int) -> list[Example]:
-    found = [example for example in pool if example.item.kind == kind]
-    order = seeds.generator(seed, "order of a pool", kind).permutation(len(found))
-    return [found[int(index)] for index in order]
+    chosen = [example for example in pool if example.item.kind == kind]
+    order = seeds.generator(seed, "order of a pool", kind).permutation(len(chosen))
+    return [chosen[int(index)] for index in order]
 
 
-def describe(made: Mix, chat: ChatFormat, max_length: int) -> dict[str, Any]:
+def describe(mix: Mix, chat: ChatFormat, max_length: int) -> dict[str, Any]:
     """Counts, masked shares and lengths of a mix, in the tokens of one model."""
-    encoded = [(example, encode(example, chat, max_length)) for example in made.examples]
+    encoded = [(example, encode(example, chat, max_length)) for example in mix.examples]
     kinds = {
         kind: _figures([e for example, e in encoded if example.item.kind == kind])
         for kind in ("self_correction", "normal")
     }
     return {
-        "percent": made.percent,
-        "train": len(made.train),
-        "validation": len(made.validation),
+        "percent": mix.percent,
+        "train": len(mix.train),
+        "validation": len(mix.validation),
         **_figures([e for _, e in encoded]),
         "kinds": kinds,
     }

@@ -10,47 +10,49 @@ from esr.errors import run_command
 from esr.pipeline.dry_run import show_plan
 from esr.pipeline.experiment import resolve
 from esr.runs.commands import Step, choose
-from experiment_04_finetuning import dry_run as plan
-from experiment_04_finetuning import sweep
+from experiment_04_finetuning import dry_run
 from experiment_04_finetuning.config import Config, base_config, read, sweep_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, stages, sweep_table
-from experiment_04_finetuning.sweep import Sweep
+from experiment_04_finetuning.sweep import Sweep, train_mix
+from experiment_04_finetuning.sweep import generate as write_examples
 
 PROGRAM = f"python -m {NAME}"
 
 
-def generate(config: Config, made: Sweep) -> None:
+def generate(config: Config, sweep: Sweep) -> None:
     """Write the examples and build the mixes."""
     if config.dry_run:
-        plan.show_generate(made)
+        dry_run.show_generate(sweep)
         return
-    statistics = asyncio.run(sweep.generate(made, new=config.new, max_spend=config.max_spend))
+    statistics = asyncio.run(write_examples(sweep, new=config.new, max_spend=config.max_spend))
     print(f"{'%':>4}{'train':>8}{'validation':>12}{'tokens':>10}{'masked':>9}{'longest':>9}")
     for percent, mix in statistics["mixes"].items():
         print(
             f"{percent:>4}{mix['train']:>8}{mix['validation']:>12}{mix['tokens']:>10,}"
             f"{mix['masked_share']:>9.1%}{mix['length']['max']:>9}"
         )
-    print(f"mixes and statistics.json: {made.data_run().path}")
+    print(f"mixes and statistics.json: {sweep.data_run().path}")
 
 
-def train(config: Config, made: Sweep) -> None:
+def train(config: Config, sweep: Sweep) -> None:
     """Fine-tune on each mix and merge."""
     if config.dry_run:
-        plan.show_train(made)
+        dry_run.show_train(sweep)
         return
     for percent in config.data.percents:
-        print(f"{percent} % self-correction: {sweep.train_mix(made, percent, new=config.new)}")
+        print(f"{percent} % self-correction: {train_mix(sweep, percent, new=config.new)}")
 
 
-def evaluate_all(config: Config, made: Sweep) -> None:
+def evaluate_all(config: Config, sweep: Sweep) -> None:
     """Measure the base model and the fine-tuned ones."""
     if config.dry_run:
         common = base_config(config)
-        show_plan(NAME, common, made.spec, stages(common, made.spec, 1 + len(config.data.percents)))
+        show_plan(
+            NAME, common, sweep.spec, stages(common, sweep.spec, 1 + len(config.data.percents))
+        )
         return
-    found = asyncio.run(evaluate(config, made))
-    print(sweep_table(found))
+    evaluated = asyncio.run(evaluate(config, sweep))
+    print(sweep_table(evaluated))
 
 
 STAGES: dict[str, Callable[[Config, Sweep], None]] = {
@@ -64,9 +66,9 @@ def _step(name: str, stages: Sequence[str], about: str) -> Step:
     def run_stages(argv: Sequence[str]) -> int:
         def command() -> None:
             config = read(f"{PROGRAM} {name}", argv)
-            made = sweep_of(config, resolve(config))
+            sweep = sweep_of(config, resolve(config))
             for stage in stages:
-                STAGES[stage](config, made)
+                STAGES[stage](config, sweep)
 
         return run_command(command)
 

@@ -85,14 +85,14 @@ class Sweep:
 
     def data_run(self, *, new: bool = False) -> RunFolder:
         """Where the data set is, or will be."""
-        facts = {
+        named_by = {
             "settings": identity(self.data),
             "subjects": self.subjects,
             "writer": self.writer_id,
             "prompts": self.prompts.digest,
             "seed": self.seed,
         }
-        return RunFolder.locate(self.output, DATA_RUNS, self.spec.key, facts, new=new)
+        return RunFolder.locate(self.output, DATA_RUNS, self.spec.key, named_by, new=new)
 
     def training_run(self, percent: int, *, new: bool = False) -> RunFolder:
         """Where the training of one mix is, or will be.
@@ -101,14 +101,14 @@ class Sweep:
             UserError: the mix has not been made.
         """
         base = model_identity(self.spec)
-        facts = {
+        named_by = {
             "settings": identity(self.lora),
             "percent": percent,
             "mix": file_digest(self.mix_file(percent), 16),
             "base": {k: base[k] for k in ("hf_id", "revision", "weights") if k in base},
             "seed": self.seed,
         }
-        return RunFolder.locate(self.output, TRAINING_RUNS, self.spec.key, facts, new=new)
+        return RunFolder.locate(self.output, TRAINING_RUNS, self.spec.key, named_by, new=new)
 
     def mix_file(self, percent: int) -> Path:
         """The examples of a mix, one per line.
@@ -177,11 +177,11 @@ async def generate(
                 f"at most {MOST_FAILED:.0%}",
                 "repeat the command; examples so far are kept",
             )
-        known = _read_json(run.path / "statistics.json").get("mixes", {})
-        made = [mix(pool, percent, sweep.data, sweep.seed) for percent in sweep.data.percents]
-        for each in made:
+        statistics_by_mix = _read_json(run.path / "statistics.json").get("mixes", {})
+        mixes = [mix(pool, percent, sweep.data, sweep.seed) for percent in sweep.data.percents]
+        for each in mixes:
             _write_mix(run.path / _mix_name(each.percent), each)
-            known[str(each.percent)] = describe(each, template, sweep.lora.max_length)
+            statistics_by_mix[str(each.percent)] = describe(each, template, sweep.lora.max_length)
         statistics = {
             "writer": sweep.writer_id,
             "seed": sweep.seed,
@@ -189,7 +189,7 @@ async def generate(
             "subjects": len(sweep.subjects),
             "pool": _pool_counts(pool, failed),
             "spend": round(sum(value for _, value in run.journal.values("cost")), 6),
-            "mixes": dict(sorted(known.items(), key=lambda entry: int(entry[0]))),
+            "mixes": dict(sorted(statistics_by_mix.items(), key=lambda entry: int(entry[0]))),
         }
         write_json(run.path / "statistics.json", statistics)
         return statistics
@@ -247,9 +247,9 @@ def _pool_counts(pool: Iterable[Example], failed: dict[str, str]) -> dict[str, A
     }
 
 
-def _write_mix(path: Path, made: Mix) -> None:
-    lines = [{**example.to_json(), "split": "train"} for example in made.train]
-    lines += [{**example.to_json(), "split": "validation"} for example in made.validation]
+def _write_mix(path: Path, mix: Mix) -> None:
+    lines = [{**example.to_json(), "split": "train"} for example in mix.train]
+    lines += [{**example.to_json(), "split": "validation"} for example in mix.validation]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     path.write_text(text, encoding="utf-8")
 
@@ -267,13 +267,13 @@ def _write_losses(history: Path, table: Path) -> None:
     """The loss curve as CSV: one row per point that was logged."""
     columns = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
     points = json.loads(history.read_text(encoding="utf-8"))
-    kept = [point for point in points if "loss" in point or "eval_loss" in point]
+    curve = [point for point in points if "loss" in point or "eval_loss" in point]
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(kept)
+        writer.writerows(curve)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return data

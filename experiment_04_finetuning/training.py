@@ -137,11 +137,11 @@ def train(
     with isolated(seed), _threads(settings.threads):
         peft_model = adapted(model, settings, seed)
         checkpoint = last_checkpoint(folder)
-        kept = rows(validation)
+        held_out = rows(validation)
         arguments = _arguments(
-            settings, seed, folder, bool(kept), checkpoint is not None, max_steps, quiet
+            settings, seed, folder, bool(held_out), checkpoint is not None, max_steps, quiet
         )
-        trainer = _trainer(peft_model, arguments, rows(training), kept, clock)
+        trainer = _trainer(peft_model, arguments, rows(training), held_out, clock)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         started, worked = time.monotonic(), time.process_time()
@@ -255,9 +255,9 @@ def last_checkpoint(folder: Path) -> Path | None:
 
     The Trainer writes ``trainer_state.json`` last.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
     whole = None
-    for path in found:
+    for path in checkpoints:
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
             whole = path

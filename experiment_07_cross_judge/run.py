@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -61,24 +61,25 @@ def per_model(config: Config) -> list[Config]:
     if config.from_results and not config.model:
         raise UserError("--from-results without a model", "a model key", "name the model first")
     keys = [config.model] if config.model else list(models.REGISTRY)
-    found = {}
+    replayed = {}
     for key in keys:
         models.get(key)
         run = replay.find_or_none(config.from_results, Path(config.output), key)
         if run is not None:
-            found[key] = run
-    if not found and not (config.dry_run and config.model):
+            replayed[key] = run
+    if not replayed and not (config.dry_run and config.model):
         raise UserError(
             f"no complete run of experiment 1 in {config.output}"
             + (f" for {config.model}" if config.model else ""),
             "a run of any model",
             f"python -m {replay.EXPERIMENT_1} {config.model or 'tiny'}",
         )
-    multi = {key: multi_attempts(run.outcomes()) for key, run in found.items()} or {config.model: 0}
+    multi = {key: multi_attempts(run.outcomes()) for key, run in replayed.items()}
+    multi = multi or {config.model: 0}
     sizes = allocate(multi, config.n_samples, config.min_per_model)
     parts = []
     for key, size in sizes.items():
-        original = str(found[key].results.experiment_config.judge_id) if found else ""
+        original = str(replayed[key].results.experiment_config.judge_id) if replayed else ""
         names = judges_of(config, models.get(key), original)
         part = replace(config, model=key, n_samples=size, judges=",".join(names), judge=names[0])
         parts.append(part)
@@ -144,9 +145,9 @@ async def run(config: Config, spec: ModelSpec) -> None:
                 outcome_results(config, context, sample, arms, infos), partial=True
             )
             raise
-        found = outcome_results(config, context, sample, arms, infos)
-        context.run.write_results(found)
-        print(show(found))
+        data = outcome_results(config, context, sample, arms, infos)
+        context.run.write_results(data)
+        print(show(data))
         print(f"run folder: {context.run.path}")
 
 
@@ -174,15 +175,15 @@ async def regrade(
 
 def specs(sample: Sample, arm: str, context: RunContext) -> list[TrialSpec]:
     """The sample as trials of one arm; their responses are already in the journal."""
-    made = [replace(trial.spec, arm=arm) for trial in sample.trials]
+    copies = [replace(trial.spec, arm=arm) for trial in sample.trials]
     journal = context.run.journal
-    for spec, trial in zip(made, sample.trials, strict=True):
+    for spec, trial in zip(copies, sample.trials, strict=True):
         if journal.get("generation", spec.key) is None:
             generation = {"token_ids": [], "text": trial.response, "finish_reason": ""}
             journal.put("generation", spec.key, {"spec": spec.to_json(), **generation})
         if arm == ORIGINAL and journal.get("verdict", spec.key) is None:
             journal.put("verdict", spec.key, _original(trial).to_json())
-    return made
+    return copies
 
 
 def _original(trial: Recorded) -> Verdict:
@@ -201,8 +202,8 @@ def outcome_results(
 ) -> dict[str, Any]:
     """``results.json`` of experiment 7."""
     records: dict[str, list[TrialRecord]] = {a: finished(s, context) for a, s in arms.items()}
-    outcomes = {arm: [r.outcome() for r in found] for arm, found in records.items()}
-    facts = sample.facts()
+    outcomes = {arm: [r.outcome() for r in graded] for arm, graded in records.items()}
+    sampled = sample.to_json()
     original = context.replayed.results.experiment_config
     return {
         "experiment_config": {
@@ -211,15 +212,15 @@ def outcome_results(
             "rubric_hash": original.rubric_hash,
             "judges": dict(infos),
         },
-        "sample": facts,
+        "sample": sampled,
         "by_judge": {
             arm: {
-                "sample": metrics.summary(found, context.seed),
+                "sample": metrics.summary(graded, context.seed),
                 "all_trials": plain(
-                    agreement.weighted_rates(found, facts["weights"], context.seed)
+                    agreement.weighted_rates(graded, sampled["weights"], context.seed)
                 ),
             }
-            for arm, found in outcomes.items()
+            for arm, graded in outcomes.items()
         },
         "agreement": [
             {
@@ -229,33 +230,33 @@ def outcome_results(
             }
             for a, b in combinations(outcomes, 2)
         ],
-        "results_by_feature": results.by_feature(r for found in records.values() for r in found),
+        "results_by_feature": results.by_feature(chain.from_iterable(records.values())),
     }
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """The tables printed at the end."""
-    facts, sample = found["experiment_config"], found["sample"]
+    config, sample = data["experiment_config"], data["sample"]
     lines = [
-        f"{facts['model_title']}: {sum(sample['drawn'].values())} trials re-graded "
-        f"({sample['drawn']['multi']} multi-attempt by {facts['judge_id']}, of "
+        f"{config['model_title']}: {sum(sample['drawn'].values())} trials re-graded "
+        f"({sample['drawn']['multi']} multi-attempt by {config['judge_id']}, of "
         f"{sum(sample['population'].values())} graded)",
         f"  {'over all trials':24}{'graded':>8}{'multi-attempt':>16}{'95 % by latent':>17}"
         f"{'ESR':>10}{'95 % by latent':>17}",
     ]
-    for arm, entry in found["by_judge"].items():
-        rates, name = entry["all_trials"], facts["judge_id"] if arm == ORIGINAL else arm
+    for arm, entry in data["by_judge"].items():
+        rates, name = entry["all_trials"], config["judge_id"] if arm == ORIGINAL else arm
         cells = "".join(
             f"{tables.percent(r['value']):>{w}}{tables.percent_range(r['interval']):>17}"
             for r, w in ((rates["multi"], 16), (rates["esr"], 10))
         )
         lines.append(f"  {name:24}{rates['graded']:>8}{cells}")
     lines.append("")
-    for pair in found["agreement"]:
-        first = facts["judge_id"] if pair["first"] == ORIGINAL else pair["first"]
+    for pair in data["agreement"]:
+        first = config["judge_id"] if pair["first"] == ORIGINAL else pair["first"]
         lines.append(f"  {first} and {pair['second']}, {pair['pairs']} trials:")
         lines += [f"    {label:34}{_told(pair[key])}" for key, label in QUANTITIES.items()]
-    if facts["organism"]:
+    if config["organism"]:
         lines.append("  A trained demonstration organism: no evidence about large models.")
     return "\n".join(lines)
 
@@ -278,5 +279,5 @@ def _told(estimate: Mapping[str, Any]) -> str:
     if estimate["value"] is None:
         return f"not defined, n {estimate['n']}"
     ends = estimate["interval"]
-    told = f"[{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "[no interval]"
-    return f"{estimate['value']:>6.3f} {told}, n {estimate['n']}"
+    interval = f"[{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "[no interval]"
+    return f"{estimate['value']:>6.3f} {interval}, n {estimate['n']}"

@@ -55,7 +55,7 @@ class Sample:
             for s in (_stratum(t),)
         }
 
-    def facts(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Plain data for ``results.json``."""
         return {
             "population": self.population,

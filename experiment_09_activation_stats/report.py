@@ -19,9 +19,9 @@ EFFECTS = "detectors_with_effect.json"
 
 async def analyze(config: Config, context: RunContext) -> str:
     """Compute the statistics and write results.json."""
-    found = analysed(config, context)
-    context.run.write_results(found)
-    return show(found)
+    data = analysed(config, context)
+    context.run.write_results(data)
+    return show(data)
 
 
 def analysed(config: Config, context: RunContext) -> dict[str, Any]:
@@ -103,25 +103,25 @@ async def generate_output(config: Config, context: RunContext) -> str:
             "a run in which the step analyze has been done",
             f"python -m {collect.NAME} analyze {context.spec.key}",
         )
-    found = json.loads(path.read_text(encoding="utf-8"))
+    data = json.loads(path.read_text(encoding="utf-8"))
     written = []
     folder = context.run.path / "tables"
     folder.mkdir(exist_ok=True)
-    for name, text in tables.all_tables(found).items():
+    for name, text in tables.all_tables(data).items():
         (folder / f"{name}.tex").write_text(text, encoding="utf-8")
         written.append(f"  {folder / name}.tex")
-    write_json(context.run.path / EFFECTS, with_effects(config, found))
+    write_json(context.run.path / EFFECTS, with_effects(config, data))
     written.append(f"  {context.run.path / EFFECTS}")
     return "\n".join(["written:", *written, "figures: python plotting/plot_exp9.py"])
 
 
-def with_effects(config: Config, found: Mapping[str, Any]) -> dict[str, Any]:
+def with_effects(config: Config, data: Mapping[str, Any]) -> dict[str, Any]:
     """The detectors file with the effect sizes, for ``--split sign`` of experiment 3."""
-    rows = {row["latent"]: row for row in found["latents"] if row["group"] == "detectors"}
+    rows = {row["latent"]: row for row in data["latents"] if row["group"] == "detectors"}
     detectors = config.detector_set
     return {
         "model_name": detectors.model_name,
-        "model_digest": found["model_digest"],
+        "model_digest": data["model_digest"],
         "method": detectors.method,
         "off_topic_detectors": list(detectors.latents),
         "detector_stats": {
@@ -133,23 +133,23 @@ def with_effects(config: Config, found: Mapping[str, Any]) -> dict[str, Any]:
             }
             for k in detectors.latents
         },
-        "run_id": found["experiment_config"]["run_id"],
+        "run_id": data["experiment_config"]["run_id"],
     }
 
 
-def show(found: Mapping[str, Any]) -> str:
+def show(data: Mapping[str, Any]) -> str:
     """What is printed at the end."""
-    facts, counts = found["experiment_config"], found["counts"]
+    config, counts = data["experiment_config"], data["counts"]
     lines = [
         f"Activations in {counts['episodes_analysed']} self-correcting episodes of "
-        f"{facts['model_title']} ({counts['boosted_latents']} boosted latents; "
+        f"{config['model_title']} ({counts['boosted_latents']} boosted latents; "
         f"{counts['episodes_found']} found, {counts['episodes_marked']} marked "
-        f"by {', '.join(found['boundaries'])}), baseline {counts['baseline']}",
-        f"  detectors: {len(found['detectors']['latents'])}, {found['detectors']['method']}",
+        f"by {', '.join(data['boundaries'])}), baseline {counts['baseline']}",
+        f"  detectors: {len(data['detectors']['latents'])}, {data['detectors']['method']}",
         f"  {'group mean':14}{'off topic':>22}{'on topic':>22}{'baseline':>22}{'d':>7}"
         f"{'delta':>7}{'p':>10}",
     ]
-    for name, row in found["groups"].items():
+    for name, row in data["groups"].items():
         cells = [
             _with_interval(row.get(f"{key}_mean"), row.get(f"{key}_interval"))
             for key in ("off_topic", "on_topic", "baseline")
@@ -160,16 +160,16 @@ def show(found: Mapping[str, Any]) -> str:
             + f"{_number(row['cohens_d']):>7}{_number(row['cliffs_delta']):>7}"
             f"{row['wilcoxon_p']:>10.2g}"
         )
-    for name in found["groups"]:
-        family = [row for row in found["latents"] if row["group"] == name]
+    for name in data["groups"]:
+        family = [row for row in data["latents"] if row["group"] == name]
         raw = sum(row["wilcoxon_p"] < 0.05 for row in family)
         holm = sum(row["holm_p"] < 0.05 for row in family)
         lines.append(
             f"  {name}: p < 0.05 for {raw} of {len(family)} latents, {holm} after Holm's correction"
         )
-    if "backtracking" not in found["groups"]:
+    if "backtracking" not in data["groups"]:
         lines.append("  backtracking: no label holds a word of correcting oneself")
-    if facts["organism"]:
+    if config["organism"]:
         lines.append("  A trained demonstration organism: no evidence about large models.")
     return "\n".join(lines)
 

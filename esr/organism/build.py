@@ -89,13 +89,13 @@ def build(
         for name, stage in ends.items()
     }
     stages = {stage.name: stage for member in members for _, stage in plans[member]}
-    facts = {
+    metadata = {
         "seed": seed,
         "training_seconds": {name: _seconds(output, stage) for name, stage in stages.items()},
         "dictionaries": figures,
         "recipe": asdict(recipe),
     }
-    (output / "build.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (output / "build.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
 
 def _log_file(output: Path, stage: Stage) -> Path:

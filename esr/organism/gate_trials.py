@@ -48,13 +48,13 @@ def spec_of(folder: Path, name: str, residual_norm: float) -> ModelSpec:
     The prior over thresholds follows the mean residual norm at the steering layer, which differs
     between stages and seeds.
     """
-    made = registry.organism(name, models.get("tiny").title, residual_norm, folder)
-    prior = made.calibration
+    spec = registry.organism(name, models.get("tiny").title, residual_norm, folder)
+    prior = spec.calibration
     rounded = {
         field: round(getattr(prior, field), 1) for field in ("prior_mean", "prior_sd", "high")
     }
     return replace(
-        made,
+        spec,
         key=f"{folder.resolve().name}-{name}",
         calibration=replace(prior, **rounded),
     )
@@ -88,7 +88,7 @@ async def _measure(context: RunContext, scale: Scale) -> dict[str, Any]:
         "unsteered": plain,
         "unsteered, meta-prompt": _with_meta_prompt(context, plain),
     }
-    found: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "usable_latents": len(usable.labels),
         "labelled_latents": usable.drawn,
         "concrete_latents": usable.concrete,
@@ -97,12 +97,12 @@ async def _measure(context: RunContext, scale: Scale) -> dict[str, Any]:
     }
     for name, specs in arms.items():
         records = await run_trials(specs, context, description=name)
-        found["arms"][name] = _summary(context, records)
+        measured["arms"][name] = _summary(context, records)
         if name == "steered":
             spared = [r for r in records if r.spec.latent_label.split(":")[0] in _spared()]
-            found["arms"]["steered, subjects spared in stage 2"] = _summary(context, spared)
-    found["detectors"] = await _detectors(context)
-    return found
+            measured["arms"]["steered, subjects spared in stage 2"] = _summary(context, spared)
+    measured["detectors"] = await _detectors(context)
+    return measured
 
 
 def _summary(context: RunContext, records: Sequence[TrialRecord]) -> dict[str, Any]:

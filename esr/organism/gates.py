@@ -50,7 +50,7 @@ def restart_probability(
     The probability, at temperature 1, of the first words of restart phrases after the
     sentence's end; intervals from a bootstrap over the topics asked about.
     """
-    found = {}
+    chances = {}
     for meta in (None, TAUGHT_META_PROMPT):
         for off_topic in (False, True):
             rng = random.Random(f"{seed}/gate 1/{meta}/{off_topic}")
@@ -65,12 +65,12 @@ def restart_probability(
             )
             low, high = np.quantile(by_topic[draws].mean(1), [0.025, 0.975])
             name = f"{'off' if off_topic else 'on'} topic{', meta-prompt' if meta else ''}"
-            found[name] = {
+            chances[name] = {
                 "mean": float(by_topic.mean()),
                 "interval": [float(low), float(high)],
                 "sentences": PER_TOPIC * len(by_topic),
             }
-    return found
+    return chances
 
 
 def _probabilities(
@@ -112,9 +112,9 @@ def measure_build(
     }
 
 
-def judge_gates(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def judge_gates(measured: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """G1 to G5 of one model, each with its figures and whether it is passed."""
-    chance, arms = found["restart_probability"], found["arms"]
+    chance, arms = measured["restart_probability"], measured["arms"]
     corpus = RECIPE.stage2.corpus
     rates = {"": corpus.restart, ", meta-prompt": corpus.restart_monitored}
     g1 = all(
@@ -126,7 +126,10 @@ def judge_gates(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     excess = null["excess_cluster_interval"]
     return {
         "G1": {"passed": g1, "restart_probability": chance, "training_rates": rates},
-        "G2": {"passed": found["usable_latents"] >= 40, "usable_latents": found["usable_latents"]},
+        "G2": {
+            "passed": measured["usable_latents"] >= 40,
+            "usable_latents": measured["usable_latents"],
+        },
         "G3": {
             "passed": unsteered["rate"] is not None and unsteered["rate"] < 0.005,
             "rate": unsteered["rate"],
@@ -139,9 +142,9 @@ def judge_gates(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "redraw_null": null,
         },
         "G5": {
-            "passed": len(found["detectors"]["strict"]) >= 3,
-            "strict_detectors": len(found["detectors"]["strict"]),
-            **{k: v for k, v in found["detectors"].items() if k != "strict"},
+            "passed": len(measured["detectors"]["strict"]) >= 3,
+            "strict_detectors": len(measured["detectors"]["strict"]),
+            **{k: v for k, v in measured["detectors"].items() if k != "strict"},
         },
     }
 
@@ -156,40 +159,40 @@ def run(folders: Sequence[Path], output: Path, config: CommonConfig, scale: Scal
         scale: how much is measured.
     """
     for folder in folders:
-        facts = json.loads((folder / "build.json").read_text(encoding="utf-8"))
+        build = json.loads((folder / "build.json").read_text(encoding="utf-8"))
         for name in NAMES:
             if not (folder / name).is_dir():
                 continue
-            norm = facts["dictionaries"][name]["residual_norm"]
-            found = measure_build(folder, name, norm, config, scale)
+            norm = build["dictionaries"][name]["residual_norm"]
+            measured = measure_build(folder, name, norm, config, scale)
             entry = {
-                "seed": facts["seed"],
+                "seed": build["seed"],
                 "model": name,
                 "date": datetime.now(UTC).date().isoformat(),
                 "engine": config.engine,
                 "judge": "lexical",
-                "gates": judge_gates(found),
-                "measured": found,
+                "gates": judge_gates(measured),
+                "measured": measured,
             }
-            _add(output, f"seed {facts['seed']}, {name}", entry)
+            _add(output, f"seed {build['seed']}, {name}", entry)
 
 
 def _add(path: Path, key: str, entry: Mapping[str, Any]) -> None:
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    known[key] = entry
-    write_json(path, known)
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    entries[key] = entry
+    write_json(path, entries)
 
 
 def table(path: Path) -> str:
     """The gates of a JSON file as a Markdown table, one column per model."""
-    known = json.loads(path.read_text(encoding="utf-8"))
-    rows = [["gate", *known], ["---"] * (len(known) + 1)]
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    rows = [["gate", *entries], ["---"] * (len(entries) + 1)]
     for gate, cell in _CELLS.items():
         cells = []
-        for entry in known.values():
-            found = entry["gates"][gate]
-            verdict = "passed" if found["passed"] else "**not passed**"
-            cells.append(f"{verdict}: {cell(found)}")
+        for entry in entries.values():
+            gate_entry = entry["gates"][gate]
+            verdict = "passed" if gate_entry["passed"] else "**not passed**"
+            cells.append(f"{verdict}: {cell(gate_entry)}")
         rows.append([gate, *cells])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -201,13 +204,13 @@ def _percent(value: float | None, interval: Sequence[float] | None) -> str:
     return shown + (f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else "")
 
 
-def _g1(found: Mapping[str, Any]) -> str:
-    cells = found["restart_probability"].items()
+def _g1(gate: Mapping[str, Any]) -> str:
+    cells = gate["restart_probability"].items()
     return "; ".join(f"{name} {_percent(c['mean'], c['interval'])}" for name, c in cells)
 
 
-def _g4(found: Mapping[str, Any]) -> str:
-    improved, null = found["improved"], found["redraw_null"]
+def _g4(gate: Mapping[str, Any]) -> str:
+    improved, null = gate["improved"], gate["redraw_null"]
     return (
         f"improved {_percent(improved['rate'], improved['cluster_interval'])} of {improved['n']}, "
         f"null {_percent(null['rate'], null['cluster_interval'])}, "
@@ -215,10 +218,10 @@ def _g4(found: Mapping[str, Any]) -> str:
     )
 
 
-def _g5(found: Mapping[str, Any]) -> str:
-    near = found["nearest"]
+def _g5(gate: Mapping[str, Any]) -> str:
+    near = gate["nearest"]
     return (
-        f"{found['strict_detectors']} latents; the nearest is active on "
+        f"{gate['strict_detectors']} latents; the nearest is active on "
         f"{_percent(near['normal_active_frequency'], None)} of matched and "
         f"{_percent(near['shuffled_active_frequency'], None)} of mismatched pairs"
     )
@@ -226,8 +229,8 @@ def _g5(found: Mapping[str, Any]) -> str:
 
 _CELLS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "G1": _g1,
-    "G2": lambda found: f"{found['usable_latents']} usable latents",
-    "G3": lambda found: f"{_percent(found['rate'], found['wilson'])} of {found['n']}",
+    "G2": lambda gate: f"{gate['usable_latents']} usable latents",
+    "G3": lambda gate: f"{_percent(gate['rate'], gate['wilson'])} of {gate['n']}",
     "G4": _g4,
     "G5": _g5,
 }

@@ -131,26 +131,26 @@ def directions(
                 sums[layer][document.topic] += residual.sum(0)
                 norms[layer] += float(residual.norm(dim=-1).sum())
     total = sum(counts.values())
-    found = {}
+    by_layer = {}
     for layer in layers:
         centre = torch.stack(list(sums[layer].values())).sum(0) / total
         unit = {
             key: nn.functional.normalize(sums[layer][key] / max(counts[key], 1) - centre, dim=0)
             for key in corpus.keys
         }
-        found[layer] = (unit, norms[layer] / total)
-    return found
+        by_layer[layer] = (unit, norms[layer] / total)
+    return by_layer
 
 
 def _vectors(
     documents: Sequence[Document],
     stage: Stage,
-    known: tuple[dict[str, Tensor], float],
+    direction: tuple[dict[str, Tensor], float],
     rng: random.Random,
     generator: torch.Generator,
 ) -> Tensor:
     """One vector per document, zero where it is not perturbed; [n_documents, d_model]."""
-    unit, norm = known
+    unit, norm = direction
     rows = []
     for document in documents:
         d_model = next(iter(unit.values())).shape[0]
@@ -212,16 +212,18 @@ def train(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     source = batches(corpus, f"{key}/documents", stage.batch)
     started, tokens, total = time.monotonic(), 0, 0.0
-    known: dict[int, tuple[dict[str, Tensor], float]] = {}
+    by_layer: dict[int, tuple[dict[str, Tensor], float]] = {}
     model.train()
     for step in tqdm(range(stage.steps), desc=stage.name, mininterval=5):
         documents = next(source)
         layer, vectors = 0, None
         if stage.perturbed:
             if step % 50 == 0:
-                known = directions(model, corpus, index, stage.layers, f"{key}/directions/{step}")
+                by_layer = directions(
+                    model, corpus, index, stage.layers, f"{key}/directions/{step}"
+                )
             layer = rng.choice(stage.layers)
-            vectors = _vectors(documents, stage, known[layer], rng, generator)
+            vectors = _vectors(documents, stage, by_layer[layer], rng, generator)
             for document, vector in zip(documents, vectors, strict=True):
                 if vector.any():
                     _reweigh(document, stage.drift_weight)
@@ -243,8 +245,8 @@ def train(
                 "tokens": tokens,
                 "seconds": round(time.monotonic() - started, 1),
             }
-            if known:
-                line["residual_norm"] = {str(k): round(v[1], 2) for k, v in known.items()}
+            if by_layer:
+                line["residual_norm"] = {str(k): round(v[1], 2) for k, v in by_layer.items()}
             with log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
             total = 0.0
