@@ -28,7 +28,7 @@ stands right of it."""
 ABOVE = ("experiment_", "plotting", "benchmarks", "tests")
 """Top folders that use ``esr/`` and that nothing in it may know."""
 
-DOOR_STATEMENTS = 20
+DOOR_STATEMENTS = 5
 """Most statements of a ``__main__.py``, imports and docstrings not counted."""
 
 
@@ -214,7 +214,7 @@ def write_block(block: str, text: str) -> None:
     DOCUMENT.write_text(replaced(DOCUMENT.read_text("utf-8"), block, text), encoding="utf-8")
 
 
-IN_TRANSIT = pytest.mark.xfail(reason="models/prompts, models/prior and two doors are on their way")
+IN_TRANSIT = pytest.mark.xfail(reason="models/prompts still asks upstream for the authors' prompts")
 
 
 @IN_TRANSIT
@@ -232,7 +232,6 @@ def test_nothing_but_the_rooms_and_errors_stands_at_the_top() -> None:
     assert here - {"__init__"} == set(FLOORS)
 
 
-@IN_TRANSIT
 def test_doors_are_imported_by_nobody_and_stay_small() -> None:
     doors = [name for name in modules() if is_door(name)]
     assert doors
@@ -261,6 +260,17 @@ def test_every_room_says_what_it_is_for() -> None:
 def test_the_table_of_rooms_in_the_documentation_is_true() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     assert text == replaced(text, "rooms", rooms_table()), "run python -m tests.test_architecture"
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_files_named_in_the_documentation_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    words = [word for quoted in re.findall(r"`([^`\n]+)`", text) for word in quoted.split()]
+    paths = [word for word in words if re.search(r"^[a-z]\w*/[\w/.*]*$|^[\w/*]+\.(py|md)$", word)]
+    elsewhere = ("config.py", "run.py", "errors.py", "__main__.py")
+    missing = [p for p in paths if p not in elsewhere and not any(ROOT.glob(p.rstrip("/")))]
+    assert len(paths) > 10
+    assert missing == []
 
 
 @pytest.mark.parametrize(
