@@ -12,10 +12,10 @@ from typing import Any
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import REGISTRY
-from esr.pipeline import results_file
 from esr.runs.folder import read_run
 from esr.runs.paths import RESULTS
 from esr.runs.plain import file_digest
+from esr.runs.results import Trial, iter_trials, parse_results, read_results, results_file
 
 PACKAGES = {
     1: "experiment_01_esr",
@@ -129,29 +129,22 @@ class RunFile:
     @cached_property
     def arms(self) -> dict[str, list[Outcome]]:
         """Outcomes of each arm, in the order of the file; empty for runs without judged trials."""
-        names = {
-            arm_of(self, trial): None
-            for feature in self.data.get("results_by_feature") or []
-            for trial in feature.get("trials") or []
-            if judged(trial)
-        }
+        if not self.data:
+            return {}
+        results = parse_results(self.data)
+        names = {arm_of(self, trial): None for trial in iter_trials(results) if trial.judged}
         if self.theirs:
-            return {name: outcomes_from_results(self.data) for name in names}
-        return {name: outcomes_from_results(self.data, name) for name in names}
+            return {name: outcomes_from_results(results) for name in names}
+        return {name: outcomes_from_results(results, name) for name in names}
 
 
-def judged(trial: Mapping[str, Any]) -> bool:
-    """Whether a trial was meant for a judge; responses that only serve to be read are not."""
-    return bool((trial.get("spec") or {}).get("judged", True))
-
-
-def arm_of(run: RunFile, trial: Mapping[str, Any]) -> str:
+def arm_of(run: RunFile, trial: Trial) -> str:
     """Name of the condition of a trial; for the authors' files, after their schema."""
-    if trial.get("arm"):
-        return str(trial["arm"])
+    if trial.arm:
+        return trial.arm
     if run.experiment == 5:
         return str(run.config.get("prompt_variant_id"))
-    names = {2: f"boost {trial.get('threshold')}", 3: "ablation", 8: "no-steering"}
+    names = {2: f"boost {trial.threshold}", 3: "ablation", 8: "no-steering"}
     return names.get(run.experiment, "steered")
 
 
@@ -178,13 +171,13 @@ def load(path: Path) -> RunFile:
         facts = read_run(path).plain()
         numbers = {package: number for number, package in PACKAGES.items()}
         experiment = numbers.get(str(facts.get("experiment") or path.parent.parent.name), 0)
-        file = results_file.results_file(path)
+        file = results_file(path)
         if not file.is_file():
             return RunFile(path, experiment, facts, {})
-        data = results_file.load(path)
+        data = read_results(path).raw
     else:
         file, facts = path, {}
-        data = results_file.load(path)
+        data = read_results(path).raw
         experiment = _experiment_of_theirs(data)
     digest = file_digest(file, 16)
     return RunFile(path, experiment, facts, data, digest)

@@ -10,9 +10,9 @@ from typing import Any
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import REGISTRY
-from esr.pipeline import results_file
 from esr.runs.folder import find_runs, read_run
 from esr.runs.paths import RESULTS
+from esr.runs.results import read_results, results_file
 
 COMPARED = {
     "judge_id": "judge",
@@ -64,7 +64,8 @@ def load_source(path: Path) -> Source:
     Raises:
         UserError: it is neither.
     """
-    data = results_file.load(path)
+    results = read_results(path)
+    data = results.raw
     config = data.get("experiment_config") or {}
     folder = path if path.is_dir() else path.parent
     status = "complete"
@@ -82,7 +83,7 @@ def load_source(path: Path) -> Source:
         model=key,
         path=path,
         organism=bool(config.get("organism", known.organism if known else False)),
-        outcomes=outcomes_from_results(data),
+        outcomes=outcomes_from_results(results),
         settings=config if "judge_id" in config else _settings_of_theirs(config),
         status=status,
         data=data,
@@ -138,7 +139,7 @@ def _newest_complete(
     newest: dict[Hashable, Path] = {}
     for run in find_runs(root, experiment):
         facts = read_run(run).plain()
-        if facts.get("status") == "complete" and results_file.results_file(run).is_file():
+        if facts.get("status") == "complete" and results_file(run).is_file():
             newest.setdefault(per(facts), run)
     return list(newest.values())
 

@@ -120,8 +120,3 @@ def outcome_of(trial: Trial) -> Outcome:
         status=status,
         degraded=degraded(trial.response or ""),
     )
-
-
-def trial_name(trial: Mapping[str, Any], latent: int) -> str:
-    """Name of a trial in plain JSON (:attr:`esr.runs.results.Trial.name`)."""
-    return trial.get("trial_id") or f"{latent}/{trial.get('seed')}/{trial.get('prompt')}"

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from esr.analysis.episodes import Episode, by_clarity, from_results
-from esr.analysis.outcomes import trial_name
 from esr.judge.lexical import restart_spans
 from plotting.report.attempts import Span, attempt_spans
 from plotting.report.transcripts import judged_trials
@@ -28,7 +27,7 @@ def clearest(runs: Sequence[RunFile]) -> dict[str, Any] | None:
 
 
 def _shown(run: RunFile, episode: Episode, total: int) -> dict[str, Any]:
-    names = [trial_name(trial, latent) for latent, _, trial in judged_trials(run.data)]
+    names = [trial.name for trial in judged_trials(run.data)]
     index = names.index(episode.trial_id)
     return {
         "title": run.title,

@@ -6,15 +6,16 @@ A script, not JSON to be fetched: browsers refuse to fetch from a page opened as
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from esr.analysis import metrics
-from esr.analysis.outcomes import degraded, outcomes_from_results, trial_name
+from esr.analysis.outcomes import degraded, outcome_of
 from esr.judge.lexical import restart_spans
+from esr.runs.results import Trial, iter_trials, parse_results
 from plotting.report.attempts import attempt_spans, utf16
-from plotting.runfiles import RunFile, arm_of, judged
+from plotting.runfiles import RunFile, arm_of
 
 
 class Table:
@@ -41,25 +42,23 @@ def run_data(run: RunFile) -> dict[str, Any]:
     """
     prompts, labels, arms = Table(), Table(), Table()
     trials = []
-    for latent, feature, trial in judged_trials(run.data):
-        label = str(trial.get("feature_label") or feature.get("feature_label") or "")
-        boost = trial.get("threshold", feature.get("threshold"))
-        response = str(trial.get("response") or "")
+    for trial in judged_trials(run.data):
+        response = trial.response or ""
         trials.append(
             [
-                trial_name(trial, latent),
+                trial.name,
                 arms.number(arm_of(run, trial)),
-                latent,
-                labels.number(label),
-                prompts.number(str(trial.get("prompt") or "")),
-                boost,
-                trial.get("seed"),
-                _status(feature, trial),
+                trial.latent,
+                labels.number(trial.feature_label or ""),
+                prompts.number(trial.prompt or ""),
+                trial.threshold,
+                trial.seed,
+                str(outcome_of(trial).status),
                 int(degraded(response)),
                 response,
                 _attempts(response, trial),
                 [list(span) for span in utf16(response, restart_spans(response)) if span],
-                str(trial.get("error") or ""),
+                trial.error or "",
             ]
         )
     return {
@@ -77,29 +76,17 @@ FIELDS = (
 )
 
 
-def judged_trials(
-    data: Mapping[str, Any],
-) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, Any]]]:
-    """(latent, its entry, trial) of a results file, in its order: the order of the page's data."""
-    for feature in data.get("results_by_feature") or []:
-        for trial in feature.get("trials") or []:
-            if judged(trial):
-                latent = int(trial.get("feature_index_in_sae", feature["feature_index_in_sae"]))
-                yield latent, feature, trial
+def judged_trials(data: Mapping[str, Any]) -> list[Trial]:
+    """Judged trials of a results file, in its order: the order of the page's data."""
+    return [trial for trial in iter_trials(parse_results(data)) if trial.judged] if data else []
 
 
-def _status(feature: Mapping[str, Any], trial: Mapping[str, Any]) -> str:
-    one = {"results_by_feature": [{**feature, "trials": [trial]}]}
-    return str(outcomes_from_results(one)[0].status)
-
-
-def _attempts(response: str, trial: Mapping[str, Any]) -> list[list[Any]]:
-    quoted = (trial.get("score") or {}).get("attempts") or []
-    texts = [str(attempt.get("attempt_text") or "") for attempt in quoted]
+def _attempts(response: str, trial: Trial) -> list[list[Any]]:
+    texts = [attempt.attempt_text for attempt in trial.attempts]
     spans = utf16(response, attempt_spans(response, texts))
     return [
-        [attempt["score"], *(span or (text,))]
-        for attempt, text, span in zip(quoted, texts, spans, strict=True)
+        [attempt.score, *(span or (text,))]
+        for attempt, text, span in zip(trial.attempts, texts, spans, strict=True)
     ]
 
 
