@@ -8,7 +8,7 @@ from typing import Any
 from esr.analysis import metrics, tables
 from esr.models import ModelSpec
 from esr.pipeline import latents, results
-from esr.pipeline.calibration import at_threshold, calibrate, known_threshold
+from esr.pipeline.calibration import at_threshold, calibrate, recorded_thresholds
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
 from esr.pipeline.experiment import Experiment
@@ -44,7 +44,7 @@ def outcome_results(
     """``results.json`` of experiment 1."""
     selection = latents.selected(context)
     labels = selection.labels if selection else {}
-    thresholds = {k: t for k in labels if (t := known_threshold(context, k)) is not None}
+    thresholds = recorded_thresholds(context, labels)
     outcomes = [record.outcome() for record in records]
     return {
         "experiment_config": results.experiment_config(config.identity(), context),

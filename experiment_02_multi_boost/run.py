@@ -10,7 +10,7 @@ from typing import Any
 from esr.analysis import comparison, metrics, tables
 from esr.models import ModelSpec
 from esr.pipeline import latents, replay, results
-from esr.pipeline.calibration import at_threshold, calibrate, known_threshold
+from esr.pipeline.calibration import at_threshold, calibrate, recorded_thresholds
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
 from esr.pipeline.experiment import Experiment
@@ -109,10 +109,7 @@ def _shape(sweep: Sweep, context: RunContext, records: list[TrialRecord]) -> dic
     }
     pairs = [("near", "below"), ("near", "above")]
     return {
-        f"{a}_minus_{b}": {
-            name: plain(comparison.compare(outcomes[a], outcomes[b], ratio, context.seed))
-            for name, ratio in comparison.QUANTITIES.items()
-        }
+        f"{a}_minus_{b}": comparison.differences(outcomes[a], outcomes[b], context.seed)
         for a, b in pairs
     }
 
@@ -123,7 +120,7 @@ def _thresholds(context: RunContext, records: list[TrialRecord]) -> dict[int, Th
     if context.parent is not None:
         thresholds = context.parent.thresholds()
         return {k: thresholds[k] for k in used if k in thresholds}
-    return {k: t for k in used if (t := known_threshold(context, k)) is not None}
+    return recorded_thresholds(context, used)
 
 
 def show(data: Mapping[str, Any]) -> str:
@@ -144,7 +141,7 @@ def show(data: Mapping[str, Any]) -> str:
             f"ESR {tables.difference(against['esr_rate'], 100)} points"
         )
     if config["organism"]:
-        lines.append("  A trained demonstration organism: no evidence about large models.")
+        lines.append(f"  {tables.ORGANISM_NOTE}")
     return "\n".join(lines)
 
 

@@ -113,7 +113,7 @@ def show(data: Mapping[str, Any]) -> str:
     if data["differences"]:
         lines.append("  settings that differ from the baseline: " + ", ".join(data["differences"]))
     if config["organism"]:
-        lines.append("  A trained demonstration organism: no evidence about large models.")
+        lines.append(f"  {tables.ORGANISM_NOTE}")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from esr.analysis import comparison, metrics, tables
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.models import ModelSpec
 from esr.pipeline import latents, results
-from esr.pipeline.calibration import at_threshold, calibrate, known_threshold
+from esr.pipeline.calibration import at_threshold, calibrate, recorded_thresholds
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
 from esr.pipeline.experiment import Experiment, conduct, open_context
@@ -100,7 +100,7 @@ def _results(
     config: BaseConfig, context: RunContext, records: list[TrialRecord], selection: Selection | None
 ) -> dict[str, Any]:
     labels = selection.labels if selection else {}
-    thresholds = {k: t for k in labels if (t := known_threshold(context, k)) is not None}
+    thresholds = recorded_thresholds(context, labels)
     steered, plain = (_outcomes(records, arm) for arm in (STEERED, UNSTEERED))
     return {
         "experiment_config": {

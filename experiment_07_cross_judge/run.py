@@ -257,7 +257,7 @@ def show(data: Mapping[str, Any]) -> str:
         lines.append(f"  {first} and {pair['second']}, {pair['pairs']} trials:")
         lines += [f"    {label:34}{_told(pair[key])}" for key, label in QUANTITIES.items()]
     if config["organism"]:
-        lines.append("  A trained demonstration organism: no evidence about large models.")
+        lines.append(f"  {tables.ORGANISM_NOTE}")
     return "\n".join(lines)
 
 

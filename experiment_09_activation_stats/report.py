@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from esr.analysis.tables import ORGANISM_NOTE, decimal
 from esr.errors import UserError
 from esr.pipeline import results
 from esr.pipeline.context import RunContext
@@ -157,7 +158,7 @@ def show(data: Mapping[str, Any]) -> str:
         lines.append(
             f"  {name:14}"
             + "".join(f"{cell:>22}" for cell in cells)
-            + f"{_number(row['cohens_d']):>7}{_number(row['cliffs_delta']):>7}"
+            + f"{decimal(row['cohens_d'], 2):>7}{decimal(row['cliffs_delta'], 2):>7}"
             f"{row['wilcoxon_p']:>10.2g}"
         )
     for name in data["groups"]:
@@ -170,12 +171,8 @@ def show(data: Mapping[str, Any]) -> str:
     if "backtracking" not in data["groups"]:
         lines.append("  backtracking: no label holds a word of correcting oneself")
     if config["organism"]:
-        lines.append("  A trained demonstration organism: no evidence about large models.")
+        lines.append(f"  {ORGANISM_NOTE}")
     return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _with_interval(value: float | None, ends: Sequence[float] | None) -> str:

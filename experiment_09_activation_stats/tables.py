@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from esr.analysis.tables import ORGANISM_NOTE
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -76,11 +78,7 @@ def _table(rows: pd.DataFrame, names: list[str], caption: str, label: str) -> st
 
 def _about(results: Mapping[str, Any]) -> str:
     counts, info = results["counts"], results["experiment_config"]
-    organism = (
-        " A trained demonstration organism: no evidence about large models."
-        if info["organism"]
-        else ""
-    )
+    organism = f" {ORGANISM_NOTE}" if info["organism"] else ""
     return escaped(
         f"{info['model_title']}: {counts['episodes_analysed']} self-correcting episodes under "
         f"{counts['boosted_latents']} boosted latents, {counts['baseline']} baseline responses, "

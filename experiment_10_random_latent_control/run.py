@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from esr.analysis import comparison, metrics, tables
-from esr.analysis.comparison import QUANTITIES, compare
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import ModelSpec
@@ -18,7 +17,6 @@ from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.runs.folder import find_runs, read_run
-from esr.runs.plain import plain
 from esr.runs.results import read_results, results_file
 from experiment_10_random_latent_control import sets
 from experiment_10_random_latent_control.config import Config
@@ -102,21 +100,17 @@ def outcome_results(
         "arms": arm_results(arms(config, chosen), records, baseline, context.seed),
         "pooled": {
             "summary": metrics.summary(outcomes, context.seed),
-            "comparison": _against(outcomes, baseline.outcomes, context.seed),
+            "comparison": comparison.differences(outcomes, baseline.outcomes, context.seed),
         },
+        # Several sets share a trial, so no McNemar.
         "partnered_against_random": (
-            _against(partnered, outcomes, context.seed) if partnered and outcomes else None
+            comparison.differences(partnered, outcomes, context.seed)
+            if partnered and outcomes
+            else None
         ),
         "ablation": _ablation(config, context, baseline.outcomes, outcomes),
         "results_by_feature": by_feature(context, records),
     }
-
-
-def _against(
-    arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int
-) -> dict[str, dict[str, Any]]:
-    """Differences and ratios clustered by latent; several sets share a trial, so no McNemar."""
-    return {name: plain(compare(arm, baseline, ratio, seed)) for name, ratio in QUANTITIES.items()}
 
 
 def _ablation(
@@ -142,7 +136,7 @@ def _ablation(
             "run_id": ablation.experiment_config.run_id,
             "summary": metrics.summary(outcomes, context.seed),
             "comparison": comparison.summary(outcomes, baseline, context.seed),
-            "against_random": _against(outcomes, random, context.seed),
+            "against_random": comparison.differences(outcomes, random, context.seed),
         }
     return None
 
@@ -166,7 +160,7 @@ def show(data: Mapping[str, Any]) -> str:
         )
     lines += _pooled_lines(data)
     if config["organism"]:
-        lines.append("  A trained demonstration organism: no evidence about large models.")
+        lines.append(f"  {tables.ORGANISM_NOTE}")
     if match.get("method") == "uniform":
         lines.append("  Sets drawn uniformly: they need not be as active as the detectors.")
     return "\n".join(lines)

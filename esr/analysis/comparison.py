@@ -161,14 +161,19 @@ QUANTITIES = {
 """What an arm is compared by, under the names of :func:`esr.analysis.metrics.summary`."""
 
 
+def differences(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> Differences:
+    """Every quantity of two arms, without tests, as plain JSON; all from the same resamples."""
+    comparisons = compare_all(arm, baseline, QUANTITIES.values(), seed)
+    return {name: plain(comparisons[ratio]) for name, ratio in QUANTITIES.items()}
+
+
 def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> Differences:
     """An arm against its baseline, as plain JSON; None for what is not finite.
 
     Intervals are pairs, clustered by latent; an end that is None is unbounded. McNemar's tests
     pair the trials by ``trial_id``; the z tests are the paper's, which take trials as independent.
     """
-    comparisons = compare_all(arm, baseline, QUANTITIES.values(), seed)
-    result: Differences = {name: plain(comparisons[ratio]) for name, ratio in QUANTITIES.items()}
+    result = differences(arm, baseline, seed)
     events: list[tuple[str, Event]] = [("multi_attempt_rate", "multi"), ("esr_rate", "improved")]
     for name, event in events:
         rate = multi_attempt_rate if event == "multi" else esr_rate

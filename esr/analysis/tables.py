@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+ORGANISM_NOTE = "A trained demonstration organism: no evidence about large models."
+
 
 def percent(value: float | None) -> str:
     """A share as a percentage, "-" where it is not defined."""
@@ -39,7 +41,7 @@ def summary_table(title: str, summary: Mapping[str, Any], organism: bool) -> str
         )
     lines += [_null(summary["redraw_null"]), _score(summary["mean_first_score"])]
     if organism:
-        lines.append("  A trained demonstration organism: no evidence about large models.")
+        lines.append(f"  {ORGANISM_NOTE}")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -85,7 +85,7 @@ async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int,
 
 
 async def _threshold(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:
-    threshold = known_threshold(context, latent)
+    threshold = _recorded(context, latent)
     if threshold is not None:
         settings = context.spec.calibration
         progress.step(settings.rounds * settings.prompts_per_round)
@@ -100,11 +100,16 @@ async def _threshold(context: RunContext, latent: int, label: str, progress: Pro
     return threshold
 
 
-def known_threshold(context: RunContext, latent: int) -> Threshold | None:
+def recorded_thresholds(context: RunContext, latents: Iterable[int]) -> dict[int, Threshold]:
+    """Those thresholds that are in the journal or the cache."""
+    recorded = {latent: _recorded(context, latent) for latent in latents}
+    return {latent: threshold for latent, threshold in recorded.items() if threshold is not None}
+
+
+def _recorded(context: RunContext, latent: int) -> Threshold | None:
     """The threshold in the journal or the cache; None where it has to be measured."""
     data = context.run.journal.get("threshold", str(latent))
-    path = _cache_file(context, latent)
-    if data is None and path.is_file():
+    if data is None and (path := _cache_file(context, latent)).is_file():
         data = json.loads(path.read_text(encoding="utf-8"))
     return Threshold(**data) if data else None
 
