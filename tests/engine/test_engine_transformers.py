@@ -11,8 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from esr.engine.base import GenerationRequest, ReadRequest, Sampling
-from esr.engine.sampling import nucleus, penalise
-from esr.engine.transformers import TransformersEngine
+from esr.engine.transformers import TransformersEngine, nucleus, penalise
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.steering.interventions import Boost, Clamp
