@@ -63,11 +63,4 @@ def show(data: Mapping[str, Any]) -> str:
     return f"{table}\n  note: {note}" if note else table
 
 
-EXPERIMENT = Experiment(
-    name="experiment_01_esr",
-    config=Config,
-    stages=stages,
-    specs=specs,
-    results=outcome_results,
-    report=show,
-)
+EXPERIMENT = Experiment("experiment_01_esr", Config, stages, specs, outcome_results, show)

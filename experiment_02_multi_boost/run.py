@@ -147,11 +147,7 @@ def show(data: Mapping[str, Any]) -> str:
 
 def _line(level: Mapping[str, Any]) -> str:
     summary = level["summary"]
-    rates = [
-        f"{tables.percent(summary[key]['rate'])} "
-        f"[{tables.percent_range(summary[key]['cluster_interval'] or summary[key]['wilson'])}]"
-        for key in ("multi_attempt_rate", "esr_rate")
-    ]
+    rates = [tables.rate(summary[key]) for key in ("multi_attempt_rate", "esr_rate")]
     improved = tables.percent(summary["conditional_improvement_rate"]["rate"])
     null = tables.percent(summary["redraw_null"]["rate"])
     first = tables.decimal(summary["mean_first_score"]["mean"], 1)
@@ -161,11 +157,4 @@ def _line(level: Mapping[str, Any]) -> str:
     )
 
 
-EXPERIMENT = Experiment(
-    name="experiment_02_multi_boost",
-    config=Config,
-    stages=stages,
-    specs=specs,
-    results=outcome_results,
-    report=show,
-)
+EXPERIMENT = Experiment("experiment_02_multi_boost", Config, stages, specs, outcome_results, show)

@@ -118,11 +118,11 @@ def show(data: Mapping[str, Any]) -> str:
 
 
 EXPERIMENT = Experiment(
-    name="experiment_03_off_topic_detectors",
+    "experiment_03_off_topic_detectors",
+    AblateConfig,
+    stages,
+    specs,
+    outcome_results,
+    show,
     command="experiment_03_off_topic_detectors ablate",
-    config=AblateConfig,
-    stages=stages,
-    specs=specs,
-    results=outcome_results,
-    report=show,
 )

@@ -12,13 +12,14 @@ from esr.analysis import detectors
 from esr.analysis.detectors import Statistics
 from esr.errors import UserError
 from esr.models import ModelSpec, prompts
+from esr.models.labels import load_labels
 from esr.pipeline import results
 from esr.pipeline.context import RunContext
 from esr.pipeline.detector_files import FILE_NAME, FIND, model_digest
 from esr.pipeline.detector_pairs import ReadPairs, read_pairs
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
-from esr.pipeline.latents import load_labels, unsteered
+from esr.pipeline.latents import unsteered
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import run_trials
 from esr.runs import seeds
@@ -98,17 +99,10 @@ def analysis(config: FindConfig, context: RunContext, read: ReadPairs) -> dict[s
 def _stats(
     context: RunContext, statistics: Statistics, latents: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
-    labels = _labels(context)
+    labels = load_labels(context.spec, required=False)
     return {
         str(k): {**statistics.of(k), "label": labels.get(k, "")} for k in dict.fromkeys(latents)
     }
-
-
-def _labels(context: RunContext) -> dict[int, str]:
-    """Labels for the reader; a search needs none."""
-    if not context.spec.label_file.is_file():
-        return {}
-    return load_labels(context.spec.label_file, context.spec.d_sae)
 
 
 def outcome_results(
@@ -160,11 +154,11 @@ def show(data: Mapping[str, Any]) -> str:
 
 
 EXPERIMENT = Experiment(
-    name=FIND,
+    FIND,
+    FindConfig,
+    stages,
+    specs,
+    outcome_results,
+    show,
     command="experiment_03_off_topic_detectors find",
-    config=FindConfig,
-    stages=stages,
-    specs=specs,
-    results=outcome_results,
-    report=show,
 )

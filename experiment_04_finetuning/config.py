@@ -13,6 +13,7 @@ from simple_parsing import field
 from esr.models import ModelSpec, prompts
 from esr.pipeline.cli import CommonConfig, ReplayConfig
 from esr.pipeline.experiment import resolve
+from esr.runs.bounds import bounded
 from esr.runs.commands import parse
 from experiment_04_finetuning import settings
 from experiment_04_finetuning.settings import DataSettings, LoraSettings
@@ -26,7 +27,7 @@ class Config(CommonConfig):
     model: str = field(default="tiny-base", positional=True, nargs="?", metavar="MODEL")
     """Base model; the paper's is 8b, tiny-base is the organism that never saw a restart."""
 
-    n_latents: int | None = field(default=280, metavar="N")
+    n_latents: int | None = bounded(280, ge=1, metavar="N")
     """Latents per model: 280 x 5 trials are the paper's 1,400 (3.5); organism: its own number."""
 
     data: DataSettings = dataclasses.field(default_factory=DataSettings)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from esr.analysis import comparison, metrics, tables
-from esr.analysis.outcomes import Outcome, outcomes_from_results
+from esr.analysis.outcomes import outcomes_from_results
 from esr.models import ModelSpec
 from esr.pipeline import latents, results
 from esr.pipeline.calibration import at_threshold, calibrate, recorded_thresholds
@@ -19,7 +19,6 @@ from esr.pipeline.schema import Selection, TrialRecord, TrialSpec
 from experiment_04_finetuning.config import (
     BaseConfig,
     Config,
-    FineTunedConfig,
     base_config,
     fine_tuned_config,
 )
@@ -41,67 +40,47 @@ def stages(config: BaseConfig, spec: ModelSpec, models: int = 1) -> list[Stage]:
     ]
 
 
-async def base_specs(config: BaseConfig, context: RunContext) -> list[TrialSpec]:
-    """Choose latents, calibrate them, and make both arms."""
-    n = config.n_latents or context.spec.n_latents
-    return await _both_arms(config, context, await latents.select(context, n, config.latent_filter))
+async def specs(config: BaseConfig, context: RunContext) -> list[TrialSpec]:
+    """Both arms, at thresholds of this model's own.
 
-
-async def fine_tuned_specs(config: FineTunedConfig, context: RunContext) -> list[TrialSpec]:
-    """The base model's latents and prompts, at thresholds of this model's own."""
-    return await _both_arms(config, context, _selection(context))
-
-
-def _selection(context: RunContext) -> Selection:
-    """The latents of the base model's run."""
-    return Selection(
-        **{**context.replayed.results.raw["selection"], "labels": context.replayed.labels()}
-    )
-
-
-async def _both_arms(
-    config: BaseConfig, context: RunContext, selection: Selection
-) -> list[TrialSpec]:
-    n_trials = config.n_trials or context.spec.n_trials
+    The base model's latents are chosen; a fine-tuned model has the same ones, and its prompts.
+    """
+    if context.parent is None:
+        n = config.n_latents or context.spec.n_latents
+        selection = await latents.select(context, n, config.latent_filter)
+    else:
+        selection = _of_base(context)
     thresholds = await calibrate(context, selection.labels)
+    n_trials = config.n_trials or context.spec.n_trials
     steered = at_threshold(context, STEERED, selection, thresholds, n_trials)
-    return steered + [unsteered(spec) for spec in steered]
+    return steered + [
+        replace(spec, arm=UNSTEERED, interventions=(), threshold=0.0) for spec in steered
+    ]
 
 
-def unsteered(spec: TrialSpec) -> TrialSpec:
-    """The same trial without its boost."""
-    return replace(spec, arm=UNSTEERED, interventions=(), threshold=0.0)
+def _of_base(context: RunContext) -> Selection:
+    """The latents of the base model's run."""
+    recorded = context.replayed.results.raw["selection"]
+    return Selection(**{**recorded, "labels": context.replayed.labels()})
 
 
-def base_results(
+def outcome_results(
     config: BaseConfig, context: RunContext, records: list[TrialRecord]
 ) -> dict[str, Any]:
-    """``results.json`` of the base model."""
-    return _results(config, context, records, latents.selected(context))
-
-
-def fine_tuned_results(
-    config: FineTunedConfig, context: RunContext, records: list[TrialRecord]
-) -> dict[str, Any]:
-    """``results.json`` of a fine-tuned model: the same, and both arms against the base model's."""
-    own = _results(config, context, records, _selection(context))
-    parent = context.replayed
-    against: dict[str, Any] = {
-        **parent.identity(),
-        "differences": parent.differences(context.settings),
-    }
-    for arm in (STEERED, UNSTEERED):
-        before = outcomes_from_results(parent.results, arm)
-        against[arm] = comparison.summary(_outcomes(records, arm), before, context.seed)
-    return {**own, "against_base": against}
-
-
-def _results(
-    config: BaseConfig, context: RunContext, records: list[TrialRecord], selection: Selection | None
-) -> dict[str, Any]:
+    """``results.json``; of a fine-tuned model also both arms against the base model's."""
+    parent = context.parent
+    selection = latents.selected(context) if parent is None else _of_base(context)
     labels = selection.labels if selection else {}
-    thresholds = recorded_thresholds(context, labels)
-    steered, plain = (_outcomes(records, arm) for arm in (STEERED, UNSTEERED))
+    outcomes = {
+        arm: [record.outcome() for record in records if record.spec.arm == arm]
+        for arm in (STEERED, UNSTEERED)
+    }
+    against: dict[str, Any] = {}
+    if parent is not None:
+        against = {**parent.identity(), "differences": parent.differences(context.settings)}
+        for arm, own in outcomes.items():
+            before = outcomes_from_results(parent.results, arm)
+            against[arm] = comparison.summary(own, before, context.seed)
     return {
         "experiment_config": {
             **results.experiment_config(config.identity(), context),
@@ -109,14 +88,13 @@ def _results(
             "self_correction_percent": config.percent,
         },
         "selection": {**latents.counts(selection), "barred": selection.barred if selection else {}},
-        "summary": metrics.summary(steered, context.seed),
-        "unsteered": metrics.summary(plain, context.seed),
-        "results_by_feature": results.by_feature(records, thresholds, labels),
+        "summary": metrics.summary(outcomes[STEERED], context.seed),
+        "unsteered": metrics.summary(outcomes[UNSTEERED], context.seed),
+        "results_by_feature": results.by_feature(
+            records, recorded_thresholds(context, labels), labels
+        ),
+        **({"against_base": against} if against else {}),
     }
-
-
-def _outcomes(records: Sequence[TrialRecord], arm: str) -> list[Outcome]:
-    return [record.outcome() for record in records if record.spec.arm == arm]
 
 
 def show(data: Mapping[str, Any]) -> str:
@@ -129,21 +107,8 @@ def show(data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-BASE = Experiment(
-    name=NAME,
-    config=BaseConfig,
-    stages=stages,
-    specs=base_specs,
-    results=base_results,
-    report=show,
-)
-FINE_TUNED = Experiment(
-    name=NAME,
-    config=FineTunedConfig,
-    stages=stages,
-    specs=fine_tuned_specs,
-    results=fine_tuned_results,
-    report=show,
+EXPERIMENT: Experiment[BaseConfig] = Experiment(
+    NAME, BaseConfig, stages, specs, outcome_results, show
 )
 
 
@@ -159,7 +124,7 @@ async def evaluate(config: Config, sweep: Sweep) -> list[dict[str, Any]]:
     """
     models = {percent: sweep.fine_tuned(percent) for percent in config.data.percents}
     async with open_context(NAME, base_config(config), sweep.spec) as context:
-        evaluated = [await conduct(BASE, base_config(config), context)]
+        evaluated = [await conduct(EXPERIMENT, base_config(config), context)]
         base_run, spent = context.run.path, context.spent
     print(show(evaluated[0]), flush=True)
     for percent, spec in models.items():
@@ -167,7 +132,7 @@ async def evaluate(config: Config, sweep: Sweep) -> list[dict[str, Any]]:
         # Nothing is left of a limit that is reached: the next verdict stops the run.
         left = config.max_spend and max(config.max_spend - spent, 1e-9)
         async with open_context(NAME, replace(settings, max_spend=left), spec) as context:
-            evaluated.append(await conduct(FINE_TUNED, settings, context))
+            evaluated.append(await conduct(EXPERIMENT, settings, context))
             spent += context.spent
         print(show(evaluated[-1]), flush=True)
     return evaluated
@@ -178,12 +143,7 @@ def sweep_table(evaluated: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"{'% self-correction':>18}  {'arm':10}{'multi-attempt':>28}{'ESR':>28}"]
     for entry in evaluated:
         for arm, key in ((STEERED, "summary"), (UNSTEERED, "unsteered")):
-            cells = [_cell(entry[key][rate]) for rate in ("multi_attempt_rate", "esr_rate")]
+            cells = [tables.rate(entry[key][rate]) for rate in ("multi_attempt_rate", "esr_rate")]
             percent = entry["experiment_config"]["self_correction_percent"]
             lines.append(f"{percent:>18}  {arm:10}{cells[0]:>28}{cells[1]:>28}")
     return "\n".join(lines)
-
-
-def _cell(rate: Mapping[str, Any]) -> str:
-    ends = tables.percent_range(rate["cluster_interval"] or rate["wilson"])
-    return f"{tables.percent(rate['rate'])} ({ends})"

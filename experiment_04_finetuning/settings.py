@@ -9,6 +9,8 @@ from simple_parsing import field
 
 from esr.errors import UserError
 from esr.pipeline.cli import incidental
+from esr.runs import bounds
+from esr.runs.bounds import bounded
 
 SENTENCES = (2, 4)
 """Least and most off-topic sentences of a self-correction, and correct ones after it (A.3.5)."""
@@ -24,13 +26,15 @@ TEMPLATE = "template"
 class DataSettings:
     """Which examples are written and how they are mixed. Defaults: section 3.5, A.3.5."""
 
-    percents: tuple[int, ...] = incidental((10, 20, 30, 40, 50, 60, 70, 80, 90))
+    percents: tuple[int, ...] = bounded(
+        (10, 20, 30, 40, 50, 60, 70, 80, 90), gt=0, lt=100, identity=False
+    )
     """Shares of self-correction, in per cent: one mix, one fine-tuned model each (3.5)."""
 
-    examples: int = field(default=915, metavar="N")
+    examples: int = bounded(915, ge=2, metavar="N")
     """Examples per mix (A.3.5). A mix is smaller, at its exact share, where a pool is short."""
 
-    normal_per_prompt: int = field(default=20, metavar="N")
+    normal_per_prompt: int = bounded(20, ge=1, metavar="N")
     """Normal responses written per prompt (A.3.5)."""
 
     writer: str = field(default="sonnet", metavar="NAME")
@@ -39,86 +43,61 @@ class DataSettings:
     subjects: str = field(default="", metavar="FILE")
     """Off-topic subjects, a JSON list; default: data/off_topic_subjects.json, own 50 (A.3.5)."""
 
-    validation: float = field(default=0.05, metavar="SHARE")
+    validation: float = bounded(0.05, ge=0, lt=1, metavar="SHARE")
     """Share of a mix held out to validate (A.3.5)."""
 
     def __post_init__(self) -> None:
-        rules = (
-            ("percents", all(0 < p < 100 for p in self.percents) and self.percents, "1 to 99"),
-            ("percents", len(set(self.percents)) == len(self.percents), "each once"),
-            ("examples", self.examples >= 2, "2 or more"),
-            ("normal_per_prompt", self.normal_per_prompt >= 1, "1 or more"),
-            ("validation", 0 <= self.validation < 1, "0 or more, below 1"),
-        )
-        _refuse(self, rules)
+        bounds.check(self)
+        if len(set(self.percents)) < max(1, len(self.percents)):
+            typed = " ".join(map(str, self.percents))
+            raise UserError(f"--percents {typed}", "1 to 99, each once", "--percents 10 50 90")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
     """How a model is fine-tuned. Defaults: section 3.5, A.3.5, Llama-3.1-8B."""
 
-    lora_rank: int = field(default=32, metavar="N")
+    lora_rank: int = bounded(32, ge=1, metavar="N")
     """Rank of the update of every linear layer (A.3.5)."""
 
-    lora_alpha: int = field(default=16, metavar="N")
+    lora_alpha: int = bounded(16, ge=1, metavar="N")
     """The update is scaled by alpha / rank (A.3.5)."""
 
-    lora_dropout: float = field(default=0.05, metavar="P")
+    lora_dropout: float = bounded(0.05, ge=0, lt=1, metavar="P")
     """On the input of the update (A.3.5)."""
 
-    learning_rate: float = field(default=2e-4, metavar="LR")
+    learning_rate: float = bounded(2e-4, gt=0, metavar="LR")
     """Peak; cosine decay to 0 (A.3.5)."""
 
-    warmup_steps: int = field(default=10, metavar="N")
+    warmup_steps: int = bounded(10, ge=0, metavar="N")
     """Linear warm-up (A.3.5)."""
 
-    epochs: int = field(default=4, metavar="N")
+    epochs: int = bounded(4, ge=1, metavar="N")
     """Passes over a mix (A.3.5)."""
 
-    batch: int = field(default=2, metavar="N")
+    batch: int = bounded(2, ge=1, metavar="N")
     """Examples per device and forward pass (A.3.5)."""
 
-    accumulation: int = field(default=4, metavar="N")
+    accumulation: int = bounded(4, ge=1, metavar="N")
     """Forward passes per step (A.3.5)."""
 
-    max_length: int = field(default=4096, metavar="N")
+    max_length: int = bounded(4096, ge=1, metavar="N")
     """Longest example in tokens; longer ones are cut on the right and counted (A.3.5)."""
 
-    weight_decay: float = field(default=0.0, metavar="W")
+    weight_decay: float = bounded(0.0, ge=0, metavar="W")
     """Of AdamW (A.3.5)."""
 
     gradient_checkpointing: bool = incidental(False, action="store_true")
     """Compute activations twice to save memory; the result stays the same."""
 
-    checkpoint_every: int = incidental(50, metavar="STEPS")
+    checkpoint_every: int = bounded(50, ge=1, identity=False, metavar="STEPS")
     """A training that is killed goes on from the last checkpoint."""
 
-    threads: int = incidental(0, metavar="N")
+    threads: int = bounded(0, ge=0, identity=False, metavar="N")
     """Torch threads on the CPU; 0 leaves the choice to torch."""
 
     def __post_init__(self) -> None:
-        positive = (
-            *("lora_rank", "lora_alpha", "epochs", "batch", "accumulation"),
-            *("max_length", "checkpoint_every"),
-        )
-        rules = [(name, getattr(self, name) >= 1, "1 or more") for name in positive]
-        rules += [
-            ("lora_dropout", 0 <= self.lora_dropout < 1, "0 or more, below 1"),
-            ("learning_rate", self.learning_rate > 0, "above 0"),
-            ("warmup_steps", self.warmup_steps >= 0, "0 or more"),
-            ("weight_decay", self.weight_decay >= 0, "0 or more"),
-            ("threads", self.threads >= 0, "0 or more"),
-        ]
-        _refuse(self, rules)
-
-
-def _refuse(settings: Any, rules: Any) -> None:
-    for name, fine, allowed in rules:
-        if not fine:
-            option = "--" + name.replace("_", "-")
-            default = {f.name: f.default for f in fields(settings)}[name]
-            shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-            raise UserError(f"{option} {getattr(settings, name)}", allowed, f"{option} {shown}")
+        bounds.check(self)
 
 
 ORGANISM_DATA = DataSettings(writer=TEMPLATE)

@@ -97,11 +97,5 @@ def show(data: Mapping[str, Any]) -> str:
 
 
 EXPERIMENT = Experiment(
-    name="experiment_05_prompt_variants",
-    config=Config,
-    stages=stages,
-    specs=specs,
-    results=outcome_results,
-    report=show,
-    runs=runs,
+    "experiment_05_prompt_variants", Config, stages, specs, outcome_results, show, runs=runs
 )

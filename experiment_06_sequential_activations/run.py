@@ -191,10 +191,5 @@ def show(data: Mapping[str, Any]) -> str:
 
 
 EXPERIMENT = Experiment(
-    name="experiment_06_sequential_activations",
-    config=Config,
-    stages=stages,
-    specs=specs,
-    results=outcome_results,
-    report=show,
+    "experiment_06_sequential_activations", Config, stages, specs, outcome_results, show
 )

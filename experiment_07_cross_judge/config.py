@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from simple_parsing import field
 
-from esr.errors import UserError
 from esr.pipeline.cli import ReplayConfig
+from esr.runs.bounds import bounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,18 +17,11 @@ class Config(ReplayConfig):
     model: str = field(default="", positional=True, nargs="?", metavar="MODEL")
     """Model key; default: every model with a complete run of experiment 1."""
 
-    n_samples: int = field(default=1000, metavar="N")
+    n_samples: int = bounded(1000, ge=1, metavar="N")
     """Trials to re-grade, over all models; multi-attempt trials always belong (A.2.2)."""
 
-    min_per_model: int = field(default=100, metavar="N")
+    min_per_model: int = bounded(100, ge=1, metavar="N")
     """Least trials of each model (A.2.2)."""
 
     judges: str = field(default="", metavar="NAMES")
     """Judges, comma-separated; default: all that have a key, and for tiny the offline ones."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("n_samples", "min_per_model"):
-            if getattr(self, name) < 1:
-                option = "--" + name.replace("_", "-")
-                raise UserError(f"{option} {getattr(self, name)}", "1 or more", f"{option} 100")

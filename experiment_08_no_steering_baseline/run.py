@@ -54,10 +54,5 @@ def show(data: Mapping[str, Any]) -> str:
 
 
 EXPERIMENT = Experiment(
-    name="experiment_08_no_steering_baseline",
-    config=Config,
-    stages=stages,
-    specs=specs,
-    results=outcome_results,
-    report=show,
+    "experiment_08_no_steering_baseline", Config, stages, specs, outcome_results, show
 )

@@ -85,14 +85,15 @@ def against(off: Array, on: Array) -> dict[str, Any]:
     """
     defined = ~(np.isnan(off) | np.isnan(on))
     off, on = off[defined], on[defined]
-    return {
+    statistics = {
         "n": len(off),
-        "off_topic_mean": plain(off.mean() if len(off) else math.nan),
-        "on_topic_mean": plain(on.mean() if len(on) else math.nan),
-        "cohens_d": plain(cohens_d(off, on)),
-        "cliffs_delta": plain(cliffs_delta(off, on)),
+        "off_topic_mean": mean_of(off),
+        "on_topic_mean": mean_of(on),
+        "cohens_d": cohens_d(off, on),
+        "cliffs_delta": cliffs_delta(off, on),
         "wilcoxon_p": wilcoxon_greater(off, on),
     }
+    return dict(plain(statistics))
 
 
 def corrected(rows: Sequence[dict[str, Any]]) -> None:
@@ -120,7 +121,7 @@ def group(
     """
     parts = {name: _row_mean(region_means(episodes, name)[:, columns]) for name in REGIONS}
     result = against(parts["off_topic"], parts["on_topic"])
-    result["correction_mean"] = plain(_nan_mean(parts["correction"]))
+    result["correction_mean"] = plain(mean_of(parts["correction"]))
     clusters = [e.latent for e in episodes]
     for name in REGIONS:
         result[f"{name}_interval"] = _interval(parts[name], clusters, seed)
@@ -129,12 +130,12 @@ def group(
     )
     if baseline:
         base = _row_mean(response_means(baseline)[:, columns])
-        result["baseline_mean"] = plain(_nan_mean(base))
+        result["baseline_mean"] = plain(mean_of(base))
         result["baseline_interval"] = _interval(base, [r.latent for r in baseline], seed)
         result["baseline_n"] = int((~np.isnan(base)).sum())
         for name in ("off_topic", "on_topic"):
             values = parts[name][~np.isnan(parts[name])]
-            ratio = intervals.ratio(_nan_mean(values), _nan_mean(base))
+            ratio = intervals.ratio(mean_of(values), mean_of(base))
             result[f"{name}_over_baseline"] = plain(float(ratio))
             result[f"{name}_against_baseline_p"] = _mann_whitney(values, base[~np.isnan(base)])
     return result
@@ -175,36 +176,24 @@ def aligned(episodes: Sequence[Measured], columns: Sequence[int], window: int) -
         last = min(len(episode.values), episode.correction + window + 1)
         start = first - episode.correction + window
         row[start : start + last - first] = _row_mean(episode.values[first:last][:, columns])
-    there = ~np.isnan(table)
-    n = there.sum(axis=0)
-    total = np.where(there, table, 0.0).sum(axis=0)
-    mean = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
-    squares = np.where(there, (table - mean) ** 2, 0.0).sum(axis=0)
-    variance = np.divide(squares, n - 1, out=np.full(n.shape, np.nan), where=n > 1)
-    sem = np.sqrt(variance / np.maximum(n, 1))
+    defined = np.ma.masked_invalid(table)
+    n = defined.count(axis=0)
+    sem = np.ma.sqrt(defined.var(axis=0, ddof=1) / np.maximum(n, 1))
     return {
         "offset": list(range(-window, window + 1)),
-        "mean": [plain(v) for v in mean],
-        "sem": [plain(v) for v in sem],
-        "n": [int(v) for v in n],
+        "mean": plain(defined.mean(axis=0).filled(np.nan).tolist()),
+        "sem": plain(sem.filled(np.nan).tolist()),
+        "n": n.tolist(),
     }
 
 
 def _row_mean(values: Array) -> Array:
     """Mean over the columns that are not NaN: [n_rows]; NaN where all are."""
-    there = ~np.isnan(values)
-    n = there.sum(axis=1)
-    total = np.where(there, values, 0.0).sum(axis=1)
-    means: Array = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    means: Array = np.ma.masked_invalid(values).mean(axis=1).filled(np.nan)
     return means
 
 
-def _nan_mean(values: Array) -> float:
+def mean_of(values: Array) -> float:
+    """Mean of what is not NaN; NaN of nothing."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else math.nan
-
-
-def mean_of(values: Array) -> float | None:
-    """Mean of what is not NaN; None of nothing."""
-    mean = _nan_mean(values)
-    return mean if math.isfinite(mean) else None

@@ -15,7 +15,8 @@ from esr.analysis import episodes
 from esr.analysis.episodes import Episode, from_results, regions
 from esr.engine.base import ReadRequest
 from esr.errors import UserError
-from esr.pipeline import annotation, latents
+from esr.models.labels import load_labels
+from esr.pipeline import annotation
 from esr.pipeline.annotation import Mark
 from esr.pipeline.context import RunContext
 from esr.pipeline.reads import recorded, run_reads
@@ -35,11 +36,7 @@ async def find_backtracking(config: Config, context: RunContext) -> str:
     config.detector_set.check(context)
     named = [k for k in config.backtracking_latents if k not in detectors]
     # The search needs labels; latents named by number do without.
-    labels = (
-        labels_of(context)
-        if named
-        else latents.load_labels(context.spec.label_file, context.spec.d_sae)
-    )
+    labels = load_labels(context.spec, required=not named)
     if named:
         scores = {k: backtracking.score(labels.get(k, "")) for k in named}
     else:
@@ -169,13 +166,6 @@ def _request(context: RunContext, episode: Episode, latents: Sequence[int]) -> R
         latents=tuple(latents),
         first_token=len(prompt),
     )
-
-
-def labels_of(context: RunContext) -> dict[int, str]:
-    """Labels for the reader; empty where there are none."""
-    if not context.spec.label_file.is_file():
-        return {}
-    return latents.load_labels(context.spec.label_file, context.spec.d_sae)
 
 
 def _draw(context: RunContext, purpose: str, pool: Sequence[Episode], n: int) -> list[Episode]:

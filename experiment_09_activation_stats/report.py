@@ -8,10 +8,12 @@ from typing import Any
 
 from esr.analysis.tables import ORGANISM_NOTE, decimal
 from esr.errors import UserError
+from esr.models.labels import load_labels
 from esr.pipeline import results
 from esr.pipeline.context import RunContext
 from esr.pipeline.detector_files import model_digest
 from esr.runs.folder import write_json
+from esr.runs.plain import plain
 from experiment_09_activation_stats import analysis, collect, tables
 from experiment_09_activation_stats.config import Config
 
@@ -79,7 +81,7 @@ def _rows(
     """One row per group and latent; p values are corrected within the group."""
     off = analysis.region_means(measured, "off_topic")
     on = analysis.region_means(measured, "on_topic")
-    labels = collect.labels_of(context)
+    labels = load_labels(context.spec, required=False)
     base = analysis.response_means(baseline) if baseline else None
     rows: list[dict[str, Any]] = []
     for name, members in groups.items():
@@ -88,7 +90,7 @@ def _rows(
             at = read.index(latent)
             row = {"group": name, "latent": latent, "label": labels.get(latent, "")}
             row |= analysis.against(off[:, at], on[:, at])
-            row["baseline_mean"] = None if base is None else analysis.mean_of(base[:, at])
+            row["baseline_mean"] = None if base is None else plain(analysis.mean_of(base[:, at]))
             family.append(row)
         analysis.corrected(family)
         rows += family

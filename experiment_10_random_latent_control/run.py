@@ -222,11 +222,11 @@ def _matching_lines(data: Mapping[str, Any]) -> list[str]:
 
 
 EXPERIMENT = Experiment(
-    name="experiment_10_random_latent_control",
+    "experiment_10_random_latent_control",
+    Config,
+    stages,
+    specs,
+    outcome_results,
+    show,
     command="experiment_10_random_latent_control run-random",
-    config=Config,
-    stages=stages,
-    specs=specs,
-    results=outcome_results,
-    report=show,
 )

@@ -19,37 +19,6 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_labels_are_read_and_empty_ones_left_out(tmp_path: Path) -> None:
-    path = write(tmp_path / "l.csv", 'index,description\n3,"cats, dogs"\n0, fish \n7,\n')
-    assert latents.load_labels(path, 10) == {3: "cats, dogs", 0: "fish"}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("id,text\n1,a\n", "no column description, index"),
-        ("index,description\n12,a\n", "line 2: index '12'; allowed: each latent once, 0 to 9"),
-        ("index,description\nx,a\n", "line 2: index 'x'"),
-        ("index,description\n1,a\n1,b\n", "line 3: index '1' stands twice"),
-        ("", "no column"),
-    ],
-)
-def test_malformed_label_files_name_line_and_remedy(
-    tmp_path: Path, text: str, message: str
-) -> None:
-    path = write(tmp_path / "l.csv", text)
-    with pytest.raises(UserError, match=message):
-        latents.load_labels(path, 10)
-
-
-def test_missing_or_binary_label_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no latent labels at"):
-        latents.load_labels(tmp_path / "none.csv", 10)
-    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00index")
-    with pytest.raises(UserError, match="is not a label file"):
-        latents.load_labels(tmp_path / "b.csv", 10)
-
-
 async def test_release_filter_keeps_concrete_latents_silent_on_every_prompt(
     tmp_path: Path,
 ) -> None:

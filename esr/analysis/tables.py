@@ -18,6 +18,12 @@ def percent_range(pair: list[float] | None) -> str:
     return "-" if pair is None else f"{100 * pair[0]:.2f} to {100 * pair[1]:.2f}"
 
 
+def rate(entry: Mapping[str, Any]) -> str:
+    """A rate with its interval by latent, Wilson's where the bootstrap has none."""
+    ends = percent_range(entry["cluster_interval"] or entry["wilson"])
+    return f"{percent(entry['rate'])} [{ends}]"
+
+
 def summary_table(title: str, summary: Mapping[str, Any], organism: bool) -> str:
     """The table of one arm: counts, rates and intervals of :func:`esr.analysis.metrics.summary`."""
     counts = summary["counts"]
@@ -33,11 +39,11 @@ def summary_table(title: str, summary: Mapping[str, Any], organism: bool) -> str
         ("improved, given multi", "conditional_improvement_rate"),
         ("ESR rate", "esr_rate"),
     ):
-        rate = summary[key]
+        entry = summary[key]
         lines.append(
-            f"  {label:28}{rate['count']:>5} / {rate['n']:<4}{percent(rate['rate']):>10}  "
-            f"{percent_range(rate['paper_interval']):>17}  "
-            f"{percent_range(rate['cluster_interval']):>17}"
+            f"  {label:28}{entry['count']:>5} / {entry['n']:<4}{percent(entry['rate']):>10}  "
+            f"{percent_range(entry['paper_interval']):>17}  "
+            f"{percent_range(entry['cluster_interval']):>17}"
         )
     lines += [_null(summary["redraw_null"]), _score(summary["mean_first_score"])]
     if organism:

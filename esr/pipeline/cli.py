@@ -9,8 +9,9 @@ from simple_parsing import field
 
 from esr import models
 from esr.engine.base import Pairing
-from esr.errors import UserError
 from esr.pipeline.schema import LatentFilter
+from esr.runs import bounds
+from esr.runs.bounds import bounded
 from esr.runs.commands import Groups
 from esr.runs.paths import RESULTS
 
@@ -44,10 +45,10 @@ class CommonConfig:
     model_file: str = incidental("", metavar="TOML")
     """A model of your own in place of MODEL (docs/own-model.md)."""
 
-    n_latents: int | None = field(default=None, metavar="N")
+    n_latents: int | None = bounded(None, ge=1, metavar="N")
     """Latents to boost; default: the model's, 1,000 for the paper's five (A.1.2)."""
 
-    n_trials: int | None = field(default=None, metavar="N")
+    n_trials: int | None = bounded(None, ge=1, metavar="N")
     """Trials per latent, prompts drawn without replacement, one response each; default: the
     model's, 5 for the paper's five (A.1.4)."""
 
@@ -75,22 +76,22 @@ class CommonConfig:
     pairing: Pairing = "request-id"
     """scheduler-order reproduces the fault of the authors' fork: interventions by list position."""
 
-    in_flight: int = incidental(64, metavar="N")
+    in_flight: int = bounded(64, ge=1, le=4096, identity=False, metavar="N")
     """Requests in flight in the engine."""
 
-    tensor_parallel: int = incidental(0, metavar="N")
+    tensor_parallel: int = bounded(0, ge=0, le=1024, identity=False, metavar="N")
     """GPUs one model is split over; 0 for all there are, or an equal share for each replica."""
 
-    replicas: int = incidental(1, metavar="N")
+    replicas: int = bounded(1, ge=1, le=1024, identity=False, metavar="N")
     """Engines that share the work, over Ray (docs/own-model.md); RAY_ADDRESS names a cluster."""
 
-    judge_concurrency: int = incidental(32, metavar="N")
+    judge_concurrency: int = bounded(32, ge=1, identity=False, metavar="N")
     """Judge calls at once."""
 
     judge_batch: bool = incidental(False, action="store_true")
     """Judge trials by the provider's batches: half price, hours later; calibration is not."""
 
-    max_spend: float = incidental(0.0, metavar="DOLLARS")
+    max_spend: float = bounded(0.0, ge=0, identity=False, metavar="DOLLARS")
     """Stop cleanly once judging has cost this much; 0 for no limit."""
 
     output: str = incidental(str(RESULTS), metavar="FOLDER")
@@ -106,11 +107,7 @@ class CommonConfig:
         if self.model_file:
             # From here on the key stands for the file, in folders and results alike.
             object.__setattr__(self, "model", models.get(self.model_file).key)
-        for name in ("n_latents", "n_trials", "in_flight", "judge_concurrency", "replicas"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                option = "--" + name.replace("_", "-")
-                raise UserError(f"{option} {value}", "1 or more", f"{option} 1")
+        bounds.check(self)
 
     def identity(self) -> dict[str, Any]:
         """The fields that can change a result, as plain data."""

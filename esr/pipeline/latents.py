@@ -10,14 +10,13 @@ Two filters with names:
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esr.engine.base import ReadRequest
 from esr.errors import UserError
+from esr.models.labels import load_labels
 from esr.pipeline.context import RunContext
 from esr.pipeline.schema import LatentFilter, Selection, TrialSpec
 from esr.pipeline.trials import run_trials
@@ -39,65 +38,16 @@ POOL_FACTOR, POOL_DOUBLINGS = 3, 3
 """Candidates drawn per wanted latent, and how often the pool is doubled (release)."""
 
 
-def load_labels(path: Path, d_sae: int) -> dict[int, str]:
-    """Labels of a dictionary from a CSV with columns ``index`` and ``description``.
-
-    Latents without a label are left out.
-
-    Raises:
-        UserError: missing file or column, an index that is no latent, or twice the same index.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = {"index", "description"} - set(reader.fieldnames or ())
-            if missing:
-                raise UserError(
-                    f"{path} has no column {', '.join(sorted(missing))}",
-                    "a CSV with the header index,description",
-                    "python -m esr.upstream labels MODEL",
-                )
-            return _labels(reader, path, d_sae)
-    except OSError as error:
-        raise UserError(
-            f"no latent labels at {path} ({error.strerror})",
-            "a CSV with the header index,description",
-            f"python -m esr.upstream labels {path.stem}",
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"{path} is not a label file ({error})",
-            "a CSV in UTF-8 with the header index,description",
-            "python -m esr.upstream labels MODEL",
-        ) from error
-
-
-def _labels(reader: csv.DictReader[str], path: Path, d_sae: int) -> dict[int, str]:
-    labels: dict[int, str] = {}
-    for row in reader:
-        text = (row["index"] or "").strip()
-        if not text.isdigit() or int(text) >= d_sae or int(text) in labels:
-            raise UserError(
-                f"{path} line {reader.line_num}: index {text!r}"
-                + (" stands twice" if text.isdigit() and int(text) in labels else ""),
-                f"each latent once, 0 to {d_sae - 1}",
-                "correct the line, or download the labels again",
-            )
-        if label := (row["description"] or "").strip():
-            labels[int(text)] = label
-    return labels
-
-
 async def select(context: RunContext, n: int, latent_filter: LatentFilter = "release") -> Selection:
     """Draw ``n`` latents that pass the filter; the choice is journaled.
 
     Raises:
         UserError: no latent passes, or labels could not be rated.
     """
-    labels = load_labels(context.spec.label_file, context.spec.d_sae)
+    named = load_labels(context.spec)
 
     async def compute() -> dict[str, Any]:
-        chosen = await (_release if latent_filter == "release" else _paper)(context, n, labels)
+        chosen = await (_release if latent_filter == "release" else _paper)(context, n, named)
         return dict(plain(chosen))
 
     data = await context.run.journal.once("selection", f"{latent_filter}/{n}", compute)
