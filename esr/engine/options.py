@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from esr.engine.base import Pairing
 from esr.engine.memory import GPU_SHARE
 
+CLIENT = "ESR_CLIENT"
+"""Environment variable with the process id of the client, whose end ends the engine."""
+
 CPU_CACHE = 4 * 2**30
 """Most bytes of key-value cache on CPUs, unless asked for."""
 

@@ -29,10 +29,10 @@ from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
 from esr.runs.plain import json_digest
 from esr.steering import interventions
-from esr.steering.batch import CONFIG_KEY, ReadTask, Task
 from esr.steering.interventions import Boost, Intervention
 from esr.steering.pooling import PooledReading
 from esr.steering.sae import Dictionary
+from esr.steering.task import CONFIG_KEY, ReadTask, Task
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from esr.engine.log import output_to, root_cause
-from esr.engine.options import CPU_CACHE, VllmOptions
+from esr.engine.options import CLIENT, CPU_CACHE, VllmOptions
 from esr.engine.validation import ModelInfo
 from esr.engine.vllm_driver import Driver, InProcess, OwnProcess
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.models.weights import cannot_load
-from esr.steering.batch import CLIENT, CONFIG_KEY
 from esr.steering.sae import Dictionary
+from esr.steering.task import CONFIG_KEY
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs

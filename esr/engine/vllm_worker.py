@@ -21,9 +21,11 @@ import vllm
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import direct_register_custom_op
 
-from esr.steering.batch import CLIENT, CONFIG_KEY, Layout, Steering, Task
+from esr.engine.options import CLIENT
+from esr.steering.batch import Layout, Steering
 from esr.steering.layers import decoder_layers
 from esr.steering.sae import Dictionary
+from esr.steering.task import CONFIG_KEY, Task
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as BaseWorker

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from esr.engine.log import root_cause
-from esr.steering.batch import CONFIG_KEY, Layout, ReadTask, Steering, Task
+from esr.steering.batch import Layout, Steering
 from esr.steering.interventions import Boost, Clamp, latents_of
 from esr.steering.pooling import Pool, add_rows
 from esr.steering.row_cache import RowCache
 from esr.steering.rows import apply, plan_rows
 from esr.steering.sae import Dictionary
+from esr.steering.task import CONFIG_KEY, ReadTask, Task
 from tests.engine.engine_models import D_MODEL, D_SAE
 
 CPU = torch.device("cpu")
