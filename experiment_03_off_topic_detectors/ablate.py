@@ -8,7 +8,7 @@ from typing import Any
 from esr.analysis import metrics, tables
 from esr.models import ModelSpec
 from esr.pipeline import dry_run, results
-from esr.pipeline.arms import Arm, Baseline, arm_results, by_feature, replayed_trials
+from esr.pipeline.arms import Arm, Baseline, arm_results, arm_tables, by_feature, replayed_trials
 from esr.pipeline.calibration import at_threshold
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
@@ -99,17 +99,10 @@ def show(data: Mapping[str, Any]) -> str:
         f"{detectors['method']}, judge {config['judge_id']}, prompts {config['prompt_set']}"
     ]
     if detectors["method"] == "separability":
-        lines.append("  (no latent passes the strict criterion, or separability was asked for)")
-    for name, arm in data["arms"].items():
-        same = arm["identical_responses"]
-        title = (
-            f"{name}: {len(arm['latents'])} latents x {arm['dose']:g}; "
-            f"{same['count']} of {same['n']} responses are the baseline's word for word; "
-            f"{arm['boosted_latent_clamped']} trials boost a latent of the set"
-        )
         lines.append(
-            tables.comparison_table(title, arm["summary"], data["baseline"], arm["comparison"])
+            "  (the most separable latents; the strict criterion is another list of the file)"
         )
+    lines += arm_tables(data)
     if data["differences"]:
         lines.append("  settings that differ from the baseline: " + ", ".join(data["differences"]))
     if config["organism"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from esr.errors import UserError
 from esr.models.prompts import Prompt
 from esr.runs import seeds
 from esr.runs.paths import DATA
+from esr.runs.user_files import read_json
 from experiment_04_finetuning.settings import DataSettings
 
 Kind = Literal["self_correction", "normal"]
@@ -138,21 +138,8 @@ def load_subjects(path: Path = SUBJECTS_FILE) -> list[str]:
     Raises:
         UserError: not a JSON list of different texts.
     """
-    try:
-        subjects = json.loads(path.read_text(encoding="utf-8"))
-        fine = isinstance(subjects, list) and all(
-            isinstance(s, str) and s.strip() for s in subjects
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot read {path} ({type(error).__name__})",
-            "a JSON list of subjects",
-            f"compare with {SUBJECTS_FILE}",
-        ) from error
-    if not fine or not subjects or len(set(subjects)) < len(subjects):
-        raise UserError(
-            f"{path} is no list of different subjects",
-            'JSON, e.g. ["volcanoes", "medieval falconry"]',
-            f"compare with {SUBJECTS_FILE}",
-        )
-    return [str(subject) for subject in subjects]
+    form, example = 'JSON, e.g. ["volcanoes", "falconry"]', f"compare with {SUBJECTS_FILE}"
+    subjects = read_json(path, list[str], "a list of subjects", form, example)
+    if not subjects or len(set(subjects)) < len(subjects) or not all(map(str.strip, subjects)):
+        raise UserError(f"{path} is no list of different subjects", form, example)
+    return subjects

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Iterable
@@ -265,13 +264,12 @@ def _read_mix(path: Path, percent: int) -> Mix:
 
 def _write_losses(history: Path, table: Path) -> None:
     """The loss curve as CSV: one row per point that was logged."""
-    columns = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm")
+    import pandas as pd
+
+    columns = ["step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm"]
     points = json.loads(history.read_text(encoding="utf-8"))
     curve = [point for point in points if "loss" in point or "eval_loss" in point]
-    with table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(curve)
+    pd.DataFrame(curve).reindex(columns=columns).to_csv(table, index=False)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

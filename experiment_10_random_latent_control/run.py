@@ -11,7 +11,7 @@ from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.pipeline import dry_run, results
-from esr.pipeline.arms import Arm, Baseline, arm_results, by_feature, replayed_trials
+from esr.pipeline.arms import Arm, Baseline, arm_results, arm_tables, by_feature, replayed_trials
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
@@ -149,15 +149,7 @@ def show(data: Mapping[str, Any]) -> str:
         f"({data['detectors']['method']}) of {config['model_title']}, judge {config['judge_id']}"
     ]
     lines += _matching_lines(data)
-    for name, arm in data["arms"].items():
-        same = arm["identical_responses"]
-        title = (
-            f"{name}: {len(arm['latents'])} latents clamped to 0; {same['count']} of {same['n']} "
-            "responses are the baseline's word for word"
-        )
-        lines.append(
-            tables.comparison_table(title, arm["summary"], data["baseline"], arm["comparison"])
-        )
+    lines += arm_tables(data)
     lines += _pooled_lines(data)
     if config["organism"]:
         lines.append(f"  {tables.ORGANISM_NOTE}")

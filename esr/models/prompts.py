@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from esr.errors import UserError
 from esr.runs.paths import DATA
 from esr.runs.plain import digest, json_digest
+from esr.runs.user_files import read_json, read_text
 
 FOLDER = DATA / "prompts"
 
@@ -95,45 +96,49 @@ def load(name: str, default: str = "how-to") -> PromptSet:
         return prompt_set()
     if name == "held-out":
         return _read(FOLDER / f"{default}.json", held_out=True)
-    path = Path(name) if name.endswith((".json", ".txt")) else FOLDER / f"{name or default}.json"
-    if not path.is_file():
+    own_file = name.endswith((".json", ".txt"))
+    path = Path(name) if own_file else FOLDER / f"{name or default}.json"
+    if not own_file and not path.is_file():
+        sets = sorted(p.stem for p in FOLDER.glob("*.json"))
         raise UserError(
-            f"no prompt set {name or default!r} ({path} does not exist)",
-            ", ".join(sorted(p.stem for p in FOLDER.glob("*.json")))
-            + ", held-out, upstream, or a .json or .txt file",
-            f"--prompts {default}",
+            f"no prompt set {name or default!r}",
+            f"{', '.join(sets)}, held-out, upstream, or a .json or .txt file",
+            f"--prompts {sets[0]}",
         )
     return _read(path)
 
 
+class _File(BaseModel):
+    """A JSON file under ``data/prompts``."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    held_out: tuple[Prompt, ...] = ()
+    meta_prompts: tuple[MetaPrompt, ...] = ()
+
+
 def _read(path: Path, held_out: bool = False) -> PromptSet:
+    example = f"compare with {FOLDER / 'how-to.json'}"
     if path.suffix == ".txt":
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        prompts = tuple(Prompt(f"line-{i + 1}", line) for i, line in enumerate(lines) if line)
-        return _checked(PromptSet(path.stem, prompts), path)
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        questions = data["held_out" if held_out else "prompts"]
-        found = PromptSet(
-            data["name"] + ("-held-out" if held_out else ""),
-            tuple(Prompt(item["id"], item["text"]) for item in questions),
-            tuple(MetaPrompt(i["id"], i["template"]) for i in data.get("meta_prompts", [])),
+        text = read_text(path, "a text file in UTF-8, one question per line", example)
+        lines = [line.strip() for line in text.splitlines()]
+        numbered = enumerate(lines, start=1)
+        result = PromptSet(path.stem, tuple(Prompt(f"line-{i}", q) for i, q in numbered if q))
+    else:
+        form = 'JSON with "name" and "prompts": [{"id", "text"}]'
+        file = read_json(path, _File, "a prompt set", form, example)
+        result = PromptSet(
+            file.name + ("-held-out" if held_out else ""),
+            file.held_out if held_out else file.prompts,
+            file.meta_prompts,
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a prompt set ({type(error).__name__}: {error})",
-            'JSON with "name" and "prompts": [{"id", "text"}]',
-            f"compare with {FOLDER / 'how-to.json'}",
-        ) from error
-    return _checked(found, path)
-
-
-def _checked(found: PromptSet, path: Path) -> PromptSet:
-    ids = [prompt.id for prompt in found.prompts]
+    ids = [prompt.id for prompt in result.prompts]
+    if not all(prompt.text.strip() for prompt in result.prompts):
+        raise UserError(f"{path} has an empty question", "text in every question", f"edit {path}")
     if not ids or len(set(ids)) < len(ids):
         raise UserError(
             f"{path} has {'no questions' if not ids else 'two questions of one id'}",
             "at least one question, every id once",
             f"edit {path}",
         )
-    return found
+    return result

@@ -121,6 +121,22 @@ def _arm(arm: Arm, records: Sequence[TrialRecord], baseline: Baseline, seed: int
     }
 
 
+def arm_tables(data: Mapping[str, Any]) -> list[str]:
+    """Each arm of ``results.json`` beside the baseline, for the terminal."""
+    lines = []
+    for name, arm in data["arms"].items():
+        same = arm["identical_responses"]
+        title = (
+            f"{name}: {len(arm['latents'])} latents x {arm['dose']:g}; "
+            f"{same['count']} of {same['n']} responses are the baseline's word for word; "
+            f"{arm['boosted_latent_clamped']} trials boost a latent of the set"
+        )
+        lines.append(
+            tables.comparison_table(title, arm["summary"], data["baseline"], arm["comparison"])
+        )
+    return lines
+
+
 def against_parent(context: RunContext, records: Sequence[TrialRecord]) -> dict[str, Any]:
     """Summary of an arm, of the same trials in the parent run, and the comparison of both.
 

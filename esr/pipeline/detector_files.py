@@ -7,12 +7,13 @@ strict criterion, and a digest of the model they were found on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import BaseModel, FiniteFloat
 
 from esr.errors import UserError
 from esr.models import REGISTRY
@@ -20,6 +21,7 @@ from esr.pipeline.cli import ReplayConfig, incidental
 from esr.pipeline.context import RunContext
 from esr.runs.folder import find_runs, read_run
 from esr.runs.plain import json_digest
+from esr.runs.user_files import read_json
 
 FIND = "experiment_03_find_detectors"
 """Results folder of the search, where other experiments look for its file."""
@@ -111,6 +113,23 @@ def model_digest(context: RunContext) -> str:
     return json_digest(model, 16)
 
 
+class _Stats(BaseModel, extra="allow"):
+    """What is known of one detector; of it only the effect size decides anything."""
+
+    cohens_d: FiniteFloat | None = None
+
+
+class _File(BaseModel):
+    """A file of detectors; further keys are for readers."""
+
+    off_topic_detectors: list[int]
+    separability_detectors: list[int] | None = None
+    detector_stats: dict[int, _Stats] = {}
+    model_name: str | None = None
+    model_digest: str | None = None
+    method: str | None = None
+
+
 def load(path: Path, method: Method = "auto") -> DetectorSet:
     """A file of detectors, ours or the authors'.
 
@@ -121,11 +140,20 @@ def load(path: Path, method: Method = "auto") -> DetectorSet:
     Raises:
         UserError: unreadable, not such a file, or without any detector.
     """
-    data, listed, separable, stats = _read(path)
-    own = str(data.get("method") or "as listed")
-    by_separability = method == "separability" or (method == "auto" and not listed)
-    chosen = separable if by_separability and "separability_detectors" in data else listed
-    name = "separability" if chosen is separable else own
+    file = read_json(
+        path,
+        _File,
+        "a detectors file",
+        "JSON with model_name, off_topic_detectors, detector_stats",
+        "python -m experiment_03_off_topic_detectors find MODEL writes one",
+    )
+    separable = file.separability_detectors
+    by_separability = method == "separability" or (
+        method == "auto" and not file.off_topic_detectors
+    )
+    chosen, name = file.off_topic_detectors, file.method or "as listed"
+    if by_separability and separable is not None:
+        chosen, name = separable, "separability"
     if not chosen or len(set(chosen)) < len(chosen):
         raise UserError(
             f"{path} names {'a latent twice' if chosen else f'no detectors (method {method})'}",
@@ -134,11 +162,11 @@ def load(path: Path, method: Method = "auto") -> DetectorSet:
         )
     return DetectorSet(
         path=path,
-        model_name=str(data.get("model_name") or ""),
+        model_name=file.model_name or "",
         latents=tuple(chosen),
         method=name,
-        stats=stats,
-        model_digest=str(data.get("model_digest") or ""),
+        stats={k: v.model_dump(exclude_unset=True) for k, v in file.detector_stats.items()},
+        model_digest=file.model_digest or "",
     )
 
 
@@ -161,30 +189,6 @@ def newest_search(output: Path, model: str) -> Path:
         "a detectors file",
         f"python -m experiment_03_off_topic_detectors find {model}, or --ablate FILE",
     )
-
-
-def _read(
-    path: Path,
-) -> tuple[dict[str, Any], list[int], list[int], dict[int, dict[str, Any]]]:
-    """The whole file, its two lists, its statistics by latent."""
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        listed = [int(k) for k in data["off_topic_detectors"]]
-        separable = [int(k) for k in data.get("separability_detectors") or []]
-        stats = {int(k): dict(v) for k, v in (data.get("detector_stats") or {}).items()}
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path} ({error.strerror})",
-            "a detectors file",
-            "python -m experiment_03_off_topic_detectors find MODEL",
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is not a detectors file ({type(error).__name__}: {error})",
-            "JSON with model_name, off_topic_detectors, detector_stats",
-            "compare with data/off_topic_detectors_paper.json",
-        ) from error
-    return data, listed, separable, stats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from esr.runs.summary import (
     Summary,
     ThresholdEntry,
 )
+from esr.runs.user_files import first_fault
 
 
 class AttemptEntry(Entry):
@@ -227,7 +228,7 @@ def read_results(path: Path) -> Results:
             "a run folder or a results file",
             "ls data/results/*/*/*",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
         raise UserError(
             f"{file} is not a results file ({fault})",
@@ -236,10 +237,3 @@ def read_results(path: Path) -> Results:
         ) from error
     results._raw = data
     return results
-
-
-def first_fault(error: ValidationError) -> str:
-    """The first fault in one line, e.g. ``results_by_feature.0.trials: Field required``."""
-    fault = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    return f"{where}: {fault['msg']}" if where else str(fault["msg"])
