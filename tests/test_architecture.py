@@ -214,15 +214,10 @@ def write_block(block: str, text: str) -> None:
     DOCUMENT.write_text(replaced(DOCUMENT.read_text("utf-8"), block, text), encoding="utf-8")
 
 
-IN_TRANSIT = pytest.mark.xfail(reason="models/prompts still asks upstream for the authors' prompts")
-
-
-@IN_TRANSIT
 def test_no_arrow_goes_up() -> None:
     assert [str(arrow) for arrow in arrows() if goes_up(arrow)] == []
 
 
-@IN_TRANSIT
 def test_no_circle_among_the_modules_of_esr() -> None:
     assert circles(graph_of(arrows())) == []
 

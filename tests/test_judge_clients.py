@@ -15,7 +15,7 @@ from esr.errors import UserError
 from esr.judge import JudgeRequest, Status, Verdict, anthropic, google, openai, prices
 from esr.judge.client import Request, Stop
 from esr.judge.parsing import Reason
-from esr.judge.rubric import OWN
+from esr.judge.rubric import get
 from tests.judge_server import ANSWER, JudgeServer, Reply
 
 KEY = "sk-test-0123456789abcdef"
@@ -80,7 +80,7 @@ async def test_what_is_sent(server: JudgeServer, provider: str, tmp_path: Path) 
     for part in (QUESTION.prompt, QUESTION.response, QUESTION.latent_label):
         assert part in call.user
     sent = json.dumps(call.body)
-    assert json.dumps(OWN.system[:200])[1:-1] in sent
+    assert json.dumps(get("own").system[:200])[1:-1] in sent
     assert "temperature" not in call.body
     if provider == "anthropic":
         assert call.body["system"][0]["cache_control"] == {"type": "ephemeral"}

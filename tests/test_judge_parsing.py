@@ -6,8 +6,9 @@ import pytest
 
 from esr.judge.base import Attempt, JudgeRequest, Status, Verdict
 from esr.judge.parsing import Reason, read_attempts, verbatim
-from esr.judge.rubric import OWN, Rubric
+from esr.judge.rubric import Rubric, get
 
+OWN = get("own")
 ONE = '{"attempts": [{"attempt_text": "a", "score": 70}]}'
 TWO = '{"attempts": [{"attempt_text": "a", "score": 5}, {"attempt_text": "b", "score": 80.5}]}'
 

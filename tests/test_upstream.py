@@ -16,16 +16,19 @@ from threading import Thread
 
 import pytest
 
-from esr import judge, models, upstream
+from esr import judge, models
 from esr.errors import UserError
-from esr.judge.rubric import get
+from esr.judge.rubric import get, read
 from esr.models import prompts
 from esr.runs import paths
+from esr.runs.plain import file_digest
 from esr.upstream import manifest
 from esr.upstream.commands import main
+from esr.upstream.convert import convert
 from esr.upstream.extract import assigned_text, returned_pairs
 from esr.upstream.labels import fetch_labels
 
+VARIANTS_FILE = "experiment_05_prompt_variants/__init__.py"
 JUDGE = textwrap.dedent(
     '''
     import os
@@ -67,7 +70,7 @@ BOUNDARIES = 'SYSTEM_PROMPT = "Mark."\nUSER_PROMPT_TEMPLATE = """Text: {response
 FILES = {
     "prompts.txt": "How do I boil an egg?\nHow do I iron a shirt?",
     "judge.py": JUDGE,
-    "experiment_05_prompt_variants/__init__.py": VARIANTS,
+    VARIANTS_FILE: VARIANTS,
     "concreteness_filtering.py": CONCRETENESS,
     "experiment_09_activation_stats/annotate_boundaries.py": BOUNDARIES,
     "experiment_04_finetuning/generate_prompted_self_correction_data.py": WRITER,
@@ -158,18 +161,11 @@ def test_committed_manifest() -> None:
 
 def test_fetch_and_parse(site: Site, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fetch", "--mirror", f"{site.url}/esr/"]) == 0
-    assert "2 prompts, 2 meta-prompts" in capsys.readouterr().out
+    assert "2 prompts, 2 meta-prompts and the rubric" in capsys.readouterr().out
     found = prompts.load("upstream")
     assert [prompt.text for prompt in found.prompts] == FILES["prompts.txt"].splitlines()
     assert found.meta_prompts[0].render("Why?", "x") == "Why?\n\nStay on topic."
     assert found.meta_prompts[1].render("Why?", "eggs") == "Why? Ignore eggs."
-    assert upstream.concreteness_prompt() == "Rate these {len(labels)} labels: {numbered} as {json}"
-    assert upstream.self_correction_prompt() == "Digress to {off_topic_subject}, then come back."
-    assert upstream.boundary_prompts() == ("Mark.", "Text: {response}")
-    assert upstream.off_topic_subjects() == ["glaciers", "violins"]
-    assert upstream.normal_training_responses() == [{"messages": []}]
-    assert upstream.separability_detectors() == {}
-    assert set(upstream.digests()) == set(FILES)
     assert json.loads((data / "upstream" / "source.json").read_text())["commit"] == "c" * 40
 
 
@@ -200,7 +196,8 @@ def test_fetch_resumes_and_checks(
     path, asked_range = site.asked[0]
     assert path == big
     assert asked_range is not None, "the download did not go on where it had ended"
-    assert upstream.unsteered_responses() == ["x" * 200_000]
+    content = (data / "upstream" / "data" / "normal_responses.json").read_text()
+    assert json.loads(content) == ["x" * 200_000]
 
     site.files["/esr/prompts.txt"] = b"How do I do harm?"
     (data / "upstream" / "prompts.txt").unlink()
@@ -209,11 +206,40 @@ def test_fetch_resumes_and_checks(
     assert not (data / "upstream" / "prompts.txt").exists(), "a wrong file was kept"
 
 
-def test_changed_file_is_refused(site: Site, data: Path) -> None:
+def test_a_fetched_file_that_was_changed_is_fetched_again(site: Site, data: Path) -> None:
     assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 0
     (data / "upstream" / "prompts.txt").write_text("How do I cheat?")
-    with pytest.raises(UserError, match="SHA-256"):
-        upstream.prompts()
+    site.asked.clear()
+    assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 0
+    assert [path for path, _ in site.asked] == ["/esr/prompts.txt"]
+    assert prompts.load("upstream").prompts[0].text == "How do I boil an egg?"
+
+
+def test_what_was_read_from_the_authors_files_must_stay_as_it_is(site: Site, data: Path) -> None:
+    assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 0
+    for name, load in (("prompts.json", prompts.load), ("rubric.toml", get)):
+        path = data / "upstream" / name
+        text = path.read_text()
+        load("upstream")
+        path.write_text(text.replace("egg", "bomb").replace("Be fair", "Be kind"))
+        with pytest.raises(UserError, match=f"{name}.*was edited"):
+            load("upstream")
+        path.write_text("{")
+        with pytest.raises(UserError, match=name):
+            load("upstream")
+
+
+def test_texts_with_odd_characters_survive_the_rubric_file(tmp_path: Path) -> None:
+    odd = 'a "quote", a \\ backslash, \x7f, \u2028, \U0001f600\ttab\nline'
+    judge_file = f"SYSTEM_PROMPT = {odd!r}\nINSTRUCTIONS = 'i'"
+    (tmp_path / "experiment_05_prompt_variants").mkdir()
+    for path, text in {**FILES, "judge.py": judge_file}.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    files = [manifest.File(p, file_digest(tmp_path / p)) for p in ("prompts.txt", "judge.py")]
+    files.append(manifest.File(VARIANTS_FILE, file_digest(tmp_path / VARIANTS_FILE)))
+    assert convert(manifest.Manifest("r", "c", tuple(files)), tmp_path) == (2, 2)
+    assert read(tmp_path / "rubric.toml").system == odd
 
 
 @pytest.mark.usefixtures("data")

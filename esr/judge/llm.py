@@ -5,7 +5,7 @@ from __future__ import annotations
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.judge.client import MAX_TOKENS, Client, Completion, Stop
 from esr.judge.parsing import Reason, read_attempts, verbatim
-from esr.judge.rubric import OWN, Output, Rubric
+from esr.judge.rubric import Output, Rubric
 
 
 class LlmJudge:
@@ -21,7 +21,7 @@ class LlmJudge:
     def __init__(
         self,
         client: Client,
-        rubric: Rubric = OWN,
+        rubric: Rubric,
         output: Output = "tags",
         settings: dict[str, str] | None = None,
     ) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from esr.errors import UserError
-from esr.runs.paths import DATA
+from esr.runs import paths
 from esr.runs.plain import digest, json_digest
 from esr.runs.user_files import read_json, read_text
 
-FOLDER = DATA / "prompts"
+FOLDER = paths.DATA / "prompts"
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,10 @@ def load(name: str, default: str = "how-to") -> PromptSet:
         UserError: no such set, or a file that is not one.
     """
     if name == "upstream":
-        from esr.upstream import prompt_set
-
-        return prompt_set()
+        path = paths.DATA / "upstream" / "prompts.json"
+        if not path.is_file():
+            raise UserError(f"no prompts at {path}", "", "python -m esr.upstream fetch")
+        return _read(path)
     if name == "held-out":
         return _read(FOLDER / f"{default}.json", held_out=True)
     own_file = name.endswith((".json", ".txt"))
@@ -109,12 +110,13 @@ def load(name: str, default: str = "how-to") -> PromptSet:
 
 
 class _File(BaseModel):
-    """A JSON file under ``data/prompts``."""
+    """A JSON file under ``data/prompts``; one that states its digest may not be edited."""
 
     name: str
     prompts: tuple[Prompt, ...]
     held_out: tuple[Prompt, ...] = ()
     meta_prompts: tuple[MetaPrompt, ...] = ()
+    digest: str = ""
 
 
 def _read(path: Path, held_out: bool = False) -> PromptSet:
@@ -132,6 +134,9 @@ def _read(path: Path, held_out: bool = False) -> PromptSet:
             file.held_out if held_out else file.prompts,
             file.meta_prompts,
         )
+        if file.digest and file.digest != result.digest:
+            problem = f"{path} was edited: its digest differs"
+            raise UserError(problem, "the file as it was fetched", "python -m esr.upstream fetch")
     ids = [prompt.id for prompt in result.prompts]
     if not all(prompt.text.strip() for prompt in result.prompts):
         raise UserError(f"{path} has an empty question", "text in every question", f"edit {path}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from simple_parsing import field
 
-from esr import models, upstream
-from esr.runs import commands
+from esr import models
+from esr.runs import commands, paths
 from esr.upstream import manifest
 
 PROGRAM = "python -m esr.upstream"
@@ -40,16 +40,16 @@ def fetch_files(options: FetchOptions) -> None:
         for file in files.files:
             print(files.url(file, options.mirror))
         return
+    from esr.upstream.convert import convert
     from esr.upstream.fetch import fetch
 
-    fresh = fetch(files, upstream.folder(), options.mirror)
+    folder = paths.DATA / "upstream"
+    fresh = fetch(files, folder, options.mirror)
     print(f"{len(files.files)} files of {files.repository} at {files.commit[:12]}, all checked")
-    print(f"{len(fresh)} downloaded now, into {upstream.folder()}")
-    prompt_set = upstream.prompt_set()
-    upstream.judge_rubric()
+    print(f"{len(fresh)} downloaded now, into {folder}")
+    questions, variants = convert(files, folder)
     print(
-        f"{len(prompt_set.prompts)} prompts, {len(prompt_set.meta_prompts)} meta-prompts, "
-        "rubric read"
+        f"{questions} prompts, {variants} meta-prompts and the rubric, for --prompts and --rubric"
     )
 
 

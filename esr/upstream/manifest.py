@@ -45,7 +45,7 @@ def load(path: Path | None = None) -> Manifest:
     return Manifest(data["repository"], data["commit"], files)
 
 
-def checked_bytes(folder: Path, path: str) -> bytes:
+def checked_bytes(manifest: Manifest, folder: Path, path: str) -> bytes:
     """Contents of a fetched file.
 
     Raises:
@@ -55,7 +55,7 @@ def checked_bytes(folder: Path, path: str) -> bytes:
     if not target.is_file():
         raise UserError(f"the authors' {path} is not at {target}", "", FETCH)
     content = target.read_bytes()
-    expected = {file.path: file.sha256 for file in load().files}[path]
+    expected = {file.path: file.sha256 for file in manifest.files}[path]
     if digest(content) != expected:
         raise UserError(f"{target} is not the file of the release (SHA-256 differs)", "", FETCH)
     return content
