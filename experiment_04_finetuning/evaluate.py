@@ -53,9 +53,7 @@ async def specs(config: BaseConfig, context: RunContext) -> list[TrialSpec]:
     thresholds = await calibrate(context, selection.labels)
     n_trials = config.n_trials or context.spec.n_trials
     steered = at_threshold(context, STEERED, selection, thresholds, n_trials)
-    return steered + [
-        replace(spec, arm=UNSTEERED, interventions=(), threshold=0.0) for spec in steered
-    ]
+    return steered + [replace(spec.unsteered(), arm=UNSTEERED) for spec in steered]
 
 
 def _of_base(context: RunContext) -> Selection:

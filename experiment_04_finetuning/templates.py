@@ -10,7 +10,7 @@ from esr.organism.corpus import REMINDER, RESTARTS, sentence
 from esr.organism.corpus import SENTENCES as FORMS
 from esr.organism.lexicon import LEXICON_FILE, Topic, load_topics
 from esr.runs.plain import digest
-from experiment_04_finetuning.examples import Example, Item, normal, self_correction
+from experiment_04_finetuning.examples import Item, normal, self_correction
 from experiment_04_finetuning.settings import SENTENCES, TEMPLATE
 from experiment_04_finetuning.writing import Written
 
@@ -76,14 +76,3 @@ class TemplateWriter:
 def _sentences(rng: random.Random, topic: Topic, bounds: tuple[int, int]) -> str:
     forms = rng.sample(FORMS, rng.randint(*bounds))
     return " ".join(word for form in forms for word in sentence(rng, topic, form))
-
-
-def write_now(writer: TemplateWriter, items: list[Item]) -> list[Example]:
-    """All items at once, for tests and benchmarks that have no journal."""
-    import asyncio
-
-    async def every() -> list[Example]:
-        written = [await writer.write(item, 0) for item in items]
-        return [w.example for w in written if w.example is not None]
-
-    return asyncio.run(every())

@@ -61,11 +61,9 @@ async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     def change(spec: TrialSpec) -> TrialSpec:
         seed = seeds.derive(context.seed, "prompt variant", item.id, spec.trial_id)
         return replace(
-            spec,
+            spec.unsteered() if config.no_steering else spec,
             prompt=item.render(spec.prompt, spec.latent_label),
             sampling=replace(spec.sampling, seed=seed),
-            threshold=0.0 if config.no_steering else spec.threshold,
-            interventions=() if config.no_steering else spec.interventions,
         )
 
     arm = f"{item.id}/no-steering" if config.no_steering else item.id

@@ -65,17 +65,14 @@ async def choose(config: Config, context: RunContext) -> tuple[Episode, Boundari
     for episode in candidates:
         marks = await annotation.mark(config, context, [episode])
         places = marks[episode.trial_id].boundaries
-        if places is not None and _regions(context, episode, places).complete:
+        _, spans = context.chat.response_ids(episode.response)
+        if places is not None and regions(spans, places).complete:
             return episode, places
     raise UserError(
         f"the boundaries of {len(candidates)} episodes could not be marked",
         "a response in which the judge's quotations can be found",
         "--boundaries judge, or --episode TRIAL",
     )
-
-
-def _regions(context: RunContext, episode: Episode, boundaries: Boundaries) -> Regions:
-    return regions(context.chat.response_ids(episode.response)[1], boundaries)
 
 
 def shown_latents(config: Config, episode: Episode) -> list[int]:

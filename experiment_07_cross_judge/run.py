@@ -255,7 +255,7 @@ def show(data: Mapping[str, Any]) -> str:
     for pair in data["agreement"]:
         first = config["judge_id"] if pair["first"] == ORIGINAL else pair["first"]
         lines.append(f"  {first} and {pair['second']}, {pair['pairs']} trials:")
-        lines += [f"    {label:34}{_told(pair[key])}" for key, label in QUANTITIES.items()]
+        lines += [f"    {label:34}{_estimate_line(pair[key])}" for key, label in QUANTITIES.items()]
     if config["organism"]:
         lines.append(f"  {tables.ORGANISM_NOTE}")
     return "\n".join(lines)
@@ -275,7 +275,7 @@ QUANTITIES = {
 """Key of an agreement and its name in tables."""
 
 
-def _told(estimate: Mapping[str, Any]) -> str:
+def _estimate_line(estimate: Mapping[str, Any]) -> str:
     if estimate["value"] is None:
         return f"not defined, n {estimate['n']}"
     ends = estimate["interval"]

@@ -49,10 +49,9 @@ class Sample:
 
     def weights(self) -> dict[str, float]:
         """By trial id: how many graded trials of the parent this one stands for."""
+        share = {name: self.population[name] / max(1, n) for name, n in self.drawn.items()}
         return {
-            t.spec.trial_id: self.population[s] / self.drawn[s]
-            for t in self.trials
-            for s in (_stratum(t),)
+            t.spec.trial_id: share["multi" if t.outcome.multi else "single"] for t in self.trials
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -110,7 +109,3 @@ def allocate(multi: dict[str, int], n: int, least: int) -> dict[str, int]:
     """
     rest = max(0, n - sum(multi.values())) // max(1, len(multi))
     return {model: max(least, count + rest) for model, count in multi.items()}
-
-
-def _stratum(trial: Recorded) -> str:
-    return "multi" if trial.outcome.multi else "single"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from esr.analysis import metrics
@@ -25,11 +24,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
 
 async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """The parent's trials, seeds included, with nothing boosted."""
-    return arms.replayed_trials(config, context, ARM, _unsteered)
-
-
-def _unsteered(spec: TrialSpec) -> TrialSpec:
-    return replace(spec, threshold=0.0, interventions=())
+    return arms.replayed_trials(config, context, ARM, TrialSpec.unsteered)
 
 
 def outcome_results(

@@ -102,7 +102,8 @@ async def _activity(config: Config, context: RunContext) -> NDArray[np.float64]:
         context.replayed.specs(context.prompts, context.sampling, config.n_latents, config.n_trials)
     )
     order = seeds.generator(context.seed, "responses for matching").permutation(len(specs))
-    texts = _texts(context)
+    every = list(context.replayed.specs(context.prompts, context.sampling))
+    texts = Baseline.of_parent(context.replayed, every).responses
     requests = []
     for index in sorted(order[: config.match_responses]):
         spec = specs[index]
@@ -118,14 +119,6 @@ async def _activity(config: Config, context: RunContext) -> NDArray[np.float64]:
                 )
             )
     return activity_of(await run_reads(requests, context, description="activity of latents"))
-
-
-def _texts(context: RunContext) -> dict[str, str]:
-    return dict(
-        Baseline.of_parent(
-            context.replayed, list(context.replayed.specs(context.prompts, context.sampling))
-        ).responses
-    )
 
 
 def activity_of(read: Sequence[ReadRecord]) -> NDArray[np.float64]:

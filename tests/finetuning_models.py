@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from esr.organism.corpus import vocabulary
 from esr.organism.lexicon import load_topics
 from esr.organism.tokenizer import build_tokenizer
 from experiment_04_finetuning.examples import Example, Item, normal, self_correction
+from experiment_04_finetuning.templates import TemplateWriter
 
 TEXTS = [
     "How do I add two fractions that have different denominators? Find a common denominator.",
@@ -134,3 +136,13 @@ def small_llama(vocabulary: int, folder: Path | None = None) -> Any:
         model.save_pretrained(folder)
         organism_tokenizer().save_pretrained(folder)
     return model
+
+
+def write_now(writer: TemplateWriter, items: list[Item]) -> list[Example]:
+    """All items at once, without a journal."""
+
+    async def every() -> list[Example]:
+        written = [await writer.write(item, 0) for item in items]
+        return [w.example for w in written if w.example is not None]
+
+    return asyncio.run(every())

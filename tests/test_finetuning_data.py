@@ -21,9 +21,9 @@ from experiment_04_finetuning.llm_writer import LlmWriter
 from experiment_04_finetuning.mixes import mix
 from experiment_04_finetuning.settings import ORGANISM_DATA, DataSettings, LoraSettings
 from experiment_04_finetuning.sweep import Sweep, generate
-from experiment_04_finetuning.templates import TemplateWriter, write_now
+from experiment_04_finetuning.templates import TemplateWriter
 from experiment_04_finetuning.writing import TRIES, Written, write_examples
-from tests.finetuning_models import small_llama
+from tests.finetuning_models import small_llama, write_now
 
 PROMPTS = prompts.load("organism")
 

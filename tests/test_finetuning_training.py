@@ -27,9 +27,9 @@ from experiment_04_finetuning.masking import IGNORED, Encoded, encode
 from experiment_04_finetuning.merging import merge
 from experiment_04_finetuning.mixes import mix
 from experiment_04_finetuning.settings import ORGANISM_DATA, LoraSettings
-from experiment_04_finetuning.templates import TemplateWriter, write_now
+from experiment_04_finetuning.templates import TemplateWriter
 from experiment_04_finetuning.training import collate, last_checkpoint, on_one_device, train
-from tests.finetuning_models import organism_tokenizer, small_llama
+from tests.finetuning_models import organism_tokenizer, small_llama, write_now
 
 QUICK = LoraSettings(
     lora_rank=32,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -73,6 +73,10 @@ class TrialSpec:
         values["interventions"] = iv.from_json(data["interventions"])
         values["sampling"] = Sampling(**data["sampling"])
         return cls(**values)
+
+    def unsteered(self) -> TrialSpec:
+        """The same trial with nothing boosted or clamped."""
+        return replace(self, threshold=0.0, interventions=())
 
     @cached_property
     def key(self) -> str:
