@@ -16,6 +16,10 @@ Scope = Literal["all", "generated"]
 Pairing = Literal["request-id", "scheduler-order"]
 
 
+CLOSED = "the engine was closed"
+"""What the EngineError of a request says that a closed engine gets, or that was in flight."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn (paper section 2.1: temperature 0.6, top-p 1, 512 new tokens).
@@ -107,5 +111,6 @@ class Engine(Protocol):
         ...
 
     async def close(self) -> None:
-        """Free the model; the engine is unusable afterwards."""
+        """Free the model. Requests in flight, and all later ones, get an EngineError; closing
+        again does nothing."""
         ...

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _ERROR = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception|Exit): .*)")
-_WRAPPERS = ("Worker failed", "Engine core initialization failed", "WorkerProc initialization")
+_WRAPPERS = (
+    "Worker failed",
+    "Engine core initialization failed",
+    "WorkerProc initialization",
+    # The engine's process gives up waiting when a worker was killed.
+    "RuntimeError: cancelled",
+)
 
 
 def new_log() -> Path:

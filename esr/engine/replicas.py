@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from esr.engine.base import Engine, Generation, GenerationRequest, Reading, ReadRequest
+from esr.engine.base import CLOSED, Engine, Generation, GenerationRequest, Reading, ReadRequest
 from esr.errors import EngineError, UserError
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class ReplicatedEngine:
                 ray.shutdown()
             raise
         self._description: dict[str, object] = {**answers[0], "replicas": replicas}
+        self._closed = False
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """See :meth:`esr.engine.base.Engine.generate`."""
@@ -129,6 +130,9 @@ class ReplicatedEngine:
         import ray
         from ray.util import remove_placement_group
 
+        if self._closed:
+            return
+        self._closed = True
         for member in self._members:
             if not member.lost:
                 await self._stop(member)
@@ -138,12 +142,16 @@ class ReplicatedEngine:
 
     async def _ask(self, method: str, request: GenerationRequest | ReadRequest) -> object:
         """Ask the least busy replica; the next one where it is lost."""
+        if self._closed:
+            raise EngineError(CLOSED)
         reason: BaseException | None = None
         while member := self._least_busy():
             member.in_flight += 1
             try:
                 answer = await member.actor.call.remote(method, request)
             except Exception as error:
+                if self._closed:
+                    raise EngineError(CLOSED) from error
                 # Its process is gone, or its engine failed in a way that is no answer. If the
                 # request itself is at fault, every replica fails over it, and the run ends below.
                 reason = error

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-from esr.engine.base import Generation, GenerationRequest, Reading, ReadRequest, Sampling, Scope
+from esr.engine.base import (
+    CLOSED,
+    Generation,
+    GenerationRequest,
+    Reading,
+    ReadRequest,
+    Sampling,
+    Scope,
+)
 from esr.engine.validation import GREEDY_BELOW, check_generation, check_read, model_info
+from esr.errors import EngineError
 from esr.models import ModelSpec
 from esr.models.weights import load_weights
 from esr.steering.interventions import Intervention, latents_of
@@ -20,6 +29,9 @@ from esr.steering.layers import decoder_layers, residual_of, with_residual
 from esr.steering.pooling import Pool, add_rows
 from esr.steering.rows import apply, plan_rows
 from esr.steering.sae import Dictionary
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
 
 
 class TransformersEngine:
@@ -40,18 +52,17 @@ class TransformersEngine:
         self.model = load_weights(spec, self.device)
         self.layers = decoder_layers(self.model, self.info.n_layers)
         self._one_at_a_time = asyncio.Lock()
+        self._closed = False
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """See :meth:`esr.engine.base.Engine.generate`."""
         check_generation(request, self.info)
-        async with self._one_at_a_time:
-            return await asyncio.to_thread(self._generate, request)
+        return await self._alone(self._generate, request)
 
     async def read(self, request: ReadRequest) -> Reading:
         """See :meth:`esr.engine.base.Engine.read`."""
         check_read(request, self.info)
-        async with self._one_at_a_time:
-            return await asyncio.to_thread(self._read, request)
+        return await self._alone(self._read, request)
 
     def describe(self) -> dict[str, object]:
         """For ``run.json``."""
@@ -71,11 +82,20 @@ class TransformersEngine:
         }
 
     async def close(self) -> None:
-        """Free the model."""
+        """Free the model, once the request at work is done; those that wait get an EngineError."""
+        if self._closed:
+            return
+        self._closed = True
         async with self._one_at_a_time:
             del self.model, self.layers
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    async def _alone(self, answer: Callable[[Request], Answer], request: Request) -> Answer:
+        async with self._one_at_a_time:
+            if self._closed:
+                raise EngineError(CLOSED)
+            return await asyncio.to_thread(answer, request)
 
     @torch.inference_mode()
     def _generate(self, request: GenerationRequest) -> Generation:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from esr.engine.base import (
+    CLOSED,
     Generation,
     GenerationRequest,
     Reading,
@@ -55,7 +56,8 @@ class VllmEngine:
         self.options = options or VllmOptions()
         self.info = model_info(spec, dictionary)
         self._numbers = itertools.count()
-        self._tested = False
+        self._tested = self._closed = self._keep_log = False
+        self._running: set[asyncio.Future[Any]] = set()
         self._testing = asyncio.Lock()
         self._log = new_log()
         self._driver = start(spec, self.info, dictionary, self.options, self._log)
@@ -70,7 +72,7 @@ class VllmEngine:
             request.interventions,
             prompt_length if request.scope == "generated" else 0,
         )
-        salt = _salt(request.interventions, request.scope) if request.interventions else None
+        salt = _salt(request.interventions, task.first) if request.interventions else None
         output = await self._run(request.prompt_token_ids, task, salt, request.sampling)
         token_ids = tuple(output.token_ids)
         if output.finish_reason not in ("stop", "length"):
@@ -135,9 +137,16 @@ class VllmEngine:
         return counts
 
     async def close(self) -> None:
-        """Stop vLLM and free its memory."""
+        """Stop vLLM and free its memory; requests still in flight get an EngineError."""
+        if self._closed:
+            return
+        self._closed = True
+        for answer in self._running:
+            answer.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
         self._driver.shutdown()
-        self._log.unlink(missing_ok=True)
+        if not self._keep_log:
+            self._log.unlink(missing_ok=True)
 
     async def _run(
         self, token_ids: tuple[int, ...], task: Task, salt: str | None, sampling: Sampling
@@ -161,22 +170,34 @@ class VllmEngine:
             extra_args={CONFIG_KEY: task.to_wire()} if needs_worker else None,
         )
         try:
-            output = await self._alive(self._driver.run(prompt, params, task.key))
+            output = await self._alive(lambda: self._driver.run(prompt, params, task.key))
         except ValueError as error:
             raise UserError(f"vLLM refuses request {task.key}: {error}") from error
         return output.outputs[0]
 
     async def _call(self, method: str, *args: Any) -> list[Any]:
-        return await self._alive(self._driver.call(method, *args))
+        return await self._alive(lambda: self._driver.call(method, *args))
 
-    async def _alive(self, answer: Awaitable[T]) -> T:
+    async def _alive(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What vLLM answers, or an EngineError where it has ended or ends meanwhile."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        if self._closed:
+            raise EngineError(CLOSED)
+        answer = asyncio.ensure_future(ask())
+        self._running.add(answer)
         try:
             return await answer
         except EngineDeadError as error:
             cause = root_cause(self._log) or "its process was ended from outside"
+            self._keep_log = True
             raise EngineError(f"vLLM stopped: {cause}; see {self._log}") from error
+        except asyncio.CancelledError as error:
+            if self._closed:
+                raise EngineError(CLOSED) from error
+            raise
+        finally:
+            self._running.discard(answer)
 
     def _key(self, request_id: str) -> str:
         return f"{request_id}#{next(self._numbers)}"
@@ -189,7 +210,7 @@ class VllmEngine:
             prompt = (0,) * min(8, self.info.context - 4)
             sampling = Sampling(temperature=0.0, max_tokens=4)
             for steered in ((), (Boost(0, 0.0),)):
-                salt = _salt(steered, "self-test")
+                salt = f"self-test {len(steered)}"
                 before = await self._call("esr_counters")
                 output = await self._run(prompt, Task(self._key("test"), steered), salt, sampling)
                 after = await self._call("esr_counters")
@@ -206,9 +227,10 @@ class VllmEngine:
             self._tested = True
 
 
-def _salt(steered: Sequence[Intervention], scope: str) -> str:
-    """Requests share cached tokens only where this agrees: same interventions, same scope."""
-    return json_digest([interventions.to_json(steered), scope], 32)
+def _salt(steered: Sequence[Intervention], first: int) -> str:
+    """Requests share cached tokens only where this agrees: same interventions, and steered from
+    the same position on."""
+    return json_digest([interventions.to_json(steered), first], 32)
 
 
 def _tensor(item: Mapping[str, Any]) -> Tensor:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 SET_BY_USER = frozenset(os.environ)
 """Environment variables that were there before we set any."""
 
+HOOK = 2
+"""Version of our operator's signature and place: a compiled graph kept from another is not loaded.
+Raise it with every change of :data:`esr.engine.vllm_worker.TOUCH`."""
+
 CPU_BLOCK = 32
 """Tokens per cache block on CPUs: what a common prefix is shared in."""
 
@@ -51,7 +55,7 @@ def start(
             return driver(engine_args(spec, info, dictionary, options))
         except Exception as error:
             reason = root_cause(log) or f"{type(error).__name__}: {error}"
-            raise _start_failed(spec, f"{reason[:400]} (details in {log})") from error
+            raise _start_failed(spec, reason, log) from error
 
 
 def engine_args(
@@ -88,6 +92,7 @@ def engine_args(
         additional_config={
             CONFIG_KEY: {
                 "rows": str(dictionary.path.resolve()),
+                "hook": HOOK,
                 "pairing": options.pairing,
                 "steering_layer": spec.steering_layer,
                 "feature_layer": spec.feature_layer,
@@ -188,11 +193,26 @@ def _cores_of_ranks(options: VllmOptions) -> str | None:
     return "|".join(",".join(map(str, group or cores)) for group in groups)
 
 
-def _start_failed(spec: ModelSpec, reason: str) -> UserError:
-    if "memory" not in reason.lower():
+def _start_failed(spec: ModelSpec, reason: str, log: Path) -> UserError:
+    """What a failed start says: our own refusal, too little memory, no weights, or vLLM's reason.
+
+    Configuration and tokenizer were read before, so a model that is not there is rare.
+    """
+    ours = reason.partition("UserError: ")[2]
+    if ours:
+        return UserError(ours)
+    reason = f"{' '.join(reason.split())[:400]} (details in {log})"
+    lower = reason.lower()
+    if "memory" in lower:
+        return UserError(
+            f"not enough memory for {spec.key}: {reason}",
+            "weights, key-value cache and SAE rows must fit",
+            "use more GPUs (tensor parallelism), fewer requests in flight, or a smaller model",
+        )
+    if any(word in lower for word in ("weights", "repository", "gated", "safetensors")):
         return cannot_load(spec, reason)
     return UserError(
-        f"not enough memory for {spec.key}: {' '.join(reason.split())}",
-        "weights, key-value cache and SAE rows must fit",
-        "use more GPUs (tensor parallelism), fewer requests in flight, or a smaller model",
+        f"vLLM does not start with {spec.key}: {reason}",
+        "the models of docs/models.md, and options that vLLM has for them",
+        "--engine transformers, which needs no vLLM, or another model",
     )

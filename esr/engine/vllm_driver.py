@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from esr.errors import EngineError
+
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs, RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -119,7 +121,9 @@ class InProcess:
         except Exception as error:
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(error)
+                    future.set_exception(
+                        EngineError(f"vLLM stopped: {type(error).__name__}: {error}")
+                    )
 
 
 def _runner(llm: AsyncLLM | LLMEngine) -> str:

@@ -17,7 +17,6 @@ steered.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +50,10 @@ class Scale:
 
 Intervention = Boost | Clamp | Scale
 
+LARGEST = 1e6
+"""Largest value, either sign: beyond it the stream overflows in half precision, and answers are
+noise without a word. Thresholds of the paper's models lie below 100."""
+
 _KINDS: Mapping[str, type[Intervention]] = {"boost": Boost, "clamp": Clamp, "scale": Scale}
 
 
@@ -63,7 +66,7 @@ def check(interventions: Sequence[Intervention], d_sae: int) -> None:
     """Refuse what would break a worker in the middle of a batch.
 
     Raises:
-        UserError: latent out of range, value not finite, or two clamps or scales of one latent.
+        UserError: latent or value out of range, or two clamps or scales of one latent.
     """
     clamps: set[int] = set()
     for item in interventions:
@@ -73,10 +76,10 @@ def check(interventions: Sequence[Intervention], d_sae: int) -> None:
                 f"0 to {d_sae - 1}",
                 "choose a latent in that range",
             )
-        if not math.isfinite(item.value):
+        if not abs(item.value) <= LARGEST:
             raise UserError(
                 f"{type(item).__name__} of latent {item.latent} has value {item.value}",
-                "a finite number",
+                f"{-LARGEST:g} to {LARGEST:g}",
                 "correct the value",
             )
         if not isinstance(item, Boost):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,7 +17,7 @@ import pytest_asyncio
 import torch
 
 from esr.engine import create, vllm_config
-from esr.engine.base import ReadRequest
+from esr.engine.base import ReadRequest, Sampling
 from esr.engine.options import VllmOptions
 from esr.engine.transformers import TransformersEngine
 from esr.engine.vllm import VllmEngine
@@ -65,6 +67,37 @@ async def test_a_cancelled_read_leaves_nothing_behind(engine: VllmEngine) -> Non
         await read
     request = mixed_requests(2)[1]
     assert (await engine.generate(request)).token_ids
+
+
+async def test_requests_in_flight_end_with_the_engine(engine: VllmEngine) -> None:
+    """One rank: it is closed. Two: a worker is killed; that is the cause, not its echo."""
+    requests = [
+        dataclasses.replace(r, sampling=Sampling(0.0, 1.0, 80)) for r in mixed_requests(24, seed=9)
+    ]
+    running: list[asyncio.Future[Any]] = [
+        asyncio.ensure_future(engine.generate(request)) for request in requests
+    ]
+    running.append(asyncio.ensure_future(engine.read(ReadRequest("r", tuple(range(4, 120))))))
+    await asyncio.sleep(0.05)
+    log = engine._log
+    if engine.options.tensor_parallel == 1:
+        cause = "^the engine was closed$"
+        await asyncio.wait_for(engine.close(), 60)
+    else:
+        cause = f"^vLLM stopped: its process was ended from outside; see {log}$"
+        workers = [p for p in psutil.Process().children(recursive=True) if "Worker" in p.name()]
+        workers[0].kill()
+    answers = await asyncio.wait_for(asyncio.gather(*running, return_exceptions=True), 60)
+    ended = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert len(ended) >= 9, "the engine must end in the middle"
+    for error in ended:
+        with pytest.raises(EngineError, match=cause):
+            raise error
+    await asyncio.wait_for(engine.close(), 60)
+    assert log.exists() == (engine.options.tensor_parallel == 2), "kept where a message names it"
+    log.unlink(missing_ok=True)
+    with pytest.raises(EngineError, match="the engine was closed"):
+        await engine.generate(requests[0])
 
 
 CLIENT = """
@@ -127,6 +160,18 @@ def test_too_little_memory_is_one_line(
         VllmEngine(specs["llama"], dictionary, options)
     assert "\n" not in str(caught.value)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_refused_option_of_vllm_does_not_speak_of_logins(
+    specs: dict[str, ModelSpec], dictionary: Dictionary
+) -> None:
+    spec = dataclasses.replace(specs["llama"], quantization="no-such-scheme")
+    with pytest.raises(
+        UserError, match=r"^vLLM does not start with llama: .*quantization"
+    ) as caught:
+        VllmEngine(spec, dictionary, VllmOptions(4, in_process=True))
+    assert "login" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_engine_and_pairing_are_one_line(

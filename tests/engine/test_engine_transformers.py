@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from esr.engine.base import GenerationRequest, ReadRequest, Sampling
 from esr.engine.transformers import TransformersEngine, nucleus, penalise
-from esr.errors import UserError
+from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
 from esr.steering.interventions import Boost, Clamp
 from esr.steering.sae import Dictionary
@@ -108,6 +109,20 @@ async def test_generated_scope_leaves_the_prompt_alone(
     assert full.token_ids[0] != plain.token_ids[0]
 
 
+async def test_a_closed_engine_says_so(specs: dict[str, ModelSpec], dictionary: Dictionary) -> None:
+    engine = TransformersEngine(specs["llama"], dictionary)
+    request = GenerationRequest("a", PROMPT, (), Sampling(temperature=0.0, max_tokens=4))
+    running = [asyncio.create_task(engine.generate(request)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await engine.close()
+    await engine.close()
+    answers = await asyncio.gather(*running, return_exceptions=True)
+    assert any(isinstance(answer, EngineError) for answer in answers)
+    assert not any(isinstance(answer, AttributeError) for answer in answers)
+    with pytest.raises(EngineError, match=r"^the engine was closed$"):
+        await engine.read(ReadRequest("r", PROMPT))
+
+
 async def test_seeds_repeat_and_differ(references: dict[str, TransformersEngine]) -> None:
     engine = references["llama"]
 
@@ -131,6 +146,8 @@ def test_penalty_and_nucleus_by_hand() -> None:
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "latent": ({"interventions": (Boost(D_SAE, 1.0),)}, f"latent {D_SAE}"),
     "infinite": ({"interventions": (Boost(1, float("inf")),)}, "inf"),
+    "nan value": ({"interventions": (Clamp(1, float("nan")),)}, "nan"),
+    "huge": ({"interventions": (Boost(1, -1e30),)}, r"-1e\+30; allowed: -1e\+06 to 1e\+06"),
     "empty": ({"prompt_token_ids": ()}, "empty prompt"),
     "token": ({"prompt_token_ids": (VOCABULARY,)}, f"token id {VOCABULARY}"),
     "long": ({"prompt_token_ids": (5,) * CONTEXT}, "context"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -16,7 +16,7 @@ from esr.engine.base import Generation, GenerationRequest, Reading, ReadRequest,
 from esr.engine.options import VllmOptions
 from esr.engine.transformers import TransformersEngine
 from esr.engine.vllm import VllmEngine
-from esr.errors import UserError
+from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
 from esr.steering.interventions import Boost, Clamp
 from esr.steering.sae import Dictionary
@@ -263,6 +263,52 @@ async def test_steered_and_unsteered_never_share_cached_tokens(
         assert rows < steered_tokens(requests[:-1], answers[:-1]) + 15
     else:
         assert wrong > 0
+
+
+async def test_a_prompt_that_continues_a_steered_response_is_not_taken_from_the_cache(
+    specs: dict[str, ModelSpec], dictionary: Dictionary
+) -> None:
+    """Scope "generated": the same tokens with the same interventions, once as a response, which
+    is steered, once as a prompt, which is not."""
+    spec = dataclasses.replace(specs["llama"], steering_layer=0)
+    reference = TransformersEngine(spec, dictionary)
+    engine = VllmEngine(spec, dictionary, ENGINES["eager"])
+    sampling = Sampling(temperature=0.0, max_tokens=60, repetition_penalty=1.0)
+    boost = (Boost(5, 9.0),)
+    first = GenerationRequest("a", tuple(range(100, 140)), boost, sampling, "generated")
+    response = (await engine.generate(first)).token_ids
+    assert len(response) == 60
+    follow = GenerationRequest(
+        "b",
+        first.prompt_token_ids + response,
+        boost,
+        dataclasses.replace(sampling, max_tokens=16),
+        "generated",
+    )
+    answer = await engine.generate(follow)
+    await engine.close()
+    expected = await reference.generate(follow)
+    assert answer.token_ids == expected.token_ids
+    steered = await reference.generate(dataclasses.replace(follow, scope="all"))
+    assert steered.token_ids != expected.token_ids, "steering the prompt must show"
+
+
+async def test_closing_ends_what_is_in_flight(
+    specs: dict[str, ModelSpec], dictionary: Dictionary
+) -> None:
+    engine = VllmEngine(specs["llama"], dictionary, ENGINES["eager"])
+    requests = mixed_requests(8, seed=12)
+    running = [asyncio.create_task(engine.generate(request)) for request in requests]
+    await asyncio.sleep(0.01)
+    await asyncio.wait_for(engine.close(), 30)
+    for answer in await asyncio.wait_for(asyncio.gather(*running, return_exceptions=True), 30):
+        with pytest.raises(EngineError, match=r"^the engine was closed$"):
+            raise cast("BaseException", answer)
+    await engine.close()
+    with pytest.raises(EngineError, match=r"^the engine was closed$"):
+        await engine.generate(requests[0])
+    with pytest.raises(EngineError, match=r"^the engine was closed$"):
+        await engine.read(ReadRequest("r", (5, 6, 7)))
 
 
 async def test_scheduler_order_gives_requests_the_interventions_of_others(
