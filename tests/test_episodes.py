@@ -20,6 +20,7 @@ from esr.analysis.episodes import (
     token_at,
 )
 from esr.judge.boundaries import Boundaries
+from esr.judge.spans import attempt_spans
 from esr.models.chat import ChatFormat
 from esr.organism.tokenizer import build_tokenizer
 
@@ -99,7 +100,7 @@ def test_regions() -> None:
 
 class TestOfflineBoundaries:
     def check(self, response: str, attempts: list[str]) -> tuple[str, str, str]:
-        found = offline_boundaries(response, attempts)
+        found = offline_boundaries(response, attempt_spans(response, attempts))
         assert found is not None
         return (
             response[found.off_topic : found.correction],
@@ -139,7 +140,8 @@ class TestOfflineBoundaries:
         ],
     )
     def test_what_does_not_stand_there_gives_none(self, attempts: list[str]) -> None:
-        assert offline_boundaries("Lava flows. Peel the apples.", attempts) is None
+        text = "Lava flows. Peel the apples."
+        assert offline_boundaries(text, attempt_spans(text, attempts)) is None
 
 
 def trial(name: str, scores: list[float | None], response: str = "text", **more: Any) -> Any:

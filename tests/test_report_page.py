@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from esr.analysis.episodes import Episode
 from esr.errors import UserError
 from esr.judge.lexical import restart_spans
+from esr.judge.spans import attempt_spans
 from plotting import paper_numbers, runfiles
 from plotting.measured import measure
 from plotting.published import compare
 from plotting.report import example, page, transcripts
-from plotting.report.attempts import attempt_spans, utf16
+from plotting.report.transcripts import utf16
 from tests.browser import chromium, needs_browser
 from tests.made_up_runs import HOSTILE, OFF, ON, RESTART, a_family, arm_of_trials, write_run
 
@@ -29,26 +31,6 @@ MOST_SECONDS = 2.0
 
 
 class TestAttempts:
-    def test_quotes_are_found_in_order(self) -> None:
-        text = f"{ON}{RESTART}{ON}"
-        spans = attempt_spans(text, [ON.strip(), (RESTART + ON).strip()])
-        assert spans[0] == (0, len(ON) - 1)
-        assert spans[1] is not None
-        assert text[slice(*spans[1])] == (RESTART + ON).strip()
-
-    def test_white_space_may_differ(self) -> None:
-        text = "one  two\n\nthree four"
-        assert attempt_spans(text, ["one two", "three\nfour"]) == [(0, 8), (10, 20)]
-
-    def test_a_shortened_quotation_reaches_to_the_next(self) -> None:
-        text = "a b c d e f g h i j. Wait. k l m n o p q."
-        spans = attempt_spans(text, ["a b c d e f ...", "k l m n o p [and so on]"])
-        assert spans == [(0, text.index("k")), (text.index("k"), len(text))]
-
-    @pytest.mark.parametrize("quote", ["", "not there", "not there at all, not a word of it"])
-    def test_what_does_not_stand_there_is_not_placed(self, quote: str) -> None:
-        assert attempt_spans("some text", [quote]) == [None]
-
     def test_positions_count_as_in_javascript(self) -> None:
         text = "a\U0001f30bb"
         assert list(utf16(text, [(0, 3), (2, 3), None])) == [(0, 4), (3, 4), None]
@@ -63,7 +45,9 @@ class TestAttempts:
     def test_stretches_hold_the_whole_response(self) -> None:
         text = f"Well. {OFF}{RESTART}{ON}The end."
         quotes = [OFF.strip(), f"{RESTART}{ON}".strip(), "said by nobody"]
-        blocks = example.blocks(text, quotes, [0.0, 75.5, 50.0])
+        spans = tuple(attempt_spans(text, quotes))
+        scores = (0.0, 75.5, 50.0)
+        blocks = example.blocks(Episode("t", 1, "", 1.0, "", text, tuple(quotes), scores, spans))
         assert [b["name"] for b in blocks] == ["between", "a1", "a2", "a3", "between"]
         assert blocks[2]["title"] == "Attempt 2, score 75.5"
         own = [b for b in blocks if b["name"] != "a3"]

@@ -12,6 +12,7 @@ from typing import Any
 from esr.analysis.outcomes import degraded
 from esr.judge.boundaries import Boundaries
 from esr.judge.lexical import end_of_restart
+from esr.judge.spans import Span, spans_of
 from esr.runs.results import Results, iter_trials, parse_results
 
 MIN_BASELINE_SCORE = 50.0
@@ -33,6 +34,7 @@ class Episode:
         response: the text.
         attempts: what the judge quoted of each attempt.
         scores: of each attempt, 0 to 100.
+        spans: where each attempt stands in the response; None where it does not.
     """
 
     trial_id: str
@@ -43,6 +45,7 @@ class Episode:
     response: str
     attempts: tuple[str, ...]
     scores: tuple[float, ...]
+    spans: tuple[Span | None, ...] = ()
 
     @property
     def gain(self) -> float:
@@ -69,6 +72,7 @@ def from_results(results: Results | Mapping[str, Any], arm: str | None = None) -
             response=trial.response,
             attempts=tuple(attempt.attempt_text for attempt in trial.attempts),
             scores=trial.scores,
+            spans=tuple(spans_of(trial)),
         )
 
 
@@ -96,8 +100,8 @@ def by_clarity(graded: Iterable[Episode]) -> list[Episode]:
     )
 
 
-def offline_boundaries(response: str, attempts: Sequence[str]) -> Boundaries | None:
-    """Boundaries from what the judge quoted of the two attempts, without asking anyone.
+def offline_boundaries(response: str, spans: Sequence[Span | None]) -> Boundaries | None:
+    """Boundaries from where the judge's two attempts stand, without asking anyone.
 
     The off-topic part begins with the first attempt: where in it the drift sets in is not known
     here. The correction begins with the words between the attempts, if there are any, else with
@@ -105,16 +109,12 @@ def offline_boundaries(response: str, attempts: Sequence[str]) -> Boundaries | N
     where no known phrase stands there.
 
     Returns:
-        None where a quotation does not stand in the response.
+        None unless there are two attempts and both stand in the response.
     """
-    if len(attempts) != 2:
+    places = [span for span in spans if span is not None]
+    if len(spans) != 2 or len(places) != 2:
         return None
-    first, second = (text.strip() for text in attempts)
-    start = response.find(first)
-    end = start + len(first)
-    again = response.find(second, end) if start >= 0 and second else -1
-    if start < 0 or not first or again < 0:
-        return None
+    (start, end), (again, _) = places
     if any(c.isalnum() for c in response[end:again]):
         correction, on_topic = _skip_space(response, end), again
     else:

@@ -14,6 +14,7 @@ from esr.judge.base import JudgeRequest, Status
 from esr.judge.cache import Store, key_of
 from esr.judge.client import Client, Completion, Request, Stop
 from esr.judge.parsing import Reason, find_json
+from esr.judge.spans import find
 from esr.runs.plain import digest
 
 _SYSTEM = """\
@@ -143,17 +144,8 @@ def locate(
     """Positions of three quotes; None unless they are found in order."""
     if not (off_topic and correction and on_topic):
         return None
-    first = _find(response, off_topic, 0)
+    first = find(response, off_topic, any_case=True)
     # A model may write the same words twice, so the correction is sought after the first stretch.
-    second = _find(response, correction, first + 1) if first >= 0 else -1
-    third = _find(response, on_topic, second) if second >= 0 else -1
-    return Boundaries(first, second, third) if third >= 0 else None
-
-
-def _find(response: str, quote: str, start: int) -> int:
-    """Position of a quote, letter by letter, else without regard to case."""
-    quote = quote.strip()
-    if not quote:
-        return -1
-    at = response.find(quote, start)
-    return at if at >= 0 else response.lower().find(quote.lower(), start)
+    second = find(response, correction, first[0] + 1, any_case=True) if first else None
+    third = find(response, on_topic, second[0], any_case=True) if second else None
+    return Boundaries(first[0], second[0], third[0]) if first and second and third else None

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from esr.judge.base import Attempt, Status
+from esr.judge.spans import attempt_spans
 
 
 class Reason(StrEnum):
@@ -111,19 +112,12 @@ def verbatim(attempts: tuple[Attempt, ...], response: str) -> tuple[Attempt, ...
     An attempt reaches from where its quote begins to where the next one's begins. Left as quoted
     where a quote is not found in order.
     """
-    if not attempts:
+    spans = [span for span in attempt_spans(response, [a.text for a in attempts]) if span]
+    if len(spans) < len(attempts):
         return attempts
-    starts, at = [], 0
-    for attempt in attempts:
-        opening = attempt.text.split(" ... ")[0].strip()[:60]
-        at = response.find(opening, at) if opening else -1
-        if at < 0:
-            return attempts
-        starts.append(at)
-        at += 1
-    ends = [*starts[1:], len(response)]
-    spans = zip(attempts, starts, ends, strict=True)
-    return tuple(Attempt(response[start:end].strip(), a.score) for a, start, end in spans)
+    starts = [start for start, _ in spans]
+    parts = zip(attempts, starts, [*starts[1:], len(response)], strict=False)
+    return tuple(Attempt(response[start:end].strip(), a.score) for a, start, end in parts)
 
 
 def _reason(error: ValidationError) -> Reason:

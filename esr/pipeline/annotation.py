@@ -81,7 +81,7 @@ async def mark(
 
 
 def _offline(episode: Episode) -> Mark:
-    found = offline_boundaries(episode.response, episode.attempts)
+    found = offline_boundaries(episode.response, episode.spans)
     return Mark(found, "offline", "graded" if found else "not located")
 
 

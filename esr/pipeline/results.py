@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from esr.analysis.outcomes import degraded
+from esr.judge.spans import attempt_spans
 from esr.runs.plain import plain
 
 if TYPE_CHECKING:
@@ -40,9 +41,13 @@ def trial(record: TrialRecord) -> TrialData:
     spec, verdict = record.spec, record.verdict
     score: ScoreData | None = None
     if verdict is not None:
+        spans = attempt_spans(record.response or "", [a.text for a in verdict.attempts])
         score = {
             "raw_response": verdict.raw,
-            "attempts": [{"attempt_text": a.text, "score": a.score} for a in verdict.attempts],
+            "attempts": [
+                {"attempt_text": a.text, "score": a.score, "span": span}
+                for a, span in zip(verdict.attempts, spans, strict=True)
+            ],
             "status": str(verdict.status),
         }
     return {

@@ -31,12 +31,21 @@ class AttemptData(TypedDict):
     score: Number
 
 
+class PlacedAttempt(AttemptData):
+    """One attempt and the characters of the response it takes; None where it does not stand there.
+
+    A span is first character, one past the last.
+    """
+
+    span: tuple[int, int] | None
+
+
 @with_config(extra="allow")
 class ScoreData(TypedDict):
     """A verdict; ``status`` is :class:`esr.judge.base.Status`."""
 
     raw_response: str
-    attempts: list[AttemptData]
+    attempts: list[PlacedAttempt]
     status: str
 
 

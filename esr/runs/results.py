@@ -33,10 +33,15 @@ from esr.runs.user_files import first_fault
 
 
 class AttemptEntry(Entry):
-    """One attempt; ``score`` is 0 to 100."""
+    """One attempt; ``score`` is 0 to 100, ``span`` where it stands in the response.
+
+    A span is (first character, one past the last), None where the text does not stand there; it
+    is in our files alone (:mod:`esr.judge.spans`).
+    """
 
     attempt_text: str = ""
     score: Number | None
+    span: tuple[int, int] | None = None
 
 
 class ScoreEntry(Entry):

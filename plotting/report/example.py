@@ -7,7 +7,7 @@ from typing import Any
 
 from esr.analysis.episodes import Episode, by_clarity, from_results
 from esr.judge.lexical import restart_spans
-from plotting.report.attempts import Span, attempt_spans
+from esr.judge.spans import Span
 from plotting.report.transcripts import judged_trials
 from plotting.runfiles import RunFile
 
@@ -35,13 +35,14 @@ def _shown(run: RunFile, episode: Episode, total: int) -> dict[str, Any]:
         "of": f"{total:,} self-corrections" if total != 1 else "one self-correction",
         "label": episode.latent_label,
         "prompt": episode.prompt,
-        "blocks": blocks(episode.response, episode.attempts, episode.scores),
+        "blocks": blocks(episode),
         "link": f"#transcripts?open={run.key}.{index}",
     }
 
 
-def blocks(response: str, quotes: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]:
+def blocks(episode: Episode) -> list[dict[str, Any]]:
     """A response in stretches: attempts with their scores, and what lies between them."""
+    response = episode.response
     marks = restart_spans(response)
     made: list[dict[str, Any]] = []
     cursor = 0
@@ -52,8 +53,8 @@ def blocks(response: str, quotes: Sequence[str], scores: Sequence[float]) -> lis
                 {"name": "between", "title": "", "parts": _parts(response, start, end, marks)}
             )
 
-    spans = attempt_spans(response, quotes)
-    for place, (span, quote, score) in enumerate(zip(spans, quotes, scores, strict=True), 1):
+    attempts = zip(episode.spans, episode.attempts, episode.scores, strict=True)
+    for place, (span, quote, score) in enumerate(attempts, 1):
         parts: list[tuple[str, bool]] = [(quote, False)]
         if span is not None:
             between(cursor, span[0])

@@ -6,15 +6,15 @@ A script, not JSON to be fetched: browsers refuse to fetch from a page opened as
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from esr.analysis import metrics
 from esr.analysis.outcomes import degraded, outcome_of
 from esr.judge.lexical import restart_spans
+from esr.judge.spans import Span, spans_of
 from esr.runs.results import Trial, iter_trials, parse_results
-from plotting.report.attempts import attempt_spans, utf16
 from plotting.runfiles import RunFile, arm_of
 
 
@@ -82,12 +82,23 @@ def judged_trials(data: Mapping[str, Any]) -> list[Trial]:
 
 
 def _attempts(response: str, trial: Trial) -> list[list[Any]]:
-    texts = [attempt.attempt_text for attempt in trial.attempts]
-    spans = utf16(response, attempt_spans(response, texts))
+    spans = utf16(response, spans_of(trial))
     return [
-        [attempt.score, *(span or (text,))]
-        for attempt, text, span in zip(trial.attempts, texts, spans, strict=True)
+        [attempt.score, *(span or (attempt.attempt_text,))]
+        for attempt, span in zip(trial.attempts, spans, strict=True)
     ]
+
+
+def utf16(response: str, spans: Sequence[Span | None]) -> Iterator[Span | None]:
+    """Spans in characters as spans in UTF-16 units, as JavaScript counts."""
+    if response.isascii() or not any(ord(c) > 0xFFFF for c in response):
+        yield from spans
+        return
+    units = [0]
+    for character in response:
+        units.append(units[-1] + (2 if ord(character) > 0xFFFF else 1))
+    for span in spans:
+        yield None if span is None else (units[span[0]], units[span[1]])
 
 
 def run_facts(run: RunFile, exclude_degraded: bool = False) -> dict[str, Any]:
