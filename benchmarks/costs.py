@@ -10,7 +10,7 @@ them; without it the rate is estimated. All counts are the paper's, all lengths 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from esr.engine import memory, throughput
 from esr.judge import prices
 from esr.models import prompts
 from esr.models.spec import ModelShape, ModelSpec
+from esr.models.weights import gib
 from esr.pipeline.dry_run import Stage, calibration_stage, total_hours
 from experiment_04_finetuning import dry_run as finetuning
 from experiment_04_finetuning.settings import DataSettings, LoraSettings
@@ -33,61 +34,36 @@ OTHER_JUDGES = ("sonnet", "gpt-5-mini", "qwen3-32b", "gemini-2.5-flash")
 
 @dataclass(frozen=True)
 class Part:
-    """One experiment on one model. ``judges``: each grades every judged response."""
+    """One experiment on one model; each judge grades every judged response.
+
+    ``responses`` is 0 where recorded ones are graded; ``hours`` and ``dollars`` come on top.
+    """
 
     experiment: int
     model: str
     stages: tuple[Stage, ...]
     judges: tuple[str, ...] = ("haiku",)
-    extra_hours: float = 0.0
-    extra_dollars: float = 0.0
+    generates: bool = True
+    hours: float = 0.0
+    dollars: float = 0.0
 
+    def total_hours(self, rates: Mapping[str, float]) -> float:
+        """Wall-clock hours on all GPUs, as many engines as they hold."""
+        if not self.generates:
+            return 0.0
+        rate = rates[self.model]
+        return self.hours + total_hours(self.stages, rate, IN_FLIGHT, GPUS // devices(self.model))
 
-def trials(name: str, count: int, *, judged: bool = True) -> Stage:
-    return Stage(name, count, 512, judged=judged)
-
-
-def parts() -> list[Part]:
-    """The paper's counts (sections 3.1 to 3.6, A.2 to A.4)."""
-    rows = []
-    for key in FIVE:
-        calibration = calibration_stage(on_all_engines(key), LATENTS)
-        rows.append(Part(1, key, (calibration, trials("trials", 5 * LATENTS))))
-        rows.append(Part(5, key, (trials("four variants", 4 * 5 * LATENTS),)))
-        rows.append(Part(8, key, (trials("no steering", 5 * LATENTS),)))
-    rows.append(Part(2, "70b", (trials("sweep", 2262),)))
-    search = trials("unsteered", 38, judged=False)
-    rows.append(Part(3, "70b", (search, trials("26 detectors clamped", 4875))))
-    rows.append(_fine_tuning())
-    graded = (Stage("re-graded", 1000, 512),)
-    rows.append(Part(7, "", graded, OTHER_JUDGES))
-    rows.append(Part(9, "70b", (Stage("boundaries", 146, 0),)))
-    rows.append(Part(10, "70b", (trials("3 sets", 14450),)))
-    return sorted(rows, key=lambda part: (part.experiment, FIVE.index(part.model or "70b")))
-
-
-def _fine_tuning() -> Part:
-    """Nine mixes and the base, some 280 latents each; both arms, the unsteered one being ours."""
-    spec = on_all_engines("8b")
-    sweep = Sweep(
-        spec, prompts.load("", spec.prompt_set), DataSettings(), LoraSettings(), 0, Path()
-    )
-    latents, fine_tuned = 280, len(sweep.data.percents)
-    stages = (
-        calibration_stage(spec, latents * (fine_tuned + 1)),
-        trials("steered", 5 * latents * (fine_tuned + 1)),
-        trials("unsteered", 5 * latents * (fine_tuned + 1)),
-    )
-    return Part(
-        *(4, "8b", stages),
-        extra_hours=fine_tuned * finetuning.training_hours(sweep),
-        extra_dollars=finetuning.writing_estimate(sweep).dollars or 0.0,
-    )
-
-
-def shape(spec: ModelSpec) -> ModelShape:
-    assert spec.shape is not None
-    return spec.shape
+    def judging(self) -> tuple[int, float]:
+        """Judge calls and what they cost."""
+        estimates = [
+            judge.estimate(name, stage.responses, response_characters=4.0 * stage.max_tokens)
+            for name in self.judges
+            for stage in self.stages
+            if stage.judged
+        ]
+        dollars = sum(estimate.dollars or 0.0 for estimate in estimates)
+        return sum(estimate.calls for estimate in estimates), self.dollars + dollars
 
 
 def devices(key: str) -> int:
@@ -95,83 +71,86 @@ def devices(key: str) -> int:
     return 2 if key == "70b" else 1
 
 
-def engines(key: str) -> int:
-    """That fit on all GPUs."""
-    return GPUS // devices(key)
+def trials(name: str, count: int, *, judged: bool = True) -> Stage:
+    return Stage(name, count, 512, judged=judged)
 
 
-def on_all_engines(key: str) -> ModelSpec:
-    """With as many latents under calibration as :func:`~esr.pipeline.experiment.resolve` allows."""
+def calibration(key: str, n_latents: int) -> Stage:
+    """With as many latents at once as :func:`~esr.pipeline.experiment.resolve` allows."""
     spec = models.get(key)
-    return replace(spec, in_flight=spec.in_flight * engines(key))
+    at_once = spec.in_flight * GPUS // devices(key)
+    return calibration_stage(replace(spec, in_flight=at_once), n_latents)
 
 
-def rate(key: str, measured: Mapping[str, float]) -> float:
-    """Tokens per second of one engine."""
-    spec = models.get(key)
-    return measured.get(key) or throughput.tokens_per_second(
-        spec, shape(spec), throughput.PAPER_GPU, devices(key), IN_FLIGHT
+def parts() -> list[Part]:
+    """The paper's counts (sections 3.1 to 3.6, A.2 to A.4)."""
+    rows = []
+    for key in FIVE:
+        rows.append(Part(1, key, (calibration(key, LATENTS), trials("trials", 5 * LATENTS))))
+        rows.append(Part(5, key, (trials("four variants", 4 * 5 * LATENTS),)))
+        rows.append(Part(8, key, (trials("no steering", 5 * LATENTS),)))
+    search = trials("unsteered", 38, judged=False)
+    rows += [
+        Part(2, "70b", (trials("sweep", 2262),)),
+        Part(3, "70b", (search, trials("26 detectors clamped", 4875))),
+        fine_tuning(),
+        Part(7, "all", (trials("re-graded", 1000),), OTHER_JUDGES, generates=False),
+        Part(9, "70b", (trials("boundaries", 146),), generates=False),
+        Part(10, "70b", (trials("3 sets", 14450),)),
+    ]
+    return sorted(rows, key=lambda part: part.experiment)
+
+
+def fine_tuning() -> Part:
+    """Nine mixes and the base, some 280 latents each; both arms, the unsteered one being ours."""
+    spec, data, lora = models.get("8b"), DataSettings(), LoraSettings()
+    sweep = Sweep(spec, prompts.load("", spec.prompt_set), data, lora, 0, Path())
+    latents = 280 * (len(data.percents) + 1)
+    return Part(
+        *(4, "8b"),
+        (
+            calibration("8b", latents),
+            trials("steered", 5 * latents),
+            trials("unsteered", 5 * latents),
+        ),
+        hours=len(data.percents) * finetuning.training_hours(sweep),
+        dollars=finetuning.writing_estimate(sweep).dollars or 0.0,
     )
 
 
-def part_hours(part: Part, measured: Mapping[str, float]) -> float:
-    """Wall-clock hours on all GPUs, as many engines as they hold."""
-    if not part.model or part.experiment in (7, 9):
-        return 0.0
-    speed = rate(part.model, measured)
-    return total_hours(part.stages, speed, IN_FLIGHT, engines(part.model)) + part.extra_hours
-
-
-def part_dollars(part: Part) -> tuple[int, float]:
-    """Judge calls and what they cost."""
-    calls, dollars = 0, part.extra_dollars
-    for name in part.judges:
-        for stage in part.stages:
-            if stage.judged:
-                # Boundaries are asked about responses of ordinary length.
-                characters = 4.0 * (stage.max_tokens or 512)
-                estimate = judge.estimate(name, stage.responses, response_characters=characters)
-                calls += estimate.calls
-                dollars += estimate.dollars or 0.0
-    return calls, dollars
-
-
-def models_table(measured: Mapping[str, float]) -> list[str]:
-    lines = [
-        "| model | engine | weights | at least, each GPU | SAE rows in play | dictionary on disk "
-        "| tokens/s | |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for key in FIVE:
+def model_rows(rates: Mapping[str, float]) -> Iterator[str]:
+    for key, rate in rates.items():
         spec = models.get(key)
         plan = memory.plan(spec, shape(spec), devices(key), IN_FLIGHT)
-        gib = [n / memory.GIB for n in (plan.weights, plan.least, plan.sae_rows)]
-        lines.append(
-            f"| `{key}` | {devices(key)} x H100 | {gib[0]:.1f} GiB | {gib[1]:.1f} GiB "
-            f"| {gib[2]:.2f} GiB | {plan.dictionary_file / memory.GIB:.1f} GiB "
-            f"| {rate(key, measured):,.0f} | {'measured' if key in measured else 'estimated'} |"
+        yield (
+            f"| `{key}` | {devices(key)} x H100 | {gib(plan.weights)} | {gib(plan.least)} "
+            f"| {gib(plan.sae_rows)} | {gib(plan.dictionary_file)} | {rate:,.0f} |"
         )
-    return lines
 
 
-def experiments_table(measured: Mapping[str, float]) -> list[str]:
-    lines = [
-        "| experiment | model | responses | hours | GPU hours | judge calls | judge $ | rate |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    sums = [0.0, 0.0]
+def experiment_rows(rates: Mapping[str, float]) -> Iterator[str]:
+    all_hours = all_dollars = 0.0
     for part in parts():
-        time, (calls, dollars) = part_hours(part, measured), part_dollars(part)
-        sums[0] += time
-        sums[1] += dollars
-        responses = 0 if part.experiment in (7, 9) else sum(s.responses for s in part.stages)
-        kind = "measured" if part.model in measured else "estimated"
-        lines.append(
-            f"| {part.experiment} | {part.model or 'all'} | {responses:,} | {time:.1f} "
-            f"| {time * GPUS:.1f} | {calls:,} | {dollars:,.0f} | {kind if time else ''} |"
+        hours, (calls, dollars) = part.total_hours(rates), part.judging()
+        all_hours, all_dollars = all_hours + hours, all_dollars + dollars
+        responses = sum(stage.responses for stage in part.stages) if part.generates else 0
+        yield (
+            f"| {part.experiment} | {part.model} | {responses:,} | {hours:.1f} "
+            f"| {hours * GPUS:.1f} | {calls:,} | {dollars:,.0f} |"
         )
-    lines.append(f"| all | | | {sums[0]:.0f} | {sums[0] * GPUS:.0f} | | {sums[1]:,.0f} | |")
-    return lines
+    yield f"| all | | | {all_hours:.0f} | {all_hours * GPUS:.0f} | | {all_dollars:,.0f} |"
+
+
+def shape(spec: ModelSpec) -> ModelShape:
+    assert spec.shape is not None
+    return spec.shape
+
+
+def rate(key: str) -> float:
+    """Tokens per second of one engine; estimated."""
+    spec = models.get(key)
+    gpu = throughput.PAPER_GPU
+    return throughput.tokens_per_second(spec, shape(spec), gpu, devices(key), IN_FLIGHT)
 
 
 TEXT = """\
@@ -187,6 +166,8 @@ options and your GPUs.
 Two H100 of 80 GB, as in the paper (section 2.1), {in_flight} requests in flight per engine; 70B is
 split over both, of the others each GPU holds one (`--replicas 2`).
 
+| model | engine | weights | at least, each GPU | SAE rows in play | dictionary on disk | tokens/s |
+|---|---|---|---|---|---|---|
 {models}
 
 - *At least* is what the memory plan asks of each GPU: weights, vLLM's activations and one full
@@ -207,6 +188,8 @@ Upper bounds: every response as long as its cap, every calibration round judged,
 {read_on} without batch discount (`--judge-batch` halves the judge's part where the provider has
 batches). Judge: Claude Haiku 4.5; experiment 7 has its four other judges.
 
+| experiment | model | responses | hours | GPU hours | judge calls | judge $ |
+|---|---|---|---|---|---|---|
 {experiments}
 
 Experiment 4 includes writing the examples (Claude Sonnet 4.5) and training; experiment 6 feeds one
@@ -219,8 +202,7 @@ the run of experiment 1 first.
 |---|---|
 | memory bandwidth reached | {bandwidth:.0%} of the data sheet's |
 | arithmetic reached | {compute:.0%} of the data sheet's bf16 |
-| overhead of a step | {overhead:.0f} ms, and {layer:.0f} µs per layer between GPUs |
-| steered against unsteered | {steered} |
+| overhead of a step | {overhead:.0f} ms |
 | a calibration round waits for its verdicts | {judge_seconds:.0f} s |
 | length of a response | its cap: 512 tokens, 256 in calibration |
 | fine-tuning | {flops:.0f} TFLOP/s sustained, {example} tokens per example |
@@ -231,35 +213,30 @@ the run of experiment 1 first.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measured", action="append", default=[], metavar="MODEL=RATE")
-    measured = {}
-    for item in parser.parse_args().measured:
-        key, _, value = item.partition("=")
-        measured[models.get(key).key] = float(value)
+    pairs = [item.partition("=") for item in parser.parse_args().measured]
+    measured = {models.get(key).key: float(value) for key, _, value in pairs}
+    rates = {key: measured.get(key) or rate(key) for key in FIVE}
     status = (
         "No GPU was measured: **all hours are estimates** from the assumptions below, good to a\n"
         "factor of two at best."
         if not measured
         else f"Tokens per second were measured for {', '.join(measured)}; the rest is estimated."
     )
-    print(
-        TEXT.format(
-            status=status,
-            in_flight=IN_FLIGHT,
-            models="\n".join(models_table(measured)),
-            experiments="\n".join(experiments_table(measured)),
-            read_on=prices.READ_ON,
-            bandwidth=throughput.BANDWIDTH_SHARE,
-            compute=throughput.COMPUTE_SHARE,
-            overhead=1e3 * throughput.STEP_OVERHEAD,
-            layer=1e6 * throughput.LAYER_OVERHEAD,
-            steered=throughput.STEERED_SHARE,
-            judge_seconds=throughput.JUDGE_SECONDS,
-            flops=finetuning.ASSUMED_FLOPS / 1e12,
-            example=finetuning.ASSUMED_TOKENS,
-            characters=prices.CHARACTERS_PER_TOKEN,
-        ),
-        end="",
+    text = TEXT.format(
+        status=status,
+        in_flight=IN_FLIGHT,
+        models="\n".join(model_rows(rates)),
+        experiments="\n".join(experiment_rows(rates)),
+        read_on=prices.READ_ON,
+        bandwidth=throughput.BANDWIDTH_SHARE,
+        compute=throughput.COMPUTE_SHARE,
+        overhead=1e3 * throughput.STEP_OVERHEAD,
+        judge_seconds=throughput.JUDGE_SECONDS,
+        flops=finetuning.ASSUMED_FLOPS / 1e12,
+        example=finetuning.ASSUMED_TOKENS,
+        characters=prices.CHARACTERS_PER_TOKEN,
     )
+    print(text, end="")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from esr import models
 from esr.engine import memory, throughput
 from esr.errors import UserError
 from esr.models import weights
+from esr.pipeline.dry_run import Stage, total_hours
 from esr.steering.pooling import ENCODER_BLOCK, Pool, add_rows
 from esr.steering.row_cache import KEEP, RowCache
 from esr.steering.rows import SaeRows
@@ -150,11 +151,15 @@ class TestHours:
             assert spec.shape is not None
             needed = weights.weight_bytes(spec, spec.shape)
             for devices in (1, 2):
-                step = throughput.step_seconds(spec, spec.shape, throughput.PAPER_GPU, devices, 64)
-                assert step > needed / devices / throughput.PAPER_GPU.bandwidth
+                gpu = throughput.PAPER_GPU
+                rate = throughput.tokens_per_second(spec, spec.shape, gpu, devices, 64)
+                assert 64 / rate > needed / devices / gpu.bandwidth
 
     def test_stages(self) -> None:
-        assert throughput.stage_hours(3600, 100, rate=1000.0, in_flight=64) == pytest.approx(0.1)
+        at_once = Stage("trials", 3600, 100)
+        assert total_hours([at_once], 1000.0, 64, engines=1) == pytest.approx(0.1)
+        assert total_hours([at_once] * 2, 1000.0, 64, engines=4) == pytest.approx(0.05)
         # 10 rounds one after the other: 50 tokens at 0.064 s each, and the verdicts.
-        lockstep = throughput.stage_hours(100, 50, rate=1000.0, in_flight=64, at_once=10)
-        assert lockstep == pytest.approx(10 * (50 * 0.064 + throughput.JUDGE_SECONDS) / 3600)
+        rounds = Stage("calibration", 100, 50, at_once=10)
+        hours = 10 * (50 * 0.064 + throughput.JUDGE_SECONDS) / 3600
+        assert total_hours([rounds], 1000.0, 64, engines=4) == pytest.approx(hours)

@@ -1,4 +1,4 @@
-"""How long a run takes: an estimate from the model's shape, or from tokens per second measured.
+"""How long a run takes, to a factor of two: an estimate from the model's shape and the GPU's data.
 
 A decoding step reads all weights and the cache of the requests in flight once, and multiplies
 every weight twice per token; the slower of the two, and a fixed overhead, is its duration. The
@@ -20,12 +20,6 @@ BANDWIDTH_SHARE, COMPUTE_SHARE = 0.7, 0.4
 
 STEP_OVERHEAD = 0.004
 """Seconds of a step that no arithmetic explains: scheduler, launches, sampling. Assumption."""
-
-LAYER_OVERHEAD = 40e-6
-"""Seconds per layer for the exchange between GPUs, where there are several. Assumption."""
-
-STEERED_SHARE = 0.95
-"""Tokens per second steered against unsteered: the bound the engine is held to."""
 
 JUDGE_SECONDS = 6.0
 """What a calibration round waits for its verdicts. Assumption."""
@@ -74,10 +68,10 @@ def gpus(lines: Sequence[str]) -> list[Gpu]:
     return devices
 
 
-def step_seconds(
+def tokens_per_second(
     spec: ModelSpec, shape: ModelShape, gpu: Gpu, devices: int, in_flight: int
 ) -> float:
-    """Duration of one decoding step with ``in_flight`` requests, steered; estimated."""
+    """Tokens of all requests in flight per second of decoding; estimated."""
     needs = memory_plan(spec, shape, devices, in_flight)
     # Half the final length, on average, is in the cache.
     traffic = needs.weights + needs.all_responses / 2
@@ -85,36 +79,4 @@ def step_seconds(
     slowest = max(
         traffic / (BANDWIDTH_SHARE * gpu.bandwidth), arithmetic / (COMPUTE_SHARE * gpu.flops)
     )
-    exchange = LAYER_OVERHEAD * shape.layers if devices > 1 else 0.0
-    return (slowest + exchange + STEP_OVERHEAD) / STEERED_SHARE
-
-
-def tokens_per_second(
-    spec: ModelSpec, shape: ModelShape, gpu: Gpu, devices: int, in_flight: int
-) -> float:
-    """Tokens of all requests in flight per second, steered; estimated."""
-    return in_flight / step_seconds(spec, shape, gpu, devices, in_flight)
-
-
-def stage_hours(
-    responses: int,
-    max_tokens: int,
-    rate: float,
-    in_flight: int,
-    at_once: int = 0,
-) -> float:
-    """Hours of a stage on one engine if every response is as long as it may be.
-
-    Args:
-        responses: to generate.
-        max_tokens: of each.
-        rate: tokens per second with ``in_flight`` requests.
-        in_flight: requests in flight.
-        at_once: responses of one round, where the next round waits for the verdicts of this
-            one, as calibration does; 0 where nothing waits.
-    """
-    if not at_once:
-        return responses * max_tokens / rate / 3600
-    # A step with fewer requests is taken to last as long as a full one, which is nearly so.
-    round_seconds = max_tokens * in_flight / rate + JUDGE_SECONDS
-    return responses / at_once * round_seconds / 3600
+    return in_flight / (slowest + STEP_OVERHEAD)

@@ -33,8 +33,8 @@ class Stage:
         reads: texts fed to read latents.
         template: of the user turn, where it is not the question alone.
         note: printed below the table.
-        at_once: responses in flight where each waits for the verdict on the one before; 0 where
-            as many as the engine takes.
+        at_once: responses of one round, where the next waits for the verdicts of this one, as
+            calibration does; 0 where nothing waits.
     """
 
     name: str
@@ -100,13 +100,23 @@ def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Sta
 
 
 def total_hours(stages: Sequence[Stage], rate: float, in_flight: int, engines: int) -> float:
-    """Hours of all stages on so many engines, each with ``rate`` tokens per second."""
-    return sum(
-        throughput.stage_hours(s.responses, s.max_tokens, rate, in_flight, s.at_once)
-        # Calibration's ``at_once`` counts the latents of all engines already.
-        / (1 if s.at_once else engines)
-        for s in stages
-    )
+    """Hours if every response is as long as it may be.
+
+    Args:
+        stages: what is generated, one after the other.
+        rate: tokens per second of one engine with ``in_flight`` requests.
+        in_flight: requests in flight of one engine.
+        engines: that share the work.
+    """
+    seconds = 0.0
+    for stage in stages:
+        if stage.at_once:
+            # A step with fewer requests is taken to last as long as a full one, which is nearly so.
+            each = stage.max_tokens * in_flight / rate + throughput.JUDGE_SECONDS
+            seconds += stage.responses / stage.at_once * each
+        else:
+            seconds += stage.responses * stage.max_tokens / (rate * engines)
+    return seconds / 3600
 
 
 def _estimate(judge_name: str, config: CommonConfig, stages: list[Stage]) -> str:
