@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,16 +41,47 @@ class EngineError(Exception):
     """The engine stopped or is not to be trusted: the run stops; what was finished is kept."""
 
 
-class SpendLimitError(Exception):
+class StopError(Exception):
+    """The run stops with what is finished on disk; repeating the command goes on.
+
+    The run's status is ``interrupted``, its cause the message: one line.
+
+    Attributes:
+        exit_status: of the command.
+    """
+
+    exit_status = 1
+
+
+class SpendLimitError(StopError):
     """The judge has cost as much as ``--max-spend`` allows: the run stops and can be resumed."""
+
+    exit_status = 3
+
+
+class StorageError(StopError):
+    """A file of the run can be written no longer: disk full, read-only, over a limit of size.
+
+    Args:
+        path: the file.
+        error: what the system said.
+    """
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        step = "free some space" if full else "make it writable, or name --output FOLDER"
+        super().__init__(
+            f"cannot write {path} ({error.strerror}); next: {step}, then repeat the command to "
+            "go on"
+        )
 
 
 def run_command(command: Callable[[], None]) -> int:
     """Run a command; user errors and interruptions end in one line and an exit status.
 
     Returns:
-        0; 1 when the engine stopped; 2 for a user error; 3 when the spend limit stopped the run;
-        130 on Ctrl-C.
+        0; 1 when the engine stopped or a file cannot be written; 2 for a user error; 3 when the
+        spend limit stopped the run; 130 on Ctrl-C.
     """
     try:
         command()
@@ -59,9 +91,9 @@ def run_command(command: Callable[[], None]) -> int:
     except EngineError as error:
         print(f"error: {error}; next: repeat the command to go on", file=sys.stderr)
         return 1
-    except SpendLimitError as limit:
-        print(f"stopped: {limit}", file=sys.stderr)
-        return 3
+    except StopError as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        return stop.exit_status
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted: repeat the command to go on", file=sys.stderr)
         return 130

@@ -19,6 +19,7 @@ from esr.errors import UserError
 from esr.models import ModelSpec, chat
 from esr.models.identity import model_identity
 from esr.models.prompts import PromptSet
+from esr.pipeline.journal_schema import is_valid
 from esr.runs import seeds
 from esr.runs.folder import RunFolder, write_json
 from esr.runs.plain import file_digest
@@ -91,7 +92,9 @@ class Sweep:
             "prompts": self.prompts.digest,
             "seed": self.seed,
         }
-        return RunFolder.locate(self.output, DATA_RUNS, self.spec.key, named_by, new=new)
+        return RunFolder.locate(
+            self.output, DATA_RUNS, self.spec.key, named_by, new=new, check=is_valid
+        )
 
     def training_run(self, percent: int, *, new: bool = False) -> RunFolder:
         """Where the training of one mix is, or will be.

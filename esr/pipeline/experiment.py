@@ -23,6 +23,7 @@ from esr.pipeline.cli import CommonConfig, ConfigT, ReplayConfig
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, show_plan
 from esr.pipeline.engines import StartEngine, one_engine
+from esr.pipeline.journal_schema import is_valid
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import finished, run_trials
 from esr.runs.commands import parse
@@ -207,7 +208,9 @@ def _run_folder(
     identity = {**config.identity(), "context": settings}
     if replayed is not None:
         identity["parent"] = replayed.identity()
-    folder = RunFolder.locate(Path(config.output), name, spec.key, identity, new=config.new)
+    folder = RunFolder.locate(
+        Path(config.output), name, spec.key, identity, new=config.new, check=is_valid
+    )
     with folder as opened:
         opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
         if replayed is not None:

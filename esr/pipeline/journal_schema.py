@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, Literal, NotRequired
 
-from pydantic import with_config
+from pydantic import TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from esr.pipeline.results_schema import AttemptData
@@ -26,13 +28,13 @@ class GenerationData(TypedDict):
 class VerdictData(TypedDict):
     """What the judge said of a response, and what it cost in US dollars."""
 
-    status: str
+    status: Literal["graded", "no_attempts", "unparseable", "refused", "failed"]
     attempts: list[AttemptData]
     raw: str
     input_tokens: int
     output_tokens: int
     cost: Number
-    reason: str
+    reason: NotRequired[str]
 
 
 class SweepData(TypedDict):
@@ -79,3 +81,26 @@ VALUES: dict[str, Any] = {
     "failure": str,
 }
 """Kind of a line, up to a slash -> its value. A later line of one kind and key replaces it."""
+
+
+def is_valid(kind: str, value: Any) -> bool:
+    """Whether a value is what its kind holds; a kind that is not listed may hold anything.
+
+    Text does not pass for a number.
+    """
+    typed = _adapter(kind.partition("/")[0])
+    if typed is None:
+        return True
+    adapter, strict = typed
+    try:
+        adapter.validate_python(value, strict=strict)
+    except ValidationError:
+        return False
+    return True
+
+
+@cache
+def _adapter(kind: str) -> tuple[TypeAdapter[Any], bool] | None:
+    """The type of a kind, and whether it is strict: a dataclass would not take JSON data then."""
+    value = VALUES.get(kind)
+    return None if value is None else (TypeAdapter(value), not is_dataclass(value))

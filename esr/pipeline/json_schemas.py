@@ -44,7 +44,12 @@ def _definitions(types: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
 def _line(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
     """A line of the journal; a kind may go on after a slash."""
     properties = {"kind": {"pattern": f"^{kind}(/|$)"}, "key": {"type": "string"}, "value": value}
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    crc = {"description": "CRC-32 of the line without it", "pattern": "^[0-9a-f]{8}$"}
+    return {
+        "type": "object",
+        "properties": {**properties, "crc": crc},
+        "required": list(properties),
+    }
 
 
 def main(argv: Sequence[str]) -> int:

@@ -50,6 +50,20 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON that can be written as UTF-8 whatever the value: lone surrogates become escapes.
+
+    Raises:
+        TypeError: the value is not JSON data.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
+
+
 def digest(content: str | bytes, length: int = 64) -> str:
     """SHA-256 of a text or of bytes, the first ``length`` hex digits."""
     data = content.encode() if isinstance(content, str) else content

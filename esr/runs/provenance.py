@@ -36,12 +36,12 @@ def now() -> str:
 
 
 def collect() -> dict[str, Any]:
-    """Keys of ``run.json``: ``git``, ``packages``, ``hardware``, ``argv``."""
+    """Keys of ``run.json``: ``git``, ``packages``, ``hardware``, ``argv``, ``python``."""
     return {
         "git": _git(),
         "packages": _packages(),
         "hardware": _hardware(),
-        "argv": sys.argv,
+        "argv": ["python", *sys.orig_argv[1:]],
         "python": platform.python_version(),
     }
 
