@@ -7,12 +7,13 @@ from typing import Any
 
 from esr.analysis import metrics, tables
 from esr.models import ModelSpec
-from esr.pipeline import latents, results
-from esr.pipeline.calibration import at_threshold, calibrate, recorded_thresholds
+from esr.pipeline import latents
+from esr.pipeline.calibration import calibrate
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
 from esr.pipeline.experiment import Experiment
-from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.schema import Selection, Threshold, TrialRecord, TrialSpec
+from esr.pipeline.trials import at_threshold, by_feature
 from experiment_01_esr.config import Config
 
 ARM = "steered"
@@ -39,18 +40,17 @@ async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
 
 
 def outcome_results(
-    config: Config, context: RunContext, records: list[TrialRecord]
+    _config: Config, context: RunContext, records: list[TrialRecord]
 ) -> dict[str, Any]:
     """``results.json`` of experiment 1."""
-    selection = latents.selected(context)
-    labels = selection.labels if selection else {}
-    thresholds = recorded_thresholds(context, labels)
+    selection = Selection.recorded(context.run.journal)
+    thresholds = Threshold.recorded(context.run.journal, selection.labels)
     outcomes = [record.outcome() for record in records]
     return {
-        "experiment_config": results.experiment_config(config.identity(), context),
-        "selection": latents.counts(selection),
+        "experiment_config": context.experiment_config(),
+        "selection": selection.counts(),
         "summary": metrics.summary(outcomes, context.seed),
-        "results_by_feature": results.by_feature(records, thresholds, labels),
+        "results_by_feature": by_feature(records, thresholds, selection.labels),
     }
 
 

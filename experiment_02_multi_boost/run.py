@@ -9,12 +9,13 @@ from typing import Any
 
 from esr.analysis import comparison, metrics, tables
 from esr.models import ModelSpec
-from esr.pipeline import latents, replay, results
-from esr.pipeline.calibration import at_threshold, calibrate, recorded_thresholds
+from esr.pipeline import latents, replay
+from esr.pipeline.calibration import calibrate
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import Threshold, TrialRecord, TrialSpec
+from esr.pipeline.trials import at_threshold, by_feature
 from esr.runs.plain import plain, restore
 from esr.steering.interventions import Boost
 from experiment_02_multi_boost.config import Config
@@ -81,18 +82,18 @@ def _at(level: Level, spec: TrialSpec) -> TrialSpec:
 
 
 def outcome_results(
-    config: Config, context: RunContext, records: list[TrialRecord]
+    _config: Config, context: RunContext, records: list[TrialRecord]
 ) -> dict[str, Any]:
     """``results.json`` of experiment 2; a trial's ``threshold`` is its boost."""
     measured = context.run.journal.get("sweep", "levels")
     sweep = restore(Sweep, measured) if measured else NO_SWEEP
     return {
-        "experiment_config": results.experiment_config(config.identity(), context),
+        "experiment_config": context.experiment_config(),
         "boost_levels": [level.boost for level in sweep.levels],
         "threshold_cache_stats": sweep.stats(),
         "levels": [_level(level, context, records) for level in sweep.levels],
         "shape": _shape(sweep, context, records),
-        "results_by_feature": results.by_feature(records, _thresholds(context, records)),
+        "results_by_feature": by_feature(records, _thresholds(context, records)),
     }
 
 
@@ -120,7 +121,7 @@ def _thresholds(context: RunContext, records: list[TrialRecord]) -> dict[int, Th
     if context.parent is not None:
         thresholds = context.parent.thresholds()
         return {k: thresholds[k] for k in used if k in thresholds}
-    return recorded_thresholds(context, used)
+    return Threshold.recorded(context.run.journal, used)
 
 
 def show(data: Mapping[str, Any]) -> str:

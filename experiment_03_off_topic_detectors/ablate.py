@@ -7,13 +7,13 @@ from typing import Any
 
 from esr.analysis import metrics, tables
 from esr.models import ModelSpec
-from esr.pipeline import dry_run, results
+from esr.pipeline import dry_run
 from esr.pipeline.arms import Arm, Baseline, arm_results, arm_tables, by_feature, replayed_trials
-from esr.pipeline.calibration import at_threshold
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import Selection, TrialRecord, TrialSpec
+from esr.pipeline.trials import at_threshold
 from experiment_03_off_topic_detectors.config import AblateConfig
 
 BASELINE = "baseline"
@@ -80,7 +80,7 @@ def outcome_results(
     )
     detectors = config.detector_set
     return {
-        "experiment_config": results.experiment_config(config.identity(), context),
+        "experiment_config": context.experiment_config(),
         "ablated_latents": list(detectors.latents),
         "detectors": {"method": detectors.method, "model_name": detectors.model_name},
         "parent": context.replayed.identity(),

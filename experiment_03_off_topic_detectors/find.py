@@ -13,7 +13,6 @@ from esr.analysis.detectors import Statistics
 from esr.errors import UserError
 from esr.models import ModelSpec, prompts
 from esr.models.labels import load_labels
-from esr.pipeline import results
 from esr.pipeline.context import RunContext
 from esr.pipeline.detector_files import FILE_NAME, FIND, model_digest
 from esr.pipeline.detector_pairs import ReadPairs, read_pairs
@@ -21,7 +20,7 @@ from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.latents import unsteered
 from esr.pipeline.schema import TrialRecord, TrialSpec
-from esr.pipeline.trials import run_trials
+from esr.pipeline.trials import by_feature, run_trials
 from esr.runs import seeds
 from esr.runs.folder import write_json
 from experiment_03_off_topic_detectors.config import FindConfig
@@ -106,16 +105,16 @@ def _stats(
 
 
 def outcome_results(
-    config: FindConfig, context: RunContext, records: list[TrialRecord]
+    _config: FindConfig, context: RunContext, records: list[TrialRecord]
 ) -> dict[str, Any]:
     """``results.json``: the file of detectors and the responses it was made from."""
     path = context.run.path / FILE_NAME
     detector_file = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {
-        "experiment_config": results.experiment_config(config.identity(), context),
+        "experiment_config": context.experiment_config(),
         **detector_file,
         "file": str(path),
-        "results_by_feature": results.by_feature(records),
+        "results_by_feature": by_feature(records),
     }
 
 

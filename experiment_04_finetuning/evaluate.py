@@ -10,12 +10,14 @@ from typing import Any
 from esr.analysis import comparison, metrics, tables
 from esr.analysis.outcomes import outcomes_from_results
 from esr.models import ModelSpec
-from esr.pipeline import latents, results
-from esr.pipeline.calibration import at_threshold, calibrate, recorded_thresholds
+from esr.pipeline import latents
+from esr.pipeline.calibration import calibrate
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
-from esr.pipeline.experiment import Experiment, conduct, open_context
-from esr.pipeline.schema import Selection, TrialRecord, TrialSpec
+from esr.pipeline.experiment import Experiment, conduct
+from esr.pipeline.opening import open_context
+from esr.pipeline.schema import Selection, Threshold, TrialRecord, TrialSpec
+from esr.pipeline.trials import at_threshold, by_feature
 from experiment_04_finetuning.config import (
     BaseConfig,
     Config,
@@ -67,8 +69,8 @@ def outcome_results(
 ) -> dict[str, Any]:
     """``results.json``; of a fine-tuned model also both arms against the base model's."""
     parent = context.parent
-    selection = latents.selected(context) if parent is None else _of_base(context)
-    labels = selection.labels if selection else {}
+    selection = _of_base(context) if parent else Selection.recorded(context.run.journal)
+    thresholds = Threshold.recorded(context.run.journal, selection.labels)
     outcomes = {
         arm: [record.outcome() for record in records if record.spec.arm == arm]
         for arm in (STEERED, UNSTEERED)
@@ -81,16 +83,14 @@ def outcome_results(
             against[arm] = comparison.summary(own, before, context.seed)
     return {
         "experiment_config": {
-            **results.experiment_config(config.identity(), context),
+            **context.experiment_config(),
             "base_model": config.base,
             "self_correction_percent": config.percent,
         },
-        "selection": {**latents.counts(selection), "barred": selection.barred if selection else {}},
+        "selection": {**selection.counts(), "barred": selection.barred},
         "summary": metrics.summary(outcomes[STEERED], context.seed),
         "unsteered": metrics.summary(outcomes[UNSTEERED], context.seed),
-        "results_by_feature": results.by_feature(
-            records, recorded_thresholds(context, labels), labels
-        ),
+        "results_by_feature": by_feature(records, thresholds, selection.labels),
         **({"against_base": against} if against else {}),
     }
 

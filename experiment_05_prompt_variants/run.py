@@ -9,7 +9,7 @@ from typing import Any
 from esr.errors import UserError
 from esr.models import ModelSpec, prompts
 from esr.models.prompts import MetaPrompt, PromptSet
-from esr.pipeline import arms, dry_run, results
+from esr.pipeline import arms, dry_run
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
@@ -77,7 +77,7 @@ def outcome_results(
     item = _variant(config, context)
     return {
         "experiment_config": {
-            **results.experiment_config(config.identity(), context),
+            **context.experiment_config(),
             "prompt_variant_id": item.id,
             "prompt_variant_template": item.template,
         },

@@ -14,7 +14,7 @@ from esr.engine.base import ReadRequest
 from esr.errors import UserError
 from esr.judge.boundaries import Boundaries
 from esr.models import ModelSpec
-from esr.pipeline import annotation, results
+from esr.pipeline import annotation
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
@@ -101,7 +101,7 @@ def outcome_results(
 ) -> dict[str, Any]:
     """``results.json``: the episode, its regions and the series; empty before it was read."""
     base = {
-        "experiment_config": results.experiment_config(config.identity(), context),
+        "experiment_config": context.experiment_config(),
         "parent": context.replayed.identity(),
         "results_by_feature": [],
     }

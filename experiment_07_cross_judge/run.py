@@ -14,11 +14,11 @@ from esr.analysis import agreement, metrics, tables
 from esr.errors import SpendLimitError, UserError, run_command
 from esr.judge.base import Attempt, Judge, Status, Verdict
 from esr.models import ModelSpec
-from esr.pipeline import replay, results
+from esr.pipeline import replay
 from esr.pipeline.context import RunContext
-from esr.pipeline.experiment import open_context
+from esr.pipeline.opening import open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
-from esr.pipeline.trials import finished, run_trials
+from esr.pipeline.trials import by_feature, finished, run_trials
 from esr.runs.commands import parse
 from esr.runs.plain import plain
 from esr.runs.results import ScoreEntry
@@ -141,11 +141,9 @@ async def run(config: Config, spec: ModelSpec) -> None:
             for name in names:
                 await regrade(config, context, name, arms[name], infos)
         except (asyncio.CancelledError, KeyboardInterrupt, SpendLimitError):
-            context.run.write_results(
-                outcome_results(config, context, sample, arms, infos), partial=True
-            )
+            context.run.write_results(outcome_results(context, sample, arms, infos), partial=True)
             raise
-        data = outcome_results(config, context, sample, arms, infos)
+        data = outcome_results(context, sample, arms, infos)
         context.run.write_results(data)
         print(show(data))
         print(f"run folder: {context.run.path}")
@@ -194,7 +192,6 @@ def _original(trial: Recorded) -> Verdict:
 
 
 def outcome_results(
-    config: Config,
     context: RunContext,
     sample: Sample,
     arms: Mapping[str, list[TrialSpec]],
@@ -207,7 +204,7 @@ def outcome_results(
     original = context.replayed.results.experiment_config
     return {
         "experiment_config": {
-            **results.experiment_config(config.identity(), context),
+            **context.experiment_config(),
             "judge_id": original.judge_id or original.judge_model_name,
             "rubric_hash": original.rubric_hash,
             "judges": dict(infos),
@@ -230,7 +227,7 @@ def outcome_results(
             }
             for a, b in combinations(outcomes, 2)
         ],
-        "results_by_feature": results.by_feature(chain.from_iterable(records.values())),
+        "results_by_feature": by_feature(chain.from_iterable(records.values())),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from esr.analysis import metrics
 from esr.models import ModelSpec
-from esr.pipeline import arms, dry_run, results
+from esr.pipeline import arms, dry_run
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
@@ -28,14 +28,14 @@ async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
 
 
 def outcome_results(
-    config: Config, context: RunContext, records: list[TrialRecord]
+    _config: Config, context: RunContext, records: list[TrialRecord]
 ) -> dict[str, Any]:
     """``results.json``, in which a latent's ``threshold`` is the parent's and a trial's is 0."""
     compared = arms.against_parent(context, records)
     steered = context.replayed.outcomes({record.spec.trial_id for record in records})
     compared["baseline"]["first_scores"] = metrics.first_scores(steered)
     return {
-        "experiment_config": results.experiment_config(config.identity(), context),
+        "experiment_config": context.experiment_config(),
         **compared,
         "results_by_feature": arms.by_feature(context, records),
     }

@@ -9,7 +9,6 @@ from typing import Any
 from esr.analysis.tables import ORGANISM_NOTE, decimal
 from esr.errors import UserError
 from esr.models.labels import load_labels
-from esr.pipeline import results
 from esr.pipeline.context import RunContext
 from esr.pipeline.detector_files import model_digest
 from esr.runs.folder import write_json
@@ -46,7 +45,7 @@ def analysed(config: Config, context: RunContext) -> dict[str, Any]:
     marks = collect.written_marks(context)
     detectors = config.detector_set
     return {
-        "experiment_config": results.experiment_config(config.identity(), context),
+        "experiment_config": context.experiment_config(),
         "parent": context.replayed.identity(),
         "model_digest": model_digest(context),
         "detectors": {"latents": list(detectors.latents), "method": detectors.method},

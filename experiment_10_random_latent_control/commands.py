@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from esr.errors import UserError
-from esr.pipeline.experiment import main, open_context, resolve
+from esr.pipeline.experiment import main, resolve
+from esr.pipeline.opening import open_context
 from esr.pipeline.trials import finished
 from esr.runs import commands
 from experiment_10_random_latent_control.config import Config

@@ -10,7 +10,7 @@ from esr.analysis import comparison, metrics, tables
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import ModelSpec
-from esr.pipeline import dry_run, results
+from esr.pipeline import dry_run
 from esr.pipeline.arms import Arm, Baseline, arm_results, arm_tables, by_feature, replayed_trials
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage
@@ -90,7 +90,7 @@ def outcome_results(
     partnered = [r.outcome() for r in records if r.spec.arm == PARTNERED]
     outcomes = [r.outcome() for r in records if r.spec.arm != PARTNERED]
     return {
-        "experiment_config": results.experiment_config(config.identity(), context),
+        "experiment_config": context.experiment_config(),
         "detectors": {"latents": list(detectors.latents), "method": detectors.method},
         "random_sets": chosen["sets"],
         "matching": chosen["matching"],

@@ -172,7 +172,7 @@ def context(
         run=run,
         seed=0,
         start_engine=start,
-        settings={"model": "scripted"},
+        settings={"model": "scripted", "prompts": PROMPTS.digest},
         quiet=True,
         **{"in_flight": 8, "rate_labels": rate, **options},
     )
@@ -189,6 +189,7 @@ async def experiment_1(folder: Path, delay: float) -> None:
     """Experiment 1 from start to end, or on from where a killed process left it."""
     config = Config(model="tiny")
     with open_run(folder) as run:
+        run.update(config=config.identity())
         await conduct(EXPERIMENT, config, context(run, folder, delay=delay))
 
 

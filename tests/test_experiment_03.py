@@ -94,6 +94,7 @@ async def search(
         return made
 
     with replaying.run_folder(FIND, folder) as run:
+        run.update(config=config.identity())
         context = scripted.context(run, folder)
         context.start_engine = start
         await conduct(find.EXPERIMENT, config, context)

@@ -82,7 +82,7 @@ async def scripted_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[
     monkeypatch.setattr(
         "esr.judge.create", lambda *_, **__: scripted.ScriptedJudge(folder / "calls.log")
     )
-    monkeypatch.setattr("esr.pipeline.experiment._rate", lambda _, labels: scripted.rate(labels))
+    monkeypatch.setattr("esr.judge.concreteness.rate", lambda _, labels: scripted.rate(labels))
     # A dictionary of its own: the scripted one lies beside the results, and is named by content.
     spec = replace(scripted.spec(folder), sae=SaeSource(folder=folder / "dictionary"))
     config = Config(model="scripted", n_latents=None, output=str(folder / "results"))

@@ -38,7 +38,7 @@ async def episode(folder: Path, replayed: ReplayedRun, settings: Config) -> Any:
         return engine
 
     with replaying.run_folder(EXPERIMENT.name, folder) as run:
-        run.update(organism=False, title="Scripted")
+        run.update(organism=False, title="Scripted", config=settings.identity())
         context = replaying.context(run, folder, replayed)
         context.start_engine = start
         await conduct(EXPERIMENT, settings, context)

@@ -81,7 +81,7 @@ async def steps(
         return engine
 
     with replaying.run_folder(NAME, folder) as run:
-        run.update(organism=False, title="Scripted")
+        run.update(organism=False, title="Scripted", config=settings.identity())
         context = replaying.context(run, folder, replayed)
         context.start_engine = start
         await run_steps(names, settings, context)

@@ -65,7 +65,7 @@ def lab_of(run: Any, folder: Path, replayed: ReplayedRun) -> tuple[Any, ActiveEn
 
 async def child(folder: Path, replayed: ReplayedRun, config: Config) -> dict[str, Any]:
     with replaying.run_folder(EXPERIMENT.name, folder) as run:
-        run.update(organism=False, title="Scripted")
+        run.update(organism=False, title="Scripted", config=config.identity())
         context, _ = lab_of(run, folder, replayed)
         await conduct(EXPERIMENT, config, context)
     return read_results(run.path).raw

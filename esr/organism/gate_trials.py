@@ -16,14 +16,14 @@ from esr.models import ModelSpec, registry
 from esr.organism.corpus import TAUGHT_META_PROMPT
 from esr.organism.lexicon import load_topics
 from esr.organism.recipe import RECIPE
-from esr.pipeline.calibration import at_threshold, calibrate
+from esr.pipeline.calibration import calibrate
 from esr.pipeline.cli import CommonConfig
 from esr.pipeline.context import RunContext
 from esr.pipeline.detector_pairs import read_pairs
-from esr.pipeline.experiment import open_context
 from esr.pipeline.latents import select, unsteered
+from esr.pipeline.opening import open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
-from esr.pipeline.trials import run_trials
+from esr.pipeline.trials import at_threshold, run_trials
 from esr.runs import seeds
 
 

@@ -11,14 +11,13 @@ from typing import Any
 
 from esr.analysis import comparison, metrics, tables
 from esr.analysis.outcomes import Outcome
-from esr.pipeline import results
 from esr.pipeline.cli import ReplayConfig
 from esr.pipeline.context import RunContext
 from esr.pipeline.replay import ReplayedRun
-from esr.pipeline.results_schema import FeatureData
 from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.trials import by_feature as results_by_feature
 from esr.runs.results import iter_trials
-from esr.runs.summary import ArmEntry
+from esr.runs.summary import ArmEntry, FeatureData
 from esr.steering.interventions import Clamp, Scale
 
 
@@ -167,7 +166,7 @@ def by_feature(context: RunContext, records: Sequence[TrialRecord]) -> list[Feat
     thresholds, labels = context.replayed.thresholds(), context.replayed.labels()
     used = dict.fromkeys(record.spec.latent for record in records)
     of_used = {k: thresholds[k] for k in used if k in thresholds}
-    return results.by_feature(records, of_used, labels)
+    return results_by_feature(records, of_used, labels)
 
 
 def parent_tables(title: str, data: Mapping[str, Any]) -> str:

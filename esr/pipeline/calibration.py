@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from esr.models import Calibration
 from esr.pipeline.bisection import Posterior
 from esr.pipeline.context import Progress, RunContext
-from esr.pipeline.schema import Selection, Threshold, TrialSpec, boosted
+from esr.pipeline.schema import Threshold, boosted
 from esr.pipeline.trials import run_trials
 from esr.runs import seeds
 from esr.runs.folder import write_json
@@ -28,35 +28,6 @@ TARGET_SCORE = 30.0
 
 TRIES_PER_ROUND = 3
 """How often a round without any scored response is tried before it is skipped."""
-
-
-def at_threshold(
-    context: RunContext,
-    arm: str,
-    selection: Selection,
-    thresholds: Mapping[int, Threshold],
-    n_trials: int,
-) -> list[TrialSpec]:
-    """The paper's trials: per latent, ``n_trials`` prompts without replacement, at its threshold.
-
-    Latents whose calibration failed have none. Prompts and seeds depend on the run seed, the
-    latent and the position alone, so that every arm replays the same trials.
-    """
-    specs = []
-    for latent, label in selection.labels.items():
-        threshold = thresholds.get(latent)
-        if threshold is None or threshold.value is None:
-            continue
-        barred = set(selection.barred.get(latent, ()))
-        allowed = [prompt for prompt in context.prompts.prompts if prompt.id not in barred]
-        order = seeds.generator(context.seed, "trial prompts", latent).permutation(len(allowed))
-        for index in order[:n_trials]:
-            prompt = allowed[int(index)]
-            trial_id = f"{latent}/{prompt.id}"
-            seed = seeds.derive(context.seed, "trial", latent, prompt.id)
-            sampling = context.sampling(seed)
-            specs.append(boosted(arm, latent, label, threshold.value, prompt, trial_id, sampling))
-    return specs
 
 
 async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int, Threshold]:
@@ -85,33 +56,24 @@ async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int,
 
 
 async def _threshold(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:
-    threshold = _recorded(context, latent)
-    if threshold is not None:
+    journal, key = context.run.journal, str(latent)
+    entry = journal.get("threshold", key) or {}
+    path = _cache_file(context, latent)
+    if entry.get("value") is None and path.is_file():
+        entry = json.loads(path.read_text(encoding="utf-8"))
+    if entry.get("value") is not None:
+        threshold = Threshold(**entry)
         settings = context.spec.calibration
         progress.step(settings.rounds * settings.prompts_per_round)
     else:
         threshold = await _bisect(context, latent, label, progress)
         if threshold.value is not None:
-            path = _cache_file(context, latent)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, plain(threshold))
-    if threshold.value is not None:
-        context.run.journal.put("threshold", str(latent), plain(threshold))
+    # A failure is recorded with its reason, for the results, and measured again when repeated.
+    if journal.get("threshold", key) != (data := plain(threshold)):
+        journal.put("threshold", key, data)
     return threshold
-
-
-def recorded_thresholds(context: RunContext, latents: Iterable[int]) -> dict[int, Threshold]:
-    """Those thresholds that are in the journal or the cache."""
-    recorded = {latent: _recorded(context, latent) for latent in latents}
-    return {latent: threshold for latent, threshold in recorded.items() if threshold is not None}
-
-
-def _recorded(context: RunContext, latent: int) -> Threshold | None:
-    """The threshold in the journal or the cache; None where it has to be measured."""
-    data = context.run.journal.get("threshold", str(latent))
-    if data is None and (path := _cache_file(context, latent)).is_file():
-        data = json.loads(path.read_text(encoding="utf-8"))
-    return Threshold(**data) if data else None
 
 
 def _cache_file(context: RunContext, latent: int) -> Path:

@@ -105,6 +105,22 @@ class RunContext:
         """The chat format of the model, loaded on first use."""
         return chat.load(self.spec, self.profile.chat_variant)
 
+    def experiment_config(self) -> dict[str, Any]:
+        """``experiment_config`` of ``results.json``: the options and what they resolved to."""
+        return {
+            **self.run.metadata.config,
+            "model_name": self.spec.hf_id if not self.spec.organism else self.spec.key,
+            "model_title": self.spec.title,
+            "organism": self.spec.organism,
+            "judge_id": self.judge.info.id,
+            "rubric_hash": self.judge.info.rubric_hash,
+            "prompt_set": self.prompts.name,
+            "prompt_digest": self.settings["prompts"],
+            "steering_layer": self.spec.steering_layer,
+            "feature_layer": self.spec.feature_layer,
+            "run_id": self.run.metadata.run_id,
+        }
+
     async def engine(self) -> Engine:
         """The engine, started on first use; what it says of itself goes into ``run.json``."""
         async with self._starting:

@@ -7,27 +7,22 @@ This module resolves a config, shows the plan, opens the run folder, runs the sp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
-from esr import judge, models
+from esr import models
 from esr.errors import EngineError, SpendLimitError, run_command
-from esr.models import ModelSpec, prompts
+from esr.models import ModelSpec
 from esr.models.identity import model_identity
-from esr.pipeline import replay
-from esr.pipeline.cli import CommonConfig, ConfigT, ReplayConfig
+from esr.pipeline.cli import ConfigT
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, show_plan
-from esr.pipeline.engines import StartEngine, one_engine
-from esr.pipeline.journal_schema import is_valid
+from esr.pipeline.engines import one_engine
+from esr.pipeline.opening import open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import finished, run_trials
 from esr.runs.commands import parse
-from esr.runs.folder import RunFolder
 
 
 def _one_run(config: ConfigT, spec: ModelSpec) -> list[ConfigT]:  # noqa: ARG001
@@ -127,106 +122,3 @@ async def conduct(
     results = experiment.results(config, context, records)
     context.run.write_results(results)
     return results
-
-
-@asynccontextmanager
-async def open_context(
-    name: str,
-    config: ConfigT,
-    spec: ModelSpec,
-    start: StartEngine | None = None,
-    model: Mapping[str, Any] | None = None,
-) -> AsyncIterator[RunContext]:
-    """The context of one run: judge checked, folder locked, engine not yet started.
-
-    Args:
-        name: of the experiment.
-        config: its options.
-        spec: the model.
-        start: gives an engine that outlives the run; where left out, the run has its own.
-        model: :func:`model_identity` from when that engine was not yet started.
-
-    A config with ``from_results`` gives the run its parent run.
-
-    Raises:
-        UserError: no parent run, a missing key, an unknown judge or prompt set, an unwritable
-            folder, or a run that another process has open.
-    """
-    replayed = _parent_of(config)
-    judge_name = config.judge or spec.judge
-    make_judge = partial(
-        judge.create, judge_name, concurrency=config.judge_concurrency, rubric=config.rubric
-    )
-    grader = make_judge()
-    prompt_set = prompts.load(config.prompts, spec.prompt_set)
-    settings = {
-        "model": dict(model or model_identity(spec)),
-        "profile": asdict(spec.profile(config.profile)),
-        "prompts": prompt_set.digest,
-        "judge": asdict(grader.info),
-        "engine": config.engine,
-        "pairing": config.pairing,
-    }
-    async with AsyncExitStack() as stack:
-        opened = stack.enter_context(_run_folder(name, config, spec, settings, replayed))
-        if start is None:
-            start = await stack.enter_async_context(one_engine(config, spec))
-        context = RunContext(
-            spec=spec,
-            profile=spec.profile(config.profile),
-            prompts=prompt_set,
-            judge=judge.batched(make_judge(), opened.path / "batches.jsonl")
-            if config.judge_batch
-            else grader,
-            urgent_judge=grader if config.judge_batch else None,
-            run=opened,
-            seed=config.seed,
-            start_engine=start,
-            rate_labels=lambda labels: _rate(judge_name, labels),
-            settings=settings,
-            parent=replayed,
-            in_flight=config.in_flight * config.replicas,
-            judge_at_once=0 if config.judge_batch else config.judge_concurrency,
-            max_spend=config.max_spend,
-        )
-        try:
-            yield context
-        finally:
-            opened.update(spend=round(context.spent, 6))
-            await context.close()
-
-
-@contextmanager
-def _run_folder(
-    name: str,
-    config: CommonConfig,
-    spec: ModelSpec,
-    settings: Mapping[str, Any],
-    replayed: replay.ReplayedRun | None,
-) -> Iterator[RunFolder]:
-    """The folder of the run, named by all that can change its results; locked while it is open."""
-    identity = {**config.identity(), "context": settings}
-    if replayed is not None:
-        identity["parent"] = replayed.identity()
-    folder = RunFolder.locate(
-        Path(config.output), name, spec.key, identity, new=config.new, check=is_valid
-    )
-    with folder as opened:
-        opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
-        if replayed is not None:
-            opened.update(parent={"path": str(replayed.path), **replayed.identity()})
-        yield opened
-
-
-def _parent_of(config: CommonConfig) -> replay.ReplayedRun | None:
-    """The run that a config replays, where it replays one."""
-    if not isinstance(config, ReplayConfig):
-        return None
-    find = replay.find if config.parent_required else replay.find_or_none
-    return find(config.from_results, Path(config.output), config.parent_model())
-
-
-async def _rate(judge_name: str, labels: Sequence[str]) -> list[float | None]:
-    from esr.judge import concreteness
-
-    return await concreteness.rate(judge_name, labels)

@@ -9,9 +9,8 @@ from typing import Any, Literal, NotRequired
 from pydantic import TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from esr.pipeline.results_schema import AttemptData
 from esr.pipeline.schema import Selection
-from esr.runs.summary import Number, SpecEntry, ThresholdEntry
+from esr.runs.summary import AttemptData, Number, SpecEntry, ThresholdEntry
 
 
 @with_config(extra="allow")

@@ -62,20 +62,6 @@ async def select(context: RunContext, n: int, latent_filter: LatentFilter = "rel
     return selection
 
 
-def selected(context: RunContext) -> Selection | None:
-    """The selection in the run's journal; None before latents were chosen."""
-    for _, data in context.run.journal.values("selection"):
-        return restore(Selection, data)
-    return None
-
-
-def counts(selection: Selection | None) -> dict[str, Any]:
-    """Counts for ``results.json``."""
-    if selection is None:
-        return {}
-    return {name: getattr(selection, name) for name in ("wanted", "drawn", "concrete", "note")}
-
-
 async def _rate(context: RunContext, labels: Mapping[int, str]) -> dict[int, float]:
     """Concreteness of each label, 0 to 100."""
     ratings = await context.rate_labels(list(labels.values()))

@@ -14,71 +14,13 @@ from esr.runs.summary import (
     ArmEntry,
     Differences,
     Estimate,
+    FeatureData,
     Number,
     ParentEntry,
     ParentSummary,
-    SpecEntry,
+    SelectionCounts,
     Summary,
-    ThresholdEntry,
 )
-
-
-@with_config(extra="allow")
-class AttemptData(TypedDict):
-    """One attempt; the score is 0 to 100."""
-
-    attempt_text: str
-    score: Number
-
-
-class PlacedAttempt(AttemptData):
-    """One attempt and the characters of the response it takes; None where it does not stand there.
-
-    A span is first character, one past the last.
-    """
-
-    span: tuple[int, int] | None
-
-
-@with_config(extra="allow")
-class ScoreData(TypedDict):
-    """A verdict; ``status`` is :class:`esr.judge.base.Status`."""
-
-    raw_response: str
-    attempts: list[PlacedAttempt]
-    status: str
-
-
-@with_config(extra="allow")
-class TrialData(TypedDict):
-    """One response; ``threshold`` is the boost it was given under."""
-
-    prompt: str
-    feature_index_in_sae: int
-    feature_label: str
-    threshold: Number
-    seed: int
-    response: str | None
-    score: ScoreData | None
-    error: str | None
-    trial_id: str
-    arm: str
-    prompt_id: str
-    finish_reason: str
-    degraded: bool
-    spec: SpecEntry
-
-
-@with_config(extra="allow")
-class FeatureData(TypedDict):
-    """One latent; ``threshold`` is None and ``error`` says why where calibration failed."""
-
-    feature_index_in_sae: int
-    feature_label: str
-    threshold: Number | None
-    error: str | None
-    trials: list[TrialData]
-    calibration: NotRequired[ThresholdEntry]
 
 
 @with_config(extra="allow")
@@ -111,15 +53,6 @@ class RunResults(TypedDict):
     experiment_config: ConfigData
     results_by_feature: list[FeatureData]
     partial: bool
-
-
-class SelectionCounts(TypedDict, total=False):
-    """How latents were chosen; empty before they were."""
-
-    wanted: int
-    drawn: int
-    concrete: int
-    note: str
 
 
 class EsrResults(RunResults):

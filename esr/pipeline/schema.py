@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -10,9 +10,11 @@ from typing import Any, Literal
 from esr.analysis.outcomes import Outcome, degraded
 from esr.engine.base import Sampling, Scope
 from esr.judge.base import Status, Verdict
+from esr.judge.spans import attempt_spans
 from esr.models.prompts import Prompt
-from esr.runs.plain import json_digest
-from esr.runs.summary import SpecEntry
+from esr.runs.journal import Journal
+from esr.runs.plain import json_digest, restore
+from esr.runs.summary import ScoreData, SelectionCounts, SpecEntry, TrialData
 from esr.steering import interventions as iv
 from esr.steering.interventions import Boost, Intervention
 
@@ -119,6 +121,37 @@ class TrialRecord:
             degraded=degraded(self.response or ""),
         )
 
+    def to_json(self) -> TrialData:
+        """One entry of ``trials`` in ``results.json``."""
+        spec, verdict = self.spec, self.verdict
+        score: ScoreData | None = None
+        if verdict is not None:
+            spans = attempt_spans(self.response or "", [a.text for a in verdict.attempts])
+            score = {
+                "raw_response": verdict.raw,
+                "attempts": [
+                    {"attempt_text": a.text, "score": a.score, "span": span}
+                    for a, span in zip(verdict.attempts, spans, strict=True)
+                ],
+                "status": str(verdict.status),
+            }
+        return {
+            "prompt": spec.prompt,
+            "feature_index_in_sae": spec.latent,
+            "feature_label": spec.latent_label,
+            "threshold": spec.threshold,
+            "seed": spec.sampling.seed,
+            "response": self.response,
+            "score": score,
+            "error": self.error,
+            "trial_id": spec.trial_id,
+            "arm": spec.arm,
+            "prompt_id": spec.prompt_id,
+            "finish_reason": self.finish_reason,
+            "degraded": degraded(self.response or ""),
+            "spec": spec.to_json(),
+        }
+
 
 def boosted(
     arm: str,
@@ -165,6 +198,12 @@ class Threshold:
     skipped: int
     error: str | None = None
 
+    @classmethod
+    def recorded(cls, journal: Journal, latents: Iterable[int]) -> dict[int, Threshold]:
+        """Those of ``latents`` that a run has calibrated so far, failures with their reason."""
+        entries = {latent: journal.get("threshold", str(latent)) for latent in latents}
+        return {latent: cls(**entry) for latent, entry in entries.items() if entry}
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -185,3 +224,19 @@ class Selection:
     drawn: int = 0
     concrete: int = 0
     note: str = ""
+
+    @classmethod
+    def recorded(cls, journal: Journal) -> Selection:
+        """The selection of a run; an empty one before latents were chosen."""
+        for _, data in journal.values("selection"):
+            return restore(cls, data)
+        return cls({})
+
+    def counts(self) -> SelectionCounts:
+        """Counts for ``results.json``."""
+        return {
+            "wanted": self.wanted,
+            "drawn": self.drawn,
+            "concrete": self.concrete,
+            "note": self.note,
+        }

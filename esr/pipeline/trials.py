@@ -1,9 +1,12 @@
-"""Trials: the only loop. Generate, judge, record; killed at any moment, resumed by repeating."""
+"""Trials: making them, the only loop over them, and what is written of them.
+
+The loop generates, has judged, and records; killed at any moment, it is resumed by repeating.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,7 +14,39 @@ from esr.engine.base import GenerationRequest
 from esr.errors import UserError
 from esr.judge.base import JudgeRequest, Verdict
 from esr.pipeline.context import Progress, RunContext
-from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.schema import Selection, Threshold, TrialRecord, TrialSpec, boosted
+from esr.runs import seeds
+from esr.runs.plain import plain
+from esr.runs.summary import FeatureData
+
+
+def at_threshold(
+    context: RunContext,
+    arm: str,
+    selection: Selection,
+    thresholds: Mapping[int, Threshold],
+    n_trials: int,
+) -> list[TrialSpec]:
+    """The paper's trials: per latent, ``n_trials`` prompts without replacement, at its threshold.
+
+    Latents whose calibration failed have none. Prompts and seeds depend on the run seed, the
+    latent and the position alone, so that every arm replays the same trials.
+    """
+    specs = []
+    for latent, label in selection.labels.items():
+        threshold = thresholds.get(latent)
+        if threshold is None or threshold.value is None:
+            continue
+        barred = set(selection.barred.get(latent, ()))
+        allowed = [prompt for prompt in context.prompts.prompts if prompt.id not in barred]
+        order = seeds.generator(context.seed, "trial prompts", latent).permutation(len(allowed))
+        for index in order[:n_trials]:
+            prompt = allowed[int(index)]
+            trial_id = f"{latent}/{prompt.id}"
+            seed = seeds.derive(context.seed, "trial", latent, prompt.id)
+            sampling = context.sampling(seed)
+            specs.append(boosted(arm, latent, label, threshold.value, prompt, trial_id, sampling))
+    return specs
 
 
 async def run_trials(
@@ -115,3 +150,41 @@ def finished(specs: Iterable[TrialSpec], context: RunContext) -> list[TrialRecor
     """The records of those specs that have been generated: what a partial result shows."""
     records = (recorded(spec, context) for spec in specs)
     return [record for record in records if record.response is not None]
+
+
+def by_feature(
+    records: Iterable[TrialRecord],
+    thresholds: Mapping[int, Threshold] | None = None,
+    labels: Mapping[int, str] | None = None,
+) -> list[FeatureData]:
+    """``results_by_feature``: one entry per latent, in the order given.
+
+    Args:
+        records: of one or several arms.
+        thresholds: calibrated latents; those without trials appear with their error.
+        labels: label by latent.
+    """
+    entries: dict[int, FeatureData] = {}
+    for latent, threshold in (thresholds or {}).items():
+        entries[latent] = {
+            "feature_index_in_sae": latent,
+            "feature_label": (labels or {}).get(latent, ""),
+            "threshold": threshold.value,
+            "error": threshold.error,
+            "trials": [],
+            "calibration": plain(threshold),
+        }
+    for record in records:
+        spec = record.spec
+        entry = entries.setdefault(
+            spec.latent,
+            {
+                "feature_index_in_sae": spec.latent,
+                "feature_label": spec.latent_label,
+                "threshold": spec.threshold,
+                "error": None,
+                "trials": [],
+            },
+        )
+        entry["trials"].append(record.to_json())
+    return list(entries.values())

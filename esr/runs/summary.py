@@ -1,4 +1,4 @@
-"""What ``results.json`` says of an arm and of two arms: types of plain JSON.
+"""What ``results.json`` says of an arm, of two arms and of a trial: types of plain JSON.
 
 Dicts, not objects, because they are written as they are computed
 (:func:`esr.analysis.metrics.summary`, :func:`esr.analysis.comparison.summary`). None stands for
@@ -8,7 +8,7 @@ later version adds are kept.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import WithJsonSchema, with_config
 from typing_extensions import TypedDict
@@ -197,3 +197,70 @@ class SpecEntry(TypedDict):
     scope: Any
     interventions: list[dict[str, Any]]
     sampling: dict[str, Any]
+
+
+@with_config(extra="allow")
+class AttemptData(TypedDict):
+    """One attempt; the score is 0 to 100."""
+
+    attempt_text: str
+    score: Number
+
+
+class PlacedAttempt(AttemptData):
+    """One attempt and the characters of the response it takes; None where it does not stand there.
+
+    A span is first character, one past the last.
+    """
+
+    span: tuple[int, int] | None
+
+
+@with_config(extra="allow")
+class ScoreData(TypedDict):
+    """A verdict; ``status`` is :class:`esr.judge.base.Status`."""
+
+    raw_response: str
+    attempts: list[PlacedAttempt]
+    status: str
+
+
+@with_config(extra="allow")
+class TrialData(TypedDict):
+    """One response; ``threshold`` is the boost it was given under."""
+
+    prompt: str
+    feature_index_in_sae: int
+    feature_label: str
+    threshold: Number
+    seed: int
+    response: str | None
+    score: ScoreData | None
+    error: str | None
+    trial_id: str
+    arm: str
+    prompt_id: str
+    finish_reason: str
+    degraded: bool
+    spec: SpecEntry
+
+
+@with_config(extra="allow")
+class FeatureData(TypedDict):
+    """One latent; ``threshold`` is None and ``error`` says why where calibration failed."""
+
+    feature_index_in_sae: int
+    feature_label: str
+    threshold: Number | None
+    error: str | None
+    trials: list[TrialData]
+    calibration: NotRequired[ThresholdEntry]
+
+
+class SelectionCounts(TypedDict):
+    """How latents were chosen; all 0 before they were."""
+
+    wanted: int
+    drawn: int
+    concrete: int
+    note: str

@@ -1,0 +1,139 @@
+"""Opening a run: what its options resolve to, its parent, its folder and its judges."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from esr import judge
+from esr.judge.base import Judge, JudgeInfo
+from esr.models import ModelSpec, prompts
+from esr.models.identity import model_identity
+from esr.models.prompts import PromptSet
+from esr.pipeline import replay
+from esr.pipeline.cli import CommonConfig, ReplayConfig
+from esr.pipeline.context import RunContext
+from esr.pipeline.engines import StartEngine, one_engine
+from esr.pipeline.journal_schema import is_valid
+from esr.pipeline.replay import ReplayedRun
+from esr.runs.folder import RunFolder
+
+
+@asynccontextmanager
+async def open_context(
+    name: str,
+    config: CommonConfig,
+    spec: ModelSpec,
+    start: StartEngine | None = None,
+    model: Mapping[str, Any] | None = None,
+) -> AsyncIterator[RunContext]:
+    """The context of one run: judge checked, folder locked, engine not yet started.
+
+    Args:
+        name: of the experiment.
+        config: its options; one with ``from_results`` gives the run its parent run.
+        spec: the model.
+        start: gives an engine that outlives the run; where left out, the run has its own.
+        model: :func:`model_identity` from when that engine was not yet started.
+
+    Raises:
+        UserError: no parent run, a missing key, an unknown judge or prompt set, an unwritable
+            folder, or a run that another process has open.
+    """
+    parent = _parent_of(config)
+    prompt_set = prompts.load(config.prompts, spec.prompt_set)
+    grader = _judge(config, spec)
+    settings = _settings(config, spec, prompt_set, grader.info, model or model_identity(spec))
+    async with AsyncExitStack() as stack:
+        opened = stack.enter_context(_run_folder(name, config, spec, settings, parent))
+        if start is None:
+            start = await stack.enter_async_context(one_engine(config, spec))
+        context = RunContext(
+            spec=spec,
+            profile=spec.profile(config.profile),
+            prompts=prompt_set,
+            run=opened,
+            seed=config.seed,
+            start_engine=start,
+            settings=settings,
+            parent=parent,
+            in_flight=config.in_flight * config.replicas,
+            max_spend=config.max_spend,
+            **_judging(config, spec, grader, opened),
+        )
+        try:
+            yield context
+        finally:
+            opened.update(spend=round(context.spent, 6))
+            await context.close()
+
+
+def _settings(
+    config: CommonConfig,
+    spec: ModelSpec,
+    prompt_set: PromptSet,
+    info: JudgeInfo,
+    model: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What the options resolve to: all that can change what a trial yields, beyond its spec."""
+    return {
+        "model": dict(model),
+        "profile": asdict(spec.profile(config.profile)),
+        "prompts": prompt_set.digest,
+        "judge": asdict(info),
+        "engine": config.engine,
+        "pairing": config.pairing,
+    }
+
+
+def _judge(config: CommonConfig, spec: ModelSpec) -> Judge:
+    return judge.create(
+        config.judge or spec.judge, concurrency=config.judge_concurrency, rubric=config.rubric
+    )
+
+
+def _judging(
+    config: CommonConfig, spec: ModelSpec, grader: Judge, folder: RunFolder
+) -> dict[str, Any]:
+    """What of a context judges: trials by batch where asked for, calibration at once."""
+    from esr.judge import concreteness
+
+    common = {"rate_labels": partial(concreteness.rate, config.judge or spec.judge)}
+    if not config.judge_batch:
+        return {**common, "judge": grader, "judge_at_once": config.judge_concurrency}
+    batches = judge.batched(_judge(config, spec), folder.path / "batches.jsonl")
+    return {**common, "judge": batches, "urgent_judge": grader, "judge_at_once": 0}
+
+
+@contextmanager
+def _run_folder(
+    name: str,
+    config: CommonConfig,
+    spec: ModelSpec,
+    settings: Mapping[str, Any],
+    parent: ReplayedRun | None,
+) -> Iterator[RunFolder]:
+    """The folder of the run, named by all that can change its results; locked while it is open."""
+    identity = {**config.identity(), "context": settings}
+    if parent is not None:
+        identity["parent"] = parent.identity()
+    folder = RunFolder.locate(
+        Path(config.output), name, spec.key, identity, new=config.new, check=is_valid
+    )
+    with folder as opened:
+        opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
+        if parent is not None:
+            opened.update(parent={"path": str(parent.path), **parent.identity()})
+        yield opened
+
+
+def _parent_of(config: CommonConfig) -> ReplayedRun | None:
+    """The run that a config replays, where it replays one."""
+    if not isinstance(config, ReplayConfig):
+        return None
+    find = replay.find if config.parent_required else replay.find_or_none
+    return find(config.from_results, Path(config.output), config.parent_model())
