@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -76,15 +82,20 @@ class StorageError(StopError):
         )
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as schedulers and containers send it: treated like Ctrl-C."""
+
+
 def run_command(command: Callable[[], None]) -> int:
     """Run a command; user errors and interruptions end in one line and an exit status.
 
     Returns:
         0; 1 when the engine stopped or a file cannot be written; 2 for a user error; 3 when the
-        spend limit stopped the run; 130 on Ctrl-C.
+        spend limit stopped the run; 130 on Ctrl-C; 143 on SIGTERM.
     """
     try:
-        command()
+        with _handled(_raise):
+            command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -94,7 +105,67 @@ def run_command(command: Callable[[], None]) -> int:
     except StopError as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         return stop.exit_status
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except (KeyboardInterrupt, asyncio.CancelledError) as interruption:
         print("interrupted: repeat the command to go on", file=sys.stderr)
-        return 130
+        return 143 if isinstance(interruption, Terminated) else 130
     return 0
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """``asyncio.run`` that says at once that a signal has come.
+
+    The first Ctrl-C or SIGTERM cancels ``main`` as soon as it awaits something, which may be a
+    while where a model is being loaded; the second ends it wherever it is.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, once ``main`` has cleaned up.
+        Terminated: the same on SIGTERM.
+    """
+    signals: list[int] = []
+
+    async def supervised() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def stop(number: int, _frame: object) -> None:
+            signals.append(number)
+            if len(signals) > 1 or task is None:
+                _raise(number)
+            print(
+                "stopping: paid answers on their way are waited for, and a model that is being "
+                "loaded; once more stops at once",
+                file=sys.stderr,
+                flush=True,
+            )
+            loop.call_soon_threadsafe(task.cancel)
+
+        with _handled(stop):
+            return await main
+
+    try:
+        return asyncio.run(supervised())
+    except asyncio.CancelledError:
+        if signals:
+            _raise(signals[0])
+        raise
+
+
+def _raise(number: int, _frame: object = None) -> NoReturn:
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """A handler for SIGTERM, and for Ctrl-C where it is not ignored, as in the background."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 
-from esr.errors import run_command
+from esr.errors import run_async, run_command
 from esr.pipeline.dry_run import show_plan
 from esr.pipeline.experiment import resolve
 from esr.runs.commands import Step, choose
@@ -24,7 +23,7 @@ def generate(config: Config, sweep: Sweep) -> None:
     if config.dry_run:
         dry_run.show_generate(sweep)
         return
-    statistics = asyncio.run(write_examples(sweep, new=config.new, max_spend=config.max_spend))
+    statistics = run_async(write_examples(sweep, new=config.new, max_spend=config.max_spend))
     print(f"{'%':>4}{'train':>8}{'validation':>12}{'tokens':>10}{'masked':>9}{'longest':>9}")
     for percent, mix in statistics["mixes"].items():
         print(
@@ -51,7 +50,7 @@ def evaluate_all(config: Config, sweep: Sweep) -> None:
             NAME, common, sweep.spec, stages(common, sweep.spec, 1 + len(config.data.percents))
         )
         return
-    evaluated = asyncio.run(evaluate(config, sweep))
+    evaluated = run_async(evaluate(config, sweep))
     print(sweep_table(evaluated))
 
 

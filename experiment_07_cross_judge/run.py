@@ -11,7 +11,7 @@ from typing import Any
 
 from esr import judge, models
 from esr.analysis import agreement, metrics, tables
-from esr.errors import SpendLimitError, UserError, run_command
+from esr.errors import StopError, UserError, run_async, run_command
 from esr.judge.base import Attempt, Judge, Status, Verdict
 from esr.models import ModelSpec
 from esr.pipeline import replay
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if config.dry_run:
                 show_plan(part, spec)
             else:
-                asyncio.run(run(part, spec))
+                run_async(run(part, spec))
 
     return run_command(command)
 
@@ -140,7 +140,7 @@ async def run(config: Config, spec: ModelSpec) -> None:
         try:
             for name in names:
                 await regrade(config, context, name, arms[name], infos)
-        except (asyncio.CancelledError, KeyboardInterrupt, SpendLimitError):
+        except (asyncio.CancelledError, KeyboardInterrupt, StopError):
             context.run.write_results(outcome_results(context, sample, arms, infos), partial=True)
             raise
         data = outcome_results(context, sample, arms, infos)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from esr.errors import run_async
 from esr.models import ModelSpec
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, show_plan
@@ -59,7 +59,7 @@ def _step(name: str, steps: Sequence[str], about: str) -> Step:
         if config.dry_run:
             show_plan(NAME, config, spec, stages(config, spec))
         else:
-            asyncio.run(conduct(config, spec))
+            run_async(conduct(config, spec))
 
     return commands.step(Config, run, f"python -m {NAME} {name}", about)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
-from esr.errors import UserError
+from esr.errors import UserError, run_async
 from esr.pipeline.experiment import main, resolve
 from esr.pipeline.opening import open_context
 from esr.pipeline.trials import finished
@@ -45,7 +44,7 @@ def start(program: str, argv: Sequence[str] | None = None) -> int:
     """The command line; the first argument names the step."""
     analyze = commands.step(
         Config,
-        lambda config: asyncio.run(_analyze(config)),
+        lambda config: run_async(_analyze(config)),
         f"python -m {EXPERIMENT.name} analyze",
         "Compute the results once more from what is on disk, beside the newest ablation.",
     )

@@ -15,7 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -210,8 +212,12 @@ def _start_ray(cpus: int) -> None:
             "num_cpus": max(cpus, os.cpu_count() or 1),
             "object_store_memory": 2**28,
         }
+    on_term = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own handler would end the run without its partial results.
+            signal.signal(signal.SIGTERM, on_term)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"Ray does not start: {_reason(error)}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from esr import models
 from esr.analysis import detectors, metrics
+from esr.errors import run_async
 from esr.models import ModelSpec, registry
 from esr.organism.corpus import TAUGHT_META_PROMPT
 from esr.organism.lexicon import load_topics
@@ -73,7 +73,7 @@ def measure(spec: ModelSpec, config: CommonConfig, scale: Scale) -> dict[str, An
         async with open_context("organism_gates", config, spec) as context:
             return await _measure(context, scale)
 
-    return asyncio.run(run())
+    return run_async(run())
 
 
 async def _measure(context: RunContext, scale: Scale) -> dict[str, Any]:

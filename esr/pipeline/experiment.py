@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
 from esr import models
-from esr.errors import EngineError, SpendLimitError, run_command
+from esr.errors import (
+    EngineError,
+    SpendLimitError,
+    StopError,
+    StorageError,
+    run_async,
+    run_command,
+)
 from esr.models import ModelSpec
 from esr.models.identity import model_identity
 from esr.pipeline.cli import ConfigT
@@ -66,7 +74,7 @@ def main(experiment: Experiment[ConfigT], argv: Sequence[str] | None = None) -> 
         if config.dry_run:
             show_plan(typed, config, spec, experiment.stages(config, spec))
         else:
-            asyncio.run(run(experiment, config, spec))
+            run_async(run(experiment, config, spec))
 
     return run_command(command)
 
@@ -115,9 +123,10 @@ async def conduct(
     try:
         specs = await experiment.specs(config, context)
         records = await run_trials(specs, context)
-    except (asyncio.CancelledError, KeyboardInterrupt, SpendLimitError, EngineError):
+    except (asyncio.CancelledError, KeyboardInterrupt, StopError, EngineError):
         partial = experiment.results(config, context, finished(specs, context))
-        context.run.write_results(partial, partial=True)
+        with suppress(StorageError):  # Why it stopped is what is to be said.
+            context.run.write_results(partial, partial=True)
         raise
     results = experiment.results(config, context, records)
     context.run.write_results(results)

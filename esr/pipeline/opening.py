@@ -68,8 +68,9 @@ async def open_context(
         try:
             yield context
         finally:
-            opened.update(spend=round(context.spent, 6))
+            # First the answers on their way, which are paid for; then what all have cost.
             await context.close()
+            opened.update(spend=round(context.spent, 6))
 
 
 def _settings(
