@@ -11,7 +11,11 @@ from typing import Any
 from esr.errors import UserError
 from plotting import style
 from plotting.figure import Drawn, save
-from plotting.sources import find_sources
+from plotting.selection import find_sources
+from plotting.sources import DAMAGE, Source, left_out
+
+EXCLUDE_DEGRADED = "leave out responses that repeat a word"
+"""Help of the option that does."""
 
 RunKey = Callable[[Mapping[str, Any]], Hashable]
 """Of ``run.json``, what runs must share for the newest to stand for the others."""
@@ -48,37 +52,77 @@ def figure_command(
     parser = argparse.ArgumentParser(
         description=" ".join((about or "").partition("\n\n")[0].split())
     )
-    parser.add_argument(
-        *("--results",),
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="results folder, run folders or results files (default: data/results)",
-    )
-    parser.add_argument("--output", type=Path, default=style.FIGURES, help="folder for the figures")
+    add_options(parser)
     for name, text in (flags or {}).items():
         parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
 
     def main(argv: Sequence[str] | None = None) -> int:
         options = vars(parser.parse_args(argv))
         where, folder = options.pop("results"), options.pop("output")
+        chosen = {"runs": options.pop("run"), **{k: options.pop(k) for k in ("model", "judge")}}
         try:
-            sources = find_sources(experiment, where, per)
-            others = find_sources(beside[0], where, beside[1]) if beside else []
+            sources = find_sources(experiment, where, per, **chosen)
+            others = find_sources(beside[0], where, beside[1], **chosen) if beside else []
             # A run that is named by its path is found for either experiment.
             named = {source.path for source in sources}
-            figures = draw([*sources, *(s for s in others if s.path not in named)], **options)
-            paths = [path for drawn in figures for path in save(drawn, folder)]
+            figures, drawn = draw_readable(
+                draw, [*sources, *(s for s in others if s.path not in named)], options
+            )
+            paths = [path for each in figures for path in save(each, folder)]
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-        print("\n".join([*(drawn.report for drawn in figures if drawn.report), *map(str, paths)]))
-        if not sources:
-            print(
-                f"no complete run of {experiment}; run: python -m {experiment} tiny",
-                file=sys.stderr,
-            )
-        return 0 if sources else 1
+        print("\n".join([*(each.report for each in figures if each.report), *map(str, paths)]))
+        if any(source in drawn for source in sources):
+            return 0
+        print(
+            f"no complete run of {experiment} with the default settings; "
+            f"run: python -m {experiment} tiny",
+            file=sys.stderr,
+        )
+        return 1
 
     return main
+
+
+def draw_readable(
+    draw: Callable[..., list[Drawn]], sources: Sequence[Source], options: Mapping[str, bool]
+) -> tuple[list[Drawn], Sequence[Source]]:
+    """The figures of the runs that can be drawn, and these; others are told in one line each."""
+    try:
+        return draw(sources, **options), sources
+    except DAMAGE:
+        drawable = []
+        for source in sources:
+            try:
+                draw([source], **options)
+            except DAMAGE as error:
+                left_out(source.path, error)
+            else:
+                drawable.append(source)
+        if len(drawable) == len(sources):
+            raise
+        return draw(drawable, **options), drawable
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that choose runs and the folder to write to."""
+    parser.add_argument(
+        "--results",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="results folders, run folders or results files (default: data/results)",
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="run folders or results files in place of the newest complete default runs",
+    )
+    parser.add_argument("--model", default="", metavar="KEY", help="only this model")
+    parser.add_argument("--judge", default="", metavar="ID", help="only runs with this judge")
+    parser.add_argument("--output", type=Path, default=style.FIGURES, help="folder to write to")

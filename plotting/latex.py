@@ -36,7 +36,7 @@ def macros(rows: Iterable[Row]) -> str:
     for row in rows:
         ours = row.measured
         organisms = organisms or bool(ours and ours.organism)
-        known = {"Paper": row.published.told} if not (ours and ours.organism) else {}
+        known = {"Paper": row.published.printed} if not (ours and ours.organism) else {}
         if ours is not None:
             places = {PERCENT: 2, "score": 1}.get(ours.unit, 4)
             numbers = {"": ours.value, "Low": ours.low, "High": ours.high}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from esr.analysis import metrics
-from esr.analysis.intervals import Proportion
 from esr.analysis.outcomes import Outcome
-from plotting.runfiles import ArmOfRun, RunFile, newest_arms
+from plotting.sources import DAMAGE, Source, left_out
 
 PERCENT, SCORE = "%", "score"
 
@@ -33,7 +32,7 @@ class Measured:
         count: numerator; None where it is no share.
         unit: of value and interval.
         organism: whether the model is a trained demonstration organism.
-        run: key of the run (:attr:`plotting.runfiles.RunFile.key`), for links.
+        run: key of the run (:attr:`plotting.sources.Source.key`), for links.
         run_arm: name of the arm in the run, for links.
         judge: id.
     """
@@ -55,217 +54,230 @@ class Measured:
     judge: str = ""
 
 
-def measure(runs: Sequence[RunFile], exclude_degraded: bool = False) -> list[Measured]:
+class Arm(NamedTuple):
+    """One condition of one run."""
+
+    source: Source
+    name: str
+    outcomes: list[Outcome]
+
+
+def measure(sources: Iterable[Source], exclude_degraded: bool = False) -> list[Measured]:
     """All that the newest complete runs measured and the paper has a number for.
 
+    A run in which a value is missing or of another type is told in one line and left out.
+
     Args:
-        runs: newest first.
+        sources: newest first; what :attr:`Source.stands` refuses is not looked at.
         exclude_degraded: leave out responses that repeat a word.
     """
-    found: list[Measured] = []
-    for item in newest_arms(runs):
-        arm = published_arm(item.run, item.name)
-        if arm:
-            found += of_outcomes(item, arm, kept(item.outcomes, exclude_degraded))
-    found += _pooled_unsteered(runs, exclude_degraded)
-    found += _random_sets(runs, exclude_degraded)
+    standing = [s for s in sources if s.stands and s.status == "complete" and s.results]
+    arms = _newest_arms(standing, exclude_degraded)
+    rows: list[Measured] = []
+
+    def add(source: Source, measured: Iterable[Measured]) -> None:
+        try:
+            rows.extend(list(measured))
+        except DAMAGE as error:
+            left_out(source.path, error)
+
+    for arm in arms:
+        add(arm.source, _of_arm(arm))
+    unsteered = [a for a in arms if a.source.experiment == 8 and not a.source.organism]
+    if unsteered:
+        add(unsteered[0].source, _pooled_unsteered(unsteered))
     for experiment, reader in READERS.items():
-        for run in newest_by_model(runs, experiment):
-            found += reader(run)
-    return found
+        own = [source for source in reversed(standing) if source.experiment == experiment]
+        newest = {(source.model, source.settings.get("prompt_set")): source for source in own}
+        for source in newest.values():
+            add(source, reader(source, [a for a in arms if a.source is source]))
+    return rows
 
 
-def kept(outcomes: Iterable[Outcome], exclude_degraded: bool) -> list[Outcome]:
-    """Outcomes that count."""
-    return [o for o in outcomes if not (exclude_degraded and o.degraded)]
+def _newest_arms(sources: Iterable[Source], exclude_degraded: bool) -> list[Arm]:
+    """The newest run of each arm of an experiment, model, prompt set and pairing."""
+    arms: dict[tuple[object, ...], Arm] = {}
+    for source in sources:
+        settings = (source.settings.get("prompt_set"), source.settings.get("pairing"))
+        for name, outcomes in source.arms.items():
+            counted = [o for o in outcomes if not (exclude_degraded and o.degraded)]
+            place = (source.experiment, source.model, *settings, name)
+            arms.setdefault(place, Arm(source, name, counted))
+    return list(arms.values())
 
 
-def newest_by_model(runs: Iterable[RunFile], experiment: int) -> list[RunFile]:
-    """The newest complete run of each model that has results; ``runs`` stand newest first."""
-    newest: dict[str, RunFile] = {}
-    for run in runs:
-        if run.experiment == experiment and run.status == "complete" and run.data:
-            newest.setdefault(run.model, run)
-    return list(newest.values())
-
-
-def published_arm(run: RunFile, arm: str) -> str:
+def published_arm(source: Source, arm: str) -> str:
     """What the paper's numbers call an arm of a run; empty where they have none."""
-    if run.config.get("prompts") == "held-out" or run.config.get("pairing") == "scheduler-order":
+    settings, experiment = source.settings, source.experiment
+    if settings.get("prompts") == "held-out" or settings.get("pairing") == "scheduler-order":
         return ""
-    if run.experiment == 1 and arm == "steered":
+    if experiment == 1 and arm == "steered":
         return arm
-    if run.experiment == 2:
-        return _level(run, arm)
-    if run.experiment == 3 and arm == "ablation":
+    if experiment == 2:
+        levels = {level["arm"]: level["sd"] for level in source.data.get("levels") or []}
+        return sd_name(float(levels[arm])) if arm in levels else ""
+    if experiment == 3 and arm == "ablation":
         return "detectors ablated"
-    if run.experiment == 4 and arm == "steered" and run.config.get("self_correction_percent"):
-        return f"{run.config['self_correction_percent']} % self-correction"
-    if run.experiment == 5 and "/" not in arm:
+    if experiment == 4 and arm == "steered" and settings.get("self_correction_percent"):
+        return f"{settings['self_correction_percent']} % self-correction"
+    if experiment == 5 and "/" not in arm:
         return arm
-    return "unsteered" if run.experiment == 8 else ""
-
-
-def _level(run: RunFile, arm: str) -> str:
-    """A level of the boost sweep by its distance from the mean threshold: "+1.67 sd"."""
-    for level in run.data.get("levels") or []:
-        if level["arm"] == arm:
-            return sd_name(float(level["sd"]))
-    return ""
+    return "unsteered" if experiment == 8 else ""
 
 
 def sd_name(sd: float) -> str:
-    """Two decimals at most, with a sign above 0."""
+    """Distance of a boost from the mean threshold: two decimals at most, signed above 0."""
     return f"{round(sd, 2):+g} sd"
 
 
-def published_model(run: RunFile) -> str:
-    """Model of a run as the paper's numbers name it: fine-tuned models go by their base."""
-    return str(run.config.get("base_model") or run.model) if run.experiment == 4 else run.model
+def _of_arm(arm: Arm) -> Iterator[Measured]:
+    name = published_arm(arm.source, arm.name)
+    if name:
+        summary: Mapping[str, Any] = metrics.summary(arm.outcomes, arm.source.seed)
+        yield from _of_summary(arm.source, name, summary, arm.name)
 
 
-def of_outcomes(item: ArmOfRun, arm: str, outcomes: Sequence[Outcome]) -> list[Measured]:
-    """The three rates and the mean first score of an arm."""
-    run = item.run
-    summary: Mapping[str, Any] = metrics.summary(outcomes, run.seed)
-    made = [
-        one(run, arm, name, summary[name]["rate"], ends(summary[name]), PERCENT, item.name)
-        for name in _RATES
-    ]
-    score = summary["mean_first_score"]
-    made.append(one(run, arm, "mean_first_score", score["mean"], ends(score), SCORE, item.name))
-    counted = [(summary[name]["n"], summary[name]["count"]) for name in _RATES]
-    counted.append((score["n"], None))
-    return [
-        Measured(**{**vars(row), "n": n, "count": count})
-        for row, (n, count) in zip(made, counted, strict=True)
-    ]
+def _of_summary(
+    source: Source, arm: str, summary: Mapping[str, Any], run_arm: str = ""
+) -> Iterator[Measured]:
+    """The three rates and the mean first score of an arm.
+
+    Intervals are clustered by latent; where that does not vary, Wilson's, else the paper's.
+    """
+    for quantity in (*_RATES, "mean_first_score"):
+        entry = summary[quantity]
+        share = quantity in _RATES
+        yield _measured(
+            source,
+            (arm, run_arm),
+            quantity,
+            entry["rate"] if share else entry["mean"],
+            entry["cluster_interval"] or entry.get("wilson") or entry.get("paper_interval"),
+            unit=PERCENT if share else SCORE,
+            n=entry["n"],
+            count=entry["count"] if share else None,
+        )
 
 
-def ends(rate: Mapping[str, Any]) -> Sequence[float] | None:
-    """The interval clustered by latent; where it does not vary, Wilson's, else the paper's."""
-    found: Sequence[float] | None = (
-        rate["cluster_interval"] or rate.get("wilson") or rate.get("paper_interval")
-    )
-    return found
-
-
-def one(
-    run: RunFile,
-    arm: str,
+def _measured(
+    source: Source,
+    arm: tuple[str, str],
     quantity: str,
     value: float | None,
     interval: Sequence[float | None] | None,
-    unit: str,
-    run_arm: str = "",
-    **more: Any,
+    *,
+    n: int,
+    count: int | None = None,
+    unit: str = PERCENT,
+    model: str = "",
+    title: str = "",
 ) -> Measured:
-    """A quantity of a run; shares are given as 0 to 1 and kept in per cent."""
+    """A quantity of a run; shares are given as 0 to 1 and become per cent.
+
+    Args:
+        arm: as in the paper's numbers, and in the run.
+        model: the run's where left out; fine-tuned models go by their base.
+        title: likewise.
+    """
     scale = 100.0 if unit == PERCENT else 1.0
-    low, high = (None if end is None else scale * end for end in interval or (None, None))
-    fields: dict[str, Any] = {
-        "experiment": run.experiment,
-        "model": published_model(run),
-        "title": run.title,
-        "n": 0,
-        "count": None,
-        "organism": run.organism,
-        "run": run.key,
-        "judge": run.judge,
-    }
-    known = None if value is None else scale * value
+    value, low, high = (
+        None if number is None else scale * number for number in (value, *(interval or (None,) * 2))
+    )
+    base = source.settings.get("base_model") if source.experiment == 4 else ""
     return Measured(
-        **{**fields, **more},
-        arm=arm,
+        experiment=source.experiment,
+        model=model or str(base or source.model),
+        title=title or source.title,
+        arm=arm[0],
         quantity=quantity,
-        value=known,
+        value=value,
         low=low,
         high=high,
+        n=n,
+        count=count,
         unit=unit,
-        run_arm=run_arm,
+        organism=source.organism,
+        run=source.key,
+        run_arm=arm[1],
+        judge=source.judge,
     )
 
 
-def _pooled_unsteered(runs: Sequence[RunFile], exclude_degraded: bool) -> Iterator[Measured]:
+def _pooled_unsteered(arms: Sequence[Arm]) -> Iterator[Measured]:
     """Experiment 8 over all large models: the paper has one count for all."""
-    items = [i for i in newest_arms(runs) if i.run.experiment == 8 and not i.run.organism]
-    if not items:
-        return
-    outcomes = [o for item in items for o in kept(item.outcomes, exclude_degraded)]
-    rate = metrics.multi_attempt_rate(outcomes)
-    if not rate.n:
-        return
-    more = {"model": "all", "title": f"{len(items)} of 5 models", "n": rate.n, "count": rate.count}
-    yield _wilson(items[0].run, "unsteered", "multi_attempt_rate", rate, more)
+    rate = metrics.multi_attempt_rate([o for arm in arms for o in arm.outcomes])
+    if rate.n:
+        wilson = rate.wilson()
+        yield _measured(
+            arms[0].source,
+            ("unsteered", ""),
+            "multi_attempt_rate",
+            rate.rate,
+            (wilson.low, wilson.high),
+            n=rate.n,
+            count=rate.count,
+            model="all",
+            title=f"{len(arms)} of 5 models",
+        )
 
 
-def _wilson(
-    run: RunFile, arm: str, name: str, rate: Proportion, more: Mapping[str, Any]
-) -> Measured:
-    interval = rate.wilson()
-    return one(run, arm, name, rate.rate, (interval.low, interval.high), PERCENT, **more)
-
-
-def _random_sets(runs: Sequence[RunFile], exclude_degraded: bool) -> Iterator[Measured]:
+def _random_sets(source: Source, arms: Sequence[Arm]) -> Iterator[Measured]:
     """Experiment 10: all sets of a run together, as the paper counts them."""
-    for run in newest_by_model(runs, 10):
-        sets = {name: found for name, found in run.arms.items() if name.startswith("random")}
-        outcomes = [o for found in sets.values() for o in kept(found, exclude_degraded)]
-        if outcomes:
-            pooled = ArmOfRun(run, next(iter(sets)) if len(sets) == 1 else "", outcomes)
-            yield from of_outcomes(pooled, "random latents ablated", outcomes)
+    sets = [arm for arm in arms if arm.name.startswith("random")]
+    outcomes = [o for arm in sets for o in arm.outcomes]
+    if outcomes:
+        summary = metrics.summary(outcomes, source.seed)
+        run_arm = sets[0].name if len(sets) == 1 else ""
+        yield from _of_summary(source, "random latents ablated", summary, run_arm)
 
 
-def _experiment_3(run: RunFile) -> Iterator[Measured]:
-    """Baseline of the replayed trials, detectors, and the reduction on held-out prompts."""
-    arm = (run.data.get("arms") or {}).get("ablation")
-    if arm and run.config.get("prompts") == "held-out":
-        found = arm["comparison"]["multi_attempt_rate"]
-        ratio, ratio_ends = found["risk_ratio"], found["risk_ratio_interval"] or (None, None)
-        interval = [None if end is None else 1 - end for end in ratio_ends[::-1]]
-        name = "detectors ablated, held-out prompts"
-        value = None if ratio is None else 1 - ratio
-        n = arm["summary"]["counts"]["graded"]
-        yield one(run, name, "multi_attempt_reduction", value, interval, PERCENT, "ablation", n=n)
+def _ablation(source: Source, _: Sequence[Arm]) -> Iterator[Measured]:
+    """Experiment 3: baseline of the replayed trials, and the reduction on held-out prompts."""
+    arm = (source.data.get("arms") or {}).get("ablation")
+    if arm and source.settings.get("prompts") == "held-out":
+        entry = arm["comparison"]["multi_attempt_rate"]
+        ratio, interval = entry["risk_ratio"], entry["risk_ratio_interval"] or (None, None)
+        yield _measured(
+            source,
+            ("detectors ablated, held-out prompts", "ablation"),
+            "multi_attempt_reduction",
+            None if ratio is None else 1 - ratio,
+            [None if end is None else 1 - end for end in interval[::-1]],
+            n=arm["summary"]["counts"]["graded"],
+        )
     elif arm:
-        yield from _of_summary(run, "baseline", run.data["baseline"])
+        yield from _of_summary(source, "baseline", source.data["baseline"])
 
 
-def _experiment_5(run: RunFile) -> Iterator[Measured]:
-    """Baseline: the parent's trials that the variant replays."""
-    found = (run.data.get("baseline") or {}).get("summary")
-    if found:
-        yield from _of_summary(run, "baseline", found)
+def _replayed(source: Source, _: Sequence[Arm]) -> Iterator[Measured]:
+    """Experiment 5: the parent's trials that the variant replays."""
+    summary = (source.data.get("baseline") or {}).get("summary")
+    if summary:
+        yield from _of_summary(source, "baseline", summary)
 
 
-def _of_summary(run: RunFile, arm: str, summary: Mapping[str, Any]) -> Iterator[Measured]:
-    for name in _RATES:
-        rate = summary[name]
-        counted = {"n": rate["n"], "count": rate["count"]}
-        yield one(run, arm, name, rate["rate"], ends(rate), PERCENT, **counted)
-    score = summary["mean_first_score"]
-    yield one(run, arm, "mean_first_score", score["mean"], ends(score), SCORE, n=score["n"])
+def _agreement(source: Source, _: Sequence[Arm]) -> Iterator[Measured]:
+    """Experiment 7: smallest and largest agreement over all pairs of judges, as in the paper."""
+    pairs = source.data.get("agreement") or []
+    for name, key in {"multi-attempt": "multi", "direction": "direction"}.items():
+        defined = [pair[key] for pair in pairs if pair[key]["value"] is not None]
+        if defined:
+            values = [share["value"] for share in defined]
+            yield _measured(
+                source,
+                ("judge pairs", ""),
+                f"agreement on {name}",
+                None,
+                (min(values), max(values)),
+                n=min(share["n"] for share in defined),
+                model=source.model if source.organism else "all",
+            )
 
 
-def _experiment_7(run: RunFile) -> Iterator[Measured]:
-    """Smallest and largest agreement over all pairs of judges, as the paper gives it."""
-    pairs = run.data.get("agreement") or []
-    for quantity, key in (
-        ("agreement on multi-attempt", "multi"),
-        ("agreement on direction", "direction"),
-    ):
-        known = [p[key] for p in pairs if p[key]["value"] is not None]
-        if known:
-            values = [k["value"] for k in known]
-            share = (min(values), max(values))
-            more = {"model": run.model if run.organism else "all"}
-            more |= {"n": min(k["n"] for k in known)}
-            yield one(run, "judge pairs", quantity, None, share, PERCENT, **more)
-
-
-READERS: Mapping[int, Callable[[RunFile], Iterable[Measured]]] = {
-    3: _experiment_3,
-    5: _experiment_5,
-    7: _experiment_7,
+READERS: Mapping[int, Callable[[Source, Sequence[Arm]], Iterable[Measured]]] = {
+    10: _random_sets,
+    3: _ablation,
+    5: _replayed,
+    7: _agreement,
 }
 """Quantities that are no plain rates of an arm, by experiment."""

@@ -1,6 +1,6 @@
 """Published against measured: every number of the paper beside ours, with a verdict by rule.
 
-python plotting/paper_numbers.py [--results PATH ...] [--model KEY] [--judge ID]
+python plotting/paper_numbers.py [--results PATH ...] [--run PATH ...] [--model KEY] [--judge ID]
                                  [--exclude-degraded] [--output DIR] [--all]
 """
 
@@ -14,10 +14,12 @@ from pathlib import Path
 import pandas as pd
 
 from esr.errors import UserError, cannot_write
-from plotting import runfiles, style
+from plotting import style
+from plotting.command import EXCLUDE_DEGRADED, add_options
 from plotting.latex import macros
-from plotting.measured import PERCENT, Measured, measure
+from plotting.measured import PERCENT, SCORE, Measured, measure
 from plotting.published import NOT_RUN, VERDICTS, Row, compare
+from plotting.selection import find
 
 NAME = "paper_numbers"
 
@@ -29,39 +31,37 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
 def terminal(rows: Sequence[Row], everything: bool = False) -> str:
     """The table for the terminal; numbers that were not run only on request."""
-    shown = [row for row in rows if everything or row.verdict != NOT_RUN]
+    listed = [row for row in rows if everything or row.verdict != NOT_RUN]
     lines = [
         f"{'':4}{'model':15}{'condition':27}{'quantity':29}{'published':>13}  "
         f"{'measured, 95 %':>28}{'n':>8}  verdict"
     ]
-    for row in shown:
+    for row in listed:
         paper, ours = row.published, row.measured
         title = ours.title if ours and ours.organism else paper.model
-        value = f"{paper.told} [{' '.join(paper.marks)}]"
+        value = f"{paper.printed} [{' '.join(paper.marks)}]"
         lines.append(
             f"{paper.experiment:<4}{title[:14]:15}{paper.arm[:26]:27}{paper.quantity[:28]:29}"
-            f"{value:>13}  {told(ours):>28}{ours.n if ours else '':>8}  {row.verdict}"
+            f"{value:>13}  {shown(ours):>28}{ours.n if ours else '':>8}  {row.verdict}"
         )
     counts = {v: sum(r.verdict == v for r in rows) for v in VERDICTS}
     lines.append(", ".join(f"{v}: {n}" for v, n in counts.items()))
-    if any(row.measured and row.measured.organism for row in shown):
+    if any(row.measured and row.measured.organism for row in listed):
         lines.append(f"Organisms: {style.ORGANISM_NOTE}; beside them the paper's largest model.")
     return "\n".join(lines)
 
 
-def told(ours: Measured | None) -> str:
+def shown(ours: Measured | None) -> str:
     """Value and interval for readers."""
     if ours is None:
         return "-"
-    places = {PERCENT: 2, "score": 1}.get(ours.unit, 4)
-    ends = (
-        ""
-        if ours.low is None or ours.high is None
-        else f"{ours.low:.{places}f} to {ours.high:.{places}f}"
+    places = {PERCENT: 2, SCORE: 1}.get(ours.unit, 4)
+    value, low, high = (
+        "" if number is None else f"{number:.{places}f}"
+        for number in (ours.value, ours.low, ours.high)
     )
-    if ours.value is None:
-        return ends or "not defined"
-    return f"{ours.value:.{places}f} ({ends})" if ends else f"{ours.value:.{places}f}"
+    ends = f"{low} to {high}" if low and high else ""
+    return f"{value} ({ends})" if value and ends else value or ends or "not defined"
 
 
 def write(rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -83,12 +83,13 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table and write both files; 0, or 2 on bad input."""
     parser = argparse.ArgumentParser(prog="paper_numbers.py", description=__doc__.splitlines()[0])
-    add_selection(parser)
+    add_options(parser)
+    parser.add_argument("--exclude-degraded", action="store_true", help=EXCLUDE_DEGRADED)
     parser.add_argument("--all", action="store_true", help="also print what was not run")
     options = parser.parse_args(argv)
     try:
-        runs = runfiles.find(options.results, options.model, options.judge)
-        rows = compare(measure(runs, options.exclude_degraded))
+        sources = find(options.results, options.model, options.judge, options.run)
+        rows = compare(measure(sources, options.exclude_degraded))
         paths = write(rows, options.output)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -96,24 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(terminal(rows, options.all))
     print("\n".join(str(path) for path in paths))
     return 0
-
-
-def add_selection(parser: argparse.ArgumentParser) -> None:
-    """The options that choose runs, shared with ``plot_all.py``."""
-    parser.add_argument(
-        "--results",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="results folders, run folders or results files (default: data/results)",
-    )
-    parser.add_argument("--model", default="", metavar="KEY", help="only this model")
-    parser.add_argument("--judge", default="", metavar="ID", help="only runs with this judge")
-    parser.add_argument(
-        "--exclude-degraded", action="store_true", help="leave out responses that repeat a word"
-    )
-    parser.add_argument("--output", type=Path, default=style.FIGURES, help="folder to write to")
 
 
 if __name__ == "__main__":

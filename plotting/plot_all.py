@@ -1,6 +1,6 @@
 """Every figure that has data, every number of the paper beside ours, and a page to read them in.
 
-python plotting/plot_all.py [--results PATH ...] [--model KEY] [--judge ID]
+python plotting/plot_all.py [--results PATH ...] [--run PATH ...] [--model KEY] [--judge ID]
                             [--exclude-degraded] [--output DIR]
 """
 
@@ -20,15 +20,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from esr.errors import UserError
-from plotting import paper_numbers, runfiles
+from plotting import paper_numbers
+from plotting.command import EXCLUDE_DEGRADED, add_options
 from plotting.measured import measure
-from plotting.paper_numbers import add_selection
 from plotting.published import compare
 from plotting.report import page
 from plotting.report.page import Figure, Missing
-from plotting.runfiles import PACKAGES, RunFile
+from plotting.selection import find, split_paths
 
 FAILED = "not drawn:"
+NOTICES = ("left out:", "not shown:")
+"""How lines begin that say which runs are not shown."""
 
 Main = Callable[[Sequence[str]], int]
 
@@ -59,8 +61,8 @@ class Script:
     @property
     def main(self) -> Main:
         """The module's command, imported when it is needed."""
-        found: Main = importlib.import_module(self.module).main
-        return found
+        command: Main = importlib.import_module(self.module).main
+        return command
 
 
 SCRIPTS = (
@@ -101,16 +103,31 @@ SCRIPTS = (
 
 
 def draw_all(
-    runs: Sequence[RunFile], output: Path, exclude_degraded: bool
-) -> tuple[list[Figure], list[Missing]]:
-    """Draw every script's figures of the given runs into ``output``; empty ones are not kept."""
+    given: Sequence[str], roots: Sequence[Path], output: Path, exclude_degraded: bool
+) -> tuple[list[Figure], list[Missing], list[str]]:
+    """Draw every script's figures into ``output``; empty ones are not kept.
+
+    Args:
+        given: options of the scripts that choose runs, without ``--results``.
+        roots: results folders; without any, only what ``given`` names is drawn.
+        output: folder of the figures.
+        exclude_degraded: leave out responses that repeat a word.
+
+    Returns:
+        figures, what is missing, and what the scripts said on the error stream.
+    """
     figures: list[Figure] = []
     missing: list[Missing] = []
+    lines: list[str] = []
     bar = tqdm(SCRIPTS, desc="figures", unit="script", leave=False)
     for script in bar:
         bar.set_postfix_str(script.title)
-        with chosen(runs, script) as results, tempfile.TemporaryDirectory() as folder:
-            reason, note = _draw(script, results, Path(folder), exclude_degraded)
+        with tempfile.TemporaryDirectory() as folder:
+            # Without a results folder, an empty one: the scripts would look into data/results.
+            where = [str(root) for root in roots or [Path(folder)]]
+            arguments = [*given, "--results", *where, "--output", folder]
+            reason, note, said = _draw(script, arguments, exclude_degraded)
+            lines += said
             if reason:
                 missing.append(Missing(script.title, script.paper, reason, script.command))
                 continue
@@ -119,76 +136,74 @@ def draw_all(
                     shutil.move(file, output / file.name)
                 title, paper = script.each.get(picture.stem, (script.title, script.paper))
                 figures.append(Figure(picture.stem, title, paper, script.experiment, note))
-    return figures, missing
+    return figures, missing, lines
 
 
 def _draw(
-    script: Script, results: Sequence[Path], folder: Path, exclude_degraded: bool
-) -> tuple[str, str]:
-    """Why nothing was drawn, empty where something was; and what must be said of the figures."""
-    given = ["--results", *map(str, results), "--output", str(folder)]
-    said = io.StringIO()
-    try:
-        main = script.main
-        with redirect_stdout(io.StringIO()), redirect_stderr(said):
-            status, note = _status(main, given, exclude_degraded)
-    except ModuleNotFoundError as error:
-        if error.name != script.module:
-            raise
-        return "there is no script for it.", ""
-    except Exception as error:
-        # One figure that fails must not cost the others; the exit status tells.
-        return f"{FAILED} {type(error).__name__}: {error}.", ""
-    told = [line for line in said.getvalue().splitlines() if line.strip()]
-    if status == 0:
-        return "", note
-    return "no complete run." if status == 1 or not told else f"{FAILED} {told[-1]}.", ""
+    script: Script, arguments: list[str], exclude_degraded: bool
+) -> tuple[str, str, list[str]]:
+    """Why nothing was drawn, empty where something was; what must be said of the figures; and
+    what the script said."""
+    with _quiet() as said:
+        try:
+            status, note = _status(script.main, arguments, exclude_degraded)
+        except Exception as error:
+            # One figure that fails must not cost the others; the exit status tells.
+            return f"{FAILED} {type(error).__name__}: {error}.", "", said
+    reasons = {0: "", 1: "no complete run."}
+    return reasons.get(status, f"{FAILED} {(said or ['no reason given'])[-1]}."), note, said
 
 
-def _status(main: Main, given: list[str], exclude_degraded: bool) -> tuple[int, str]:
+def _status(main: Main, arguments: list[str], exclude_degraded: bool) -> tuple[int, str]:
     """Exit status, and a note where the script does not know how to leave responses out."""
     if not exclude_degraded:
-        return main(given), ""
+        return main(arguments), ""
     try:
-        return main([*given, "--exclude-degraded"]), ""
+        return main([*arguments, "--exclude-degraded"]), ""
     except SystemExit:
-        return main(given), "All responses are drawn, degraded ones included."
+        return main(arguments), "All responses are drawn, degraded ones included."
 
 
 @contextmanager
-def chosen(runs: Sequence[RunFile], script: Script) -> Iterator[list[Path]]:
-    """A results folder of links to the chosen runs, and the authors' files for this script."""
-    with tempfile.TemporaryDirectory() as folder:
-        for run in runs:
-            if not run.theirs and run.experiment:
-                place = Path(folder) / PACKAGES[run.experiment] / run.model / run.path.name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                if not place.exists():
-                    place.symlink_to(run.path.resolve(), target_is_directory=True)
-        theirs = [r.path for r in runs if r.theirs and r.experiment == script.experiment]
-        yield [Path(folder), *theirs]
+def _quiet() -> Iterator[list[str]]:
+    """Keep standard output away, and collect the lines of the error stream."""
+    lines: list[str] = []
+    said = io.StringIO()
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(said):
+            yield lines
+    finally:
+        lines += filter(str.strip, said.getvalue().splitlines())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw, compare, write the page; 0 if anything was drawn, 1 if nothing, 2 on an error."""
     parser = argparse.ArgumentParser(prog="plot_all.py", description=__doc__.splitlines()[0])
-    add_selection(parser)
+    add_options(parser)
+    parser.add_argument("--exclude-degraded", action="store_true", help=EXCLUDE_DEGRADED)
     options = parser.parse_args(argv)
+    degraded: bool = options.exclude_degraded
     try:
-        runs = runfiles.find(options.results, options.model, options.judge)
-        rows = compare(measure(runs, options.exclude_degraded))
+        with _quiet() as said:
+            sources = find(options.results, options.model, options.judge, options.run)
+            rows = compare(measure(sources, degraded))
         paper_numbers.write(rows, options.output)
-        figures, missing = draw_all(runs, options.output, options.exclude_degraded)
-        made = page.write(options.output, runs, rows, figures, missing, options.exclude_degraded)
+        named, roots = split_paths(options.results)
+        given = ["--model", options.model, "--judge", options.judge]
+        given += ["--run", *map(str, [*named, *options.run])] if named or options.run else []
+        figures, missing, lines = draw_all(given, roots, options.output, degraded)
+        notices = [x for x in dict.fromkeys([*said, *lines]) if x.startswith(NOTICES)]
+        written = page.write(options.output, sources, rows, figures, missing, degraded, notices)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    print("".join(f"{line}\n" for line in notices), end="", file=sys.stderr)
     print(paper_numbers.terminal(rows))
     for figure in figures:
         print(f"{figure.paper}, {figure.title}: {options.output / figure.name}.png, .pdf, .csv")
     for item in missing:
         print(f"{item.paper}, {item.title}: {item.reason} Next: {item.command}")
-    print(f"page: {made}")
+    print(f"page: {written}")
     if any(item.reason.startswith(FAILED) for item in missing):
         return 2
     return 0 if figures else 1

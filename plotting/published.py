@@ -73,8 +73,8 @@ class Published:
         return self.value - half, self.value + half
 
     @property
-    def told(self) -> str:
-        """As printed."""
+    def printed(self) -> str:
+        """As the paper prints it."""
         if self.span is not None:
             return f"{self.span[0]:g} to {self.span[1]:g}"
         return f"{self.value:.{self.digits}f}"
@@ -95,11 +95,13 @@ def published() -> list[Published]:
 
 def _published(entry: dict[str, Any]) -> Published:
     printed: list[Decimal] = entry.get("range") or [entry["value"]]
-    known = {key: value for key, value in entry.items() if key not in ("source", "range", "value")}
-    for name in ("experiment", "n", "count"):
-        known[name] = int(entry[name]) if name in entry else None
+    fields: dict[str, Any] = {
+        key: int(value) if isinstance(value, Decimal) else value
+        for key, value in entry.items()
+        if key not in ("source", "range", "value")
+    }
     return Published(
-        **known,
+        **fields,
         marks=tuple(entry["source"]),
         value=float(printed[0]) if "value" in entry else None,
         digits=max(-int(number.as_tuple().exponent) for number in printed),
@@ -122,7 +124,9 @@ class Row:
     def plain(self) -> dict[str, Any]:
         """One line of the CSV file."""
         paper, ours = self.published, self.measured
-        found: dict[str, Any] = {
+        low, high = paper.span or (None, None)
+        measured = ("value", "low", "high", "n", "count", "model", "organism", "judge")
+        return {
             "id": paper.id,
             "experiment": paper.experiment,
             "model": paper.model,
@@ -130,16 +134,16 @@ class Row:
             "quantity": paper.quantity,
             "unit": paper.unit,
             "published": paper.value,
-            "published_low": None if paper.span is None else paper.span[0],
-            "published_high": None if paper.span is None else paper.span[1],
+            "published_low": low,
+            "published_high": high,
             "published_n": paper.n,
             "source": " ".join(paper.marks),
             "where": paper.where,
             "verdict": self.verdict,
+            **{f"measured_{name}": getattr(ours, name, None) for name in measured},
+            "run": getattr(ours, "run", None),
+            "note": paper.note,
         }
-        for name in ("value", "low", "high", "n", "count", "model", "organism", "judge", "run"):
-            found[f"measured_{name}" if name != "run" else "run"] = getattr(ours, name, None)
-        return {**found, "note": paper.note}
 
 
 def verdict(paper: Published, ours: Measured | None) -> str:
@@ -172,16 +176,15 @@ def compare(measured: Iterable[Measured]) -> list[Row]:
         if not item.organism:
             ours.setdefault((item.experiment, item.model, item.arm, item.quantity), []).append(item)
     compared = [
-        Row(paper, found)
+        Row(paper, item)
         for paper in rows
-        for found in ours.get((paper.experiment, paper.model, paper.arm, paper.quantity), [None])
+        for item in ours.get((paper.experiment, paper.model, paper.arm, paper.quantity)) or [None]
     ]
-    reference: dict[tuple[object, ...], Published] = {}
     order = {key: place for place, key in enumerate(REGISTRY)}
-    for paper in sorted(rows, key=lambda r: order.get(r.model, len(order))):
-        reference.setdefault((paper.experiment, paper.arm, paper.quantity), paper)
+    largest_first = sorted(rows, key=lambda row: order.get(row.model, len(order)))
+    largest = {(r.experiment, r.arm, r.quantity): r for r in reversed(largest_first)}
     for item in given:
-        paper_row = reference.get((item.experiment, item.arm, item.quantity))
-        if item.organism and paper_row:
-            compared.append(Row(paper_row, item))
+        beside = largest.get((item.experiment, item.arm, item.quantity))
+        if item.organism and beside:
+            compared.append(Row(beside, item))
     return sorted(compared, key=lambda row: row.published.experiment or 99)

@@ -29,7 +29,7 @@ from experiment_04_finetuning.settings import LoraSettings
 from experiment_04_finetuning.stages import main
 from plotting import finetuning_sweeps, plot_exp4
 from plotting.figure import clipped_text
-from plotting.sources import find_sources
+from plotting.selection import find_sources
 from tests import scripted
 from tests.finetuning_models import organism_tokenizer, small_llama
 

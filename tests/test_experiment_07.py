@@ -23,7 +23,7 @@ from experiment_07_cross_judge.run import main, per_model
 from experiment_07_cross_judge.sample import Recorded, allocate, draw
 from plotting import plot_exp7
 from plotting.figure import clipped_text
-from plotting.sources import find_sources
+from plotting.selection import find_sources
 from tests import scripted
 from tests.judge_server import JudgeServer, Reply
 

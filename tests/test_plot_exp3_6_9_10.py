@@ -20,7 +20,8 @@ from experiment_10_random_latent_control.config import Config as RandomConfig
 from experiment_10_random_latent_control.run import EXPERIMENT as RANDOM
 from plotting import plot_exp3, plot_exp6, plot_exp9, plot_exp10
 from plotting.figure import clipped_text
-from plotting.sources import Source, find_sources
+from plotting.selection import find_sources
+from plotting.sources import Source
 from tests import replaying, test_experiment_06, test_experiment_09
 
 

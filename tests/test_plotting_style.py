@@ -28,7 +28,8 @@ from esr.judge.base import Status
 from esr.runs.paths import REPOSITORY
 from plotting import plot_exp1, rates, style
 from plotting.figure import Drawn, clipped_text, grid, save
-from plotting.sources import Source, differing_settings, find_sources
+from plotting.selection import find_sources
+from plotting.sources import Source, differing_settings
 
 
 def made_up(seed: int, latents: int = 40, share: float = 0.2) -> list[Outcome]:

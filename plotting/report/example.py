@@ -8,35 +8,34 @@ from typing import Any
 from esr.analysis.episodes import Episode, by_clarity, from_results
 from esr.judge.lexical import restart_spans
 from esr.judge.spans import Span
-from plotting.report.transcripts import judged_trials
-from plotting.runfiles import RunFile
+from plotting.sources import Source
 
 
-def clearest(runs: Sequence[RunFile]) -> dict[str, Any] | None:
+def clearest(sources: Sequence[Source]) -> dict[str, Any] | None:
     """The episode with the largest gain in experiment 1; large models before organisms.
 
     Returns:
         what the page shows of it; None where no response corrected itself.
     """
-    eligible = [run for run in runs if run.experiment == 1 and run.status == "complete"]
-    for run in sorted(eligible, key=lambda run: run.organism):
-        found = by_clarity(from_results(run.data))
-        if found:
-            return _shown(run, found[0], sum(o.improved for a in run.arms.values() for o in a))
+    eligible = [s for s in sources if s.experiment == 1 and s.status == "complete" and s.stands]
+    for source in sorted(eligible, key=lambda source: source.organism):
+        episodes = by_clarity(from_results(source.results)) if source.results else []
+        if episodes:
+            total = sum(o.improved for outcomes in source.arms.values() for o in outcomes)
+            return _shown(source, episodes[0], total)
     return None
 
 
-def _shown(run: RunFile, episode: Episode, total: int) -> dict[str, Any]:
-    names = [trial.name for trial in judged_trials(run.data)]
-    index = names.index(episode.trial_id)
+def _shown(source: Source, episode: Episode, total: int) -> dict[str, Any]:
+    names = [trial.name for trial in source.judged_trials]
     return {
-        "title": run.title,
-        "organism": run.organism,
+        "title": source.title,
+        "organism": source.organism,
         "of": f"{total:,} self-corrections" if total != 1 else "one self-correction",
         "label": episode.latent_label,
         "prompt": episode.prompt,
         "blocks": blocks(episode),
-        "link": f"#transcripts?open={run.key}.{index}",
+        "link": f"#transcripts?open={source.key}.{names.index(episode.trial_id)}",
     }
 
 

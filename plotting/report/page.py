@@ -16,7 +16,7 @@ from esr.runs.provenance import now
 from plotting import style
 from plotting.published import Row, document
 from plotting.report import example, tables, transcripts
-from plotting.runfiles import RunFile
+from plotting.sources import Source
 
 ASSETS = Path(__file__).parent / "static"
 STYLES = ("base.css", "page.css", "transcripts.css")
@@ -60,11 +60,12 @@ class Missing:
 
 def write(
     folder: Path,
-    runs: Sequence[RunFile],
+    runs: Sequence[Source],
     rows: Sequence[Row],
     figures: Sequence[Figure],
     missing: Sequence[Missing],
     exclude_degraded: bool = False,
+    notices: Sequence[str] = (),
 ) -> Path:
     """Write ``index.html`` and what belongs to it; figures and number files are there already.
 
@@ -75,6 +76,7 @@ def write(
         figures: drawn.
         missing: not drawn.
         exclude_degraded: as the figures and numbers were made.
+        notices: lines on runs that are not shown.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -94,7 +96,7 @@ def write(
             if known["trials"]:
                 transcripts.write(run, folder)
         page = folder / "index.html"
-        text = _render(folder, ordered, facts, rows, figures, missing, exclude_degraded)
+        text = _render(folder, ordered, facts, rows, figures, missing, exclude_degraded, notices)
         page.write_text(text, encoding="utf-8")
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -120,12 +122,13 @@ def _data(
 
 def _render(
     folder: Path,
-    runs: Sequence[RunFile],
+    runs: Sequence[Source],
     facts: Sequence[dict[str, Any]],
     rows: Sequence[Row],
     figures: Sequence[Figure],
     missing: Sequence[Missing],
     exclude_degraded: bool,
+    notices: Sequence[str],
 ) -> str:
     environment = Environment(
         loader=PackageLoader("plotting.report"),
@@ -152,6 +155,7 @@ def _render(
         drawn=len({figure.experiment for figure in figures}),
         missing=missing,
         exclude_degraded=exclude_degraded,
+        notices=notices,
     )
 
 

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from esr.models import REGISTRY
 from plotting.measured import Measured
-from plotting.paper_numbers import told
+from plotting.paper_numbers import shown
 from plotting.published import NOT_RUN, VERDICTS, Row, document
-from plotting.runfiles import RunFile
+from plotting.sources import Source
 
 _QUANTITIES = {
     "multi_attempt_rate": "multi-attempt rate",
@@ -39,11 +39,11 @@ def headline(rows: Sequence[Row]) -> list[dict[str, Any]]:
             {"title": ours.title, "organism": ours.organism, "paper": "not comparable"},
         )
         if ours.quantity == "multi_attempt_rate":
-            line |= {"multi": told(ours), "n": f"{ours.n:,}"}
+            line |= {"multi": shown(ours), "n": f"{ours.n:,}"}
         if ours.quantity == "esr_rate":
-            line |= {"esr": told(ours), "link": link(ours)}
+            line |= {"esr": shown(ours), "link": link(ours)}
             if not ours.organism:
-                line["paper"] = row.published.told
+                line["paper"] = row.published.printed
     return list(lines.values())
 
 
@@ -89,10 +89,10 @@ def _number(row: Row) -> dict[str, Any]:
         "organism": bool(ours and ours.organism),
         "arm": paper.arm,
         "quantity": _QUANTITIES.get(paper.quantity, paper.quantity),
-        "published": f"{paper.told} %" if paper.unit == "%" else paper.told,
+        "published": f"{paper.printed} %" if paper.unit == "%" else paper.printed,
         "marks": " ".join(paper.marks),
         "where": f"{paper.where}; {paper.note}" if paper.note else paper.where,
-        "measured": told(ours),
+        "measured": shown(ours),
         "n": f"{ours.n:,}" if ours and ours.n else "",
         "verdict": row.verdict,
         "link": link(ours) if ours else "",
@@ -104,7 +104,7 @@ def _title(model: str) -> str:
     return known.title if known else {"all": "all models", "gemma": "Gemma-2"}.get(model, model)
 
 
-def runs(found: Sequence[RunFile], facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def runs(found: Sequence[Source], facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Runs with where they come from."""
     titles = document()["experiments"]
     return [
@@ -118,15 +118,15 @@ def runs(found: Sequence[RunFile], facts: Sequence[Mapping[str, Any]]) -> list[d
     ]
 
 
-def provenance(run: RunFile) -> list[tuple[str, str]]:
+def provenance(run: Source) -> list[tuple[str, str]]:
     """What ``run.json`` and the results say of a run; what is not recorded is left out."""
-    facts, config = run.facts, run.config
+    facts, config = run.metadata.plain() if run.metadata else {}, run.settings
     git = facts.get("git") or {}
     commit = str(git.get("commit") or "")[:12]
     parent = facts.get("parent") or {}
     hardware = facts.get("hardware") or {}
     listed = [
-        ("File", run.path.name if run.theirs else ""),
+        ("File", run.path.name if run.metadata is None else ""),
         ("Command", " ".join(str(a) for a in facts.get("argv") or [])),
         ("Started", facts.get("started")),
         ("Ended", facts.get("ended")),

@@ -14,8 +14,8 @@ from esr.analysis import metrics
 from esr.analysis.outcomes import degraded, outcome_of
 from esr.judge.lexical import restart_spans
 from esr.judge.spans import Span, spans_of
-from esr.runs.results import Trial, iter_trials, parse_results
-from plotting.runfiles import RunFile, arm_of
+from esr.runs.results import Trial
+from plotting.sources import Source, arm_of
 
 
 class Table:
@@ -33,7 +33,7 @@ class Table:
         return self._numbers[text]
 
 
-def run_data(run: RunFile) -> dict[str, Any]:
+def run_data(run: Source) -> dict[str, Any]:
     """All judged trials of a run that have a response or an error.
 
     A trial is a list, in the order of ``fields``. Attempts are [score, start, end], with the
@@ -42,7 +42,7 @@ def run_data(run: RunFile) -> dict[str, Any]:
     """
     prompts, labels, arms = Table(), Table(), Table()
     trials = []
-    for trial in judged_trials(run.data):
+    for trial in run.judged_trials:
         response = trial.response or ""
         trials.append(
             [
@@ -76,11 +76,6 @@ FIELDS = (
 )
 
 
-def judged_trials(data: Mapping[str, Any]) -> list[Trial]:
-    """Judged trials of a results file, in its order: the order of the page's data."""
-    return [trial for trial in iter_trials(parse_results(data)) if trial.judged] if data else []
-
-
 def _attempts(response: str, trial: Trial) -> list[list[Any]]:
     spans = utf16(response, spans_of(trial))
     return [
@@ -101,7 +96,7 @@ def utf16(response: str, spans: Sequence[Span | None]) -> Iterator[Span | None]:
         yield None if span is None else (units[span[0]], units[span[1]])
 
 
-def run_facts(run: RunFile, exclude_degraded: bool = False) -> dict[str, Any]:
+def run_facts(run: Source, exclude_degraded: bool = False) -> dict[str, Any]:
     """What the page says of a run before its trials are loaded, the rates of each arm included."""
     arms = {}
     for name, outcomes in run.arms.items():
@@ -135,7 +130,7 @@ def as_script(function: str, *arguments: Any) -> str:
     return f"{function}({','.join(texts)});\n"
 
 
-def write(run: RunFile, folder: Path) -> Path:
+def write(run: Source, folder: Path) -> Path:
     """Write the script of one run below ``folder``."""
     path = folder / "transcripts" / f"{run.key}.js"
     path.parent.mkdir(parents=True, exist_ok=True)

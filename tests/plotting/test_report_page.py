@@ -15,11 +15,12 @@ from esr.analysis.episodes import Episode
 from esr.errors import UserError
 from esr.judge.lexical import restart_spans
 from esr.judge.spans import attempt_spans
-from plotting import paper_numbers, runfiles
+from plotting import paper_numbers, selection
 from plotting.measured import measure
 from plotting.published import compare
 from plotting.report import example, page, transcripts
 from plotting.report.transcripts import utf16
+from plotting.sources import load_source
 from tests.browser import chromium, needs_browser
 from tests.made_up_runs import HOSTILE, OFF, ON, RESTART, a_family, arm_of_trials, write_run
 
@@ -61,7 +62,7 @@ class TestAttempts:
 
 def make(results: Path, folder: Path) -> Path:
     """The page without figures."""
-    runs = runfiles.find([results])
+    runs = selection.find([results])
     rows = compare(measure(runs))
     paper_numbers.write(rows, folder)
     missing = [page.Missing("Nothing", "Figure 0", "no <run>.", "python -m nothing")]
@@ -103,7 +104,7 @@ class TestFolder:
 
     def test_transcripts_hold_every_trial(self, report: Path, tmp_path: Path) -> None:
         a_family(tmp_path)
-        (run,) = [r for r in runfiles.find([tmp_path]) if r.experiment == 1]
+        (run,) = [r for r in selection.find([tmp_path]) if r.experiment == 1]
         script = (report.parent / "transcripts" / f"{run.key}.js").read_text()
         assert script.startswith(f'ESR.store.add("{run.key}",')
         data = json.loads(script[len(f'ESR.store.add("{run.key}",') : -3])
@@ -149,7 +150,7 @@ class TestFolder:
 
     def test_rates_of_the_page_are_those_of_the_metrics(self, tmp_path: Path) -> None:
         a_family(tmp_path)
-        for run in runfiles.find([tmp_path]):
+        for run in selection.find([tmp_path]):
             facts = transcripts.run_facts(run)
             for name, outcomes in run.arms.items():
                 counts = facts["arms"][name]["counts"]
@@ -211,7 +212,7 @@ class TestBrowser:
         assert "A response that corrected itself" in text_of(driver, "#example h2")
         driver.execute_script("document.getElementById('open-example').click()")
         until(lambda: text_of(driver, "#trial-title"), "Corrected itself: from 0 to 100 of 100")
-        run = runfiles.load(report.parent.parent / "results/experiment_01_esr/tiny/aaaa")
+        run = load_source(report.parent.parent / "results/experiment_01_esr/tiny/aaaa")
         rate = transcripts.run_facts(run)["arms"]["steered"]["esr_rate"]
         counts = text_of(driver, "#trial-counts")
         assert f"{rate['count']} of {rate['n']} graded trials" in counts
@@ -306,7 +307,7 @@ class TestBrowser:
 
     def test_numbers_and_runs_lead_to_their_trials(self, driver: WebDriver, report: Path) -> None:
         ready(driver, report.as_uri())
-        run = runfiles.load(report.parent.parent / "results/experiment_01_esr/tiny/aaaa")
+        run = load_source(report.parent.parent / "results/experiment_01_esr/tiny/aaaa")
         improved = transcripts.run_facts(run)["arms"]["steered"]["counts"]["improved"]
         driver.execute_script("document.querySelector('.headline td a').click()")
         until(lambda: found(driver), f"{improved} trials")

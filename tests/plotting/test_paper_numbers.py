@@ -16,7 +16,7 @@ import pytest
 from esr.analysis import metrics
 from esr.analysis.outcomes import outcomes_from_results
 from esr.models import REGISTRY
-from plotting import latex, paper_numbers, runfiles
+from plotting import latex, paper_numbers, selection
 from plotting.measured import Measured, measure, sd_name
 from plotting.published import (
     AGREES,
@@ -93,9 +93,9 @@ class TestFile:
         assert (NUMBERS[key].value, NUMBERS[key].n, NUMBERS[key].marks) == (value, n, marks)
 
     def test_numbers_are_told_as_printed(self) -> None:
-        assert NUMBERS["10/70b/random latents ablated/multi_attempt_rate"].told == "7.90"
-        assert NUMBERS["1/70b/steered/conditional_improvement_rate"].told == "52"
-        assert NUMBERS["7/all/judge pairs/agreement on direction"].told == "90 to 96"
+        assert NUMBERS["10/70b/random latents ablated/multi_attempt_rate"].printed == "7.90"
+        assert NUMBERS["1/70b/steered/conditional_improvement_rate"].printed == "52"
+        assert NUMBERS["7/all/judge pairs/agreement on direction"].printed == "90 to 96"
 
     def test_26_detectors_with_three_numbers_each(self) -> None:
         ids = {r.arm for r in NUMBERS.values() if r.arm.startswith("latent ")}
@@ -168,7 +168,7 @@ def by_key(found: list[Measured]) -> dict[tuple[Any, ...], Measured]:
 class TestMeasured:
     def test_rates_are_those_of_the_metrics(self, tmp_path: Path) -> None:
         a_family(tmp_path)
-        found = by_key(measure(runfiles.find([tmp_path])))
+        found = by_key(measure(selection.find([tmp_path])))
         (run,) = (tmp_path / "experiment_01_esr" / "tiny").iterdir()
         outcomes = outcomes_from_results(json.loads((run / "results.json").read_text()))
         summary: Mapping[str, Any] = metrics.summary(outcomes, 3)
@@ -190,7 +190,7 @@ class TestMeasured:
         trials = arm_of_trials("steered", 1, 10)
         trials[0]["response"] = "lava " * 9
         write_run(tmp_path, "experiment_01_esr", "a", trials)
-        runs = runfiles.find([tmp_path])
+        runs = selection.find([tmp_path])
         key = (1, "tiny", "steered", "esr_rate")
         assert by_key(measure(runs))[key].n == by_key(measure(runs, True))[key].n + 1
 
@@ -199,7 +199,7 @@ class TestMeasured:
         trials = [t for level in levels for t in arm_of_trials(str(level["arm"]), 5, 4)]
         extra = {"levels": levels}
         write_run(tmp_path, "experiment_02_multi_boost", "a", trials, config=LARGE, extra=extra)
-        rows = compare(measure(runfiles.find([tmp_path])))
+        rows = compare(measure(selection.find([tmp_path])))
         run = {r.published.arm for r in rows if r.measured and r.published.experiment == 2}
         assert run == {"-0.33 sd", "+1 sd"}
         assert [sd_name(x) for x in (-3, -5 / 3, 1 / 3, 3)] == [
@@ -215,7 +215,7 @@ class TestMeasured:
         }
         trials = arm_of_trials("steered", 5, 10) + arm_of_trials("unsteered", 6, 10)
         write_run(tmp_path, "experiment_04_finetuning", "a", trials, config=config)
-        found = by_key(measure(runfiles.find([tmp_path])))
+        found = by_key(measure(selection.find([tmp_path])))
         assert {(model, arm) for _, model, arm, _ in found} == {("8b", "40 % self-correction")}
         assert found[4, "8b", "40 % self-correction", "esr_rate"].n < 51
 
@@ -223,7 +223,7 @@ class TestMeasured:
         trials = [t for k in range(3) for t in arm_of_trials(f"random-{k + 1}", k, 10)]
         package = "experiment_10_random_latent_control"
         write_run(tmp_path, package, "a", trials, config=LARGE)
-        found = by_key(measure(runfiles.find([tmp_path])))
+        found = by_key(measure(selection.find([tmp_path])))
         assert found[10, "70b", "random latents ablated", "esr_rate"].n > 100
 
     def test_unsteered_trials_of_large_models_are_pooled(self, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ class TestMeasured:
         for model in ("70b", "8b"):
             config = {"model": model, "model_title": model, "organism": False}
             write_run(tmp_path, package, model, arm_of_trials("no-steering", 1, 10), config=config)
-        found = by_key(measure(runfiles.find([tmp_path])))
+        found = by_key(measure(selection.find([tmp_path])))
         both = found[8, "all", "unsteered", "multi_attempt_rate"]
         parts = [found[8, m, "unsteered", "multi_attempt_rate"] for m in ("70b", "8b")]
         assert both.n == sum(p.n for p in parts)
@@ -249,7 +249,7 @@ class TestMeasured:
         write_run(tmp_path, package, "b", trials, config=held, extra=extra)
         pairs = {"agreement": [_pair(0.97, 0.8), _pair(0.91, None)]}
         write_run(tmp_path, "experiment_07_cross_judge", "c", [], config=LARGE, extra=pairs)
-        found = by_key(measure(runfiles.find([tmp_path])))
+        found = by_key(measure(selection.find([tmp_path])))
         assert (3, "70b", "baseline", "esr_rate") in found
         key = (3, "8b", "detectors ablated, held-out prompts", "multi_attempt_reduction")
         assert found[key].value == pytest.approx(40)
@@ -272,7 +272,7 @@ class TestMeasured:
         facts = {"started": "2026-01-06"}
         trials = arm_of_trials("steered", 1, 4)
         write_run(tmp_path, "experiment_01_esr", "fork", trials, config=wrong, facts=facts)
-        assert {m.run for m in measure(runfiles.find([tmp_path]))} == {"1-tiny-new"}
+        assert {m.run for m in measure(selection.find([tmp_path]))} == {"1-tiny-new"}
 
     def test_a_file_of_the_authors(self, tmp_path: Path) -> None:
         run = write_run(tmp_path, "experiment_01_esr", "a", arm_of_trials("steered", 1), config={})
@@ -286,12 +286,12 @@ class TestMeasured:
             for item in feature["trials"]:
                 del item["arm"], item["trial_id"]
         theirs.write_text(json.dumps(data))
-        found = by_key(measure(runfiles.find([theirs])))
+        found = by_key(measure(selection.find([theirs])))
         assert found[1, "70b", "steered", "esr_rate"].n == 197
         assert not any(m.organism for m in found.values())
         data["experiment_config"]["prompt_variant_id"] = "self_monitor"
         theirs.write_text(json.dumps(data))
-        assert (5, "70b", "self_monitor", "esr_rate") in by_key(measure(runfiles.find([theirs])))
+        assert (5, "70b", "self_monitor", "esr_rate") in by_key(measure(selection.find([theirs])))
 
 
 def _pair(multi: float, direction: float | None) -> dict[str, Any]:
@@ -301,7 +301,7 @@ def _pair(multi: float, direction: float | None) -> dict[str, Any]:
 class TestComparison:
     def test_an_organism_is_shown_and_never_compared(self, tmp_path: Path) -> None:
         a_family(tmp_path)
-        rows = compare(measure(runfiles.find([tmp_path])))
+        rows = compare(measure(selection.find([tmp_path])))
         shown = [row for row in rows if row.measured]
         assert {row.verdict for row in shown} == {NOT_COMPARABLE}
         assert {row.verdict for row in rows if not row.measured} == {NOT_RUN}
@@ -368,7 +368,7 @@ class TestCommand:
         config = {**LARGE, "judge_id": "claude-haiku-4-5-20251001"}
         write_run(tmp_path, "experiment_01_esr", "a", arm_of_trials("steered", 1, 4), config=config)
         for name, count in (("haiku", 1), ("claude-haiku-4-5-20251001", 1), ("sonnet", 0)):
-            assert len(runfiles.find([tmp_path], judge=name)) == count
+            assert len(selection.find([tmp_path], judge=name)) == count
 
     def test_bad_input_is_one_line(self, tmp_path: Path, capsys: Any) -> None:
         assert paper_numbers.main(["--results", str(tmp_path / "nothing")]) == 2
@@ -379,7 +379,7 @@ class TestCommand:
     def test_a_broken_run_is_told_and_left_out(self, tmp_path: Path, capsys: Any) -> None:
         a_family(tmp_path)
         (tmp_path / "experiment_01_esr" / "tiny" / "aaaa" / "results.json").write_text("{")
-        assert len(runfiles.find([tmp_path])) == 3
+        assert len(selection.find([tmp_path])) == 3
         assert "left out: " in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ import pytest
 from esr.runs.paths import REPOSITORY
 from plotting import plot_all
 from plotting.plot_all import SCRIPTS, Script
-from plotting.runfiles import PACKAGES
+from plotting.sources import PACKAGES
 from tests.made_up_runs import arm_of_trials, write_run
 
 LARGE = {
