@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
 import sys
 import threading
@@ -70,15 +71,15 @@ class StorageError(StopError):
 
     Args:
         path: the file.
-        error: what the system said.
+        error: the system's, or its text.
     """
 
-    def __init__(self, path: Path, error: OSError) -> None:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    def __init__(self, path: Path, error: OSError | str) -> None:
+        cause = error if isinstance(error, str) else error.strerror
+        full = any(os.strerror(n) in str(cause) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
         step = "free some space" if full else "make it writable, or name --output FOLDER"
         super().__init__(
-            f"cannot write {path} ({error.strerror}); next: {step}, then repeat the command to "
-            "go on"
+            f"cannot write {path} ({cause}); next: {step}, then repeat the command to go on"
         )
 
 

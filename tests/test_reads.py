@@ -111,7 +111,7 @@ async def test_what_the_engine_refuses_is_a_record_with_an_error(tmp_path: Path)
     assert "exceeds the context" in str(records[1].error)
 
 
-async def test_equal_reads_are_read_once_and_a_torn_file_is_named(tmp_path: Path) -> None:
+async def test_equal_reads_are_read_once_and_a_damaged_file_again(tmp_path: Path) -> None:
     engine = CountingEngine(tmp_path / "log")
     one, other = ReadRequest("a", (1, 2, 3)), ReadRequest("b", (1, 2, 3))
     with scripted.open_run(tmp_path) as run:
@@ -120,9 +120,17 @@ async def test_equal_reads_are_read_once_and_a_torn_file_is_named(tmp_path: Path
         assert len(engine.reads) == 1
         assert [r.reading.request_id for r in records if r.reading] == ["a", "b"]
         (path,) = (run.path / "reads").iterdir()
-        path.write_bytes(path.read_bytes()[:40])
-        with pytest.raises(UserError, match="is not a reading"):
-            recorded(one, context)
+        whole = path.read_bytes()
+        flipped = whole[:-5] + bytes([whole[-5] ^ 4]) + whole[-4:]
+        for count, damaged in enumerate((whole[:40], b"", flipped), 2):
+            path.write_bytes(damaged)
+            assert recorded(one, context) is None
+            path.write_bytes(damaged)
+            again = await run_reads([one, other], context)
+            assert len(engine.reads) == count
+            assert path.read_bytes() == whole
+            assert [r.reading.request_id for r in again if r.reading] == ["a", "b"]
+        assert path.with_name(f"{path.name}.damaged").read_bytes() == flipped
 
 
 def test_the_key_holds_all_that_can_change_a_reading() -> None:

@@ -8,7 +8,6 @@ fresh prompts and seeds, then skipped, and the record says so.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from esr.pipeline.context import Progress, RunContext
 from esr.pipeline.schema import Threshold, boosted
 from esr.pipeline.trials import run_trials
 from esr.runs import seeds
-from esr.runs.folder import write_json
+from esr.runs.entries import read_entry, write_entry
 from esr.runs.paths import cache
 from esr.runs.plain import json_digest, plain
 
@@ -57,22 +56,19 @@ async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int,
 
 async def _threshold(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:
     journal, key = context.run.journal, str(latent)
-    entry = journal.get("threshold", key) or {}
+    entry = journal.get("threshold", key)
     path = _cache_file(context, latent)
-    if entry.get("value") is None and path.is_file():
-        entry = json.loads(path.read_text(encoding="utf-8"))
-    if entry.get("value") is not None:
-        threshold = Threshold(**entry)
+    threshold = Threshold(**entry) if entry and entry["value"] is not None else None
+    threshold = threshold or read_entry(path, Threshold)
+    if threshold is not None:
         settings = context.spec.calibration
         progress.step(settings.rounds * settings.prompts_per_round)
     else:
         threshold = await _bisect(context, latent, label, progress)
         if threshold.value is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, plain(threshold))
+            write_entry(path, threshold)
     # A failure is recorded with its reason, for the results, and measured again when repeated.
-    if journal.get("threshold", key) != (data := plain(threshold)):
-        journal.put("threshold", key, data)
+    journal.put("threshold", key, plain(threshold))
     return threshold
 
 

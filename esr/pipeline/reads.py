@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
 from esr.engine.base import Reading, ReadRequest
-from esr.errors import UserError
+from esr.errors import StorageError, UserError
 from esr.pipeline.context import Progress, RunContext
+from esr.runs.entries import set_aside
 from esr.runs.plain import json_digest
 from esr.steering import interventions as iv
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ async def run_reads(
     refused: dict[str, str] = {}
 
     async def one(key: str, request: ReadRequest, shared: Progress) -> None:
-        if not _file(context, key).is_file():
+        if recorded(request, context) is None:
             try:
                 _write(_file(context, key), await context.read(request))
             except UserError as error:
@@ -88,7 +94,7 @@ async def run_reads(
 
 
 def recorded(request: ReadRequest, context: RunContext) -> Reading | None:
-    """The reading in the run folder; None where it has not been made."""
+    """The reading in the run folder; None where it has not been made, or is damaged."""
     from esr.steering.pooling import PooledReading
 
     path = _file(context, read_key(request))
@@ -96,22 +102,25 @@ def recorded(request: ReadRequest, context: RunContext) -> Reading | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            if "values" in names:
-                return Reading(request.request_id, values=file.get_tensor("values"))
-            pooled = PooledReading(
-                maximum=file.get_tensor("maximum"),
-                mean=file.get_tensor("mean"),
-                frequency=file.get_tensor("frequency"),
-                n_tokens=int(file.metadata()["n_tokens"]),
-            )
-    except (OSError, SafetensorError, KeyError) as error:
-        raise UserError(
-            f"{path} is not a reading ({type(error).__name__})",
-            "a file written by this package",
-            f"delete {path} and repeat the command",
-        ) from error
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        # Files from before there was a CRC are taken as they are.
+        if metadata.get("crc", _crc(tensors)) != _crc(tensors):
+            raise ValueError("its CRC differs")
+        if "values" in tensors:
+            return Reading(request.request_id, values=tensors["values"])
+        pooled = PooledReading(**tensors, n_tokens=int(metadata["n_tokens"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        set_aside(path, str(error))
+        return None
     return Reading(request.request_id, pooled=pooled)
+
+
+def _crc(tensors: Mapping[str, Tensor]) -> str:
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].numpy().tobytes(), crc)
+    return f"{crc:08x}"
 
 
 def _file(context: RunContext, key: str) -> Path:
@@ -133,8 +142,14 @@ def _write(path: Path, reading: Reading) -> None:
         tensors, metadata = {"values": reading.values}, {}
     else:
         raise RuntimeError(f"the engine returned an empty reading for {reading.request_id}")
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     contiguous = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, partial, metadata=metadata)
-    partial.replace(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        save_file(contiguous, partial, metadata={**metadata, "crc": _crc(contiguous)})
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        # safetensors says of the system's error only its text.
+        raise StorageError(path, error if isinstance(error, OSError) else str(error)) from error
