@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import errno
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -33,6 +34,23 @@ class UserError(Exception):
         if next_step:
             parts.append(f"next: {next_step}")
         super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+
+def unknown(what: str, name: str, names: Sequence[str], next_step: str) -> UserError:
+    """A name that is none of a list; the next step names the nearest one where one is near.
+
+    Args:
+        what: what the name should have named, for the message.
+        name: as typed.
+        names: those there are; of a long list the nearest are shown.
+        next_step: what to type where none is near.
+    """
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    shown = ", ".join(names) if len(names) <= 20 else f"{len(names)} names, such as "
+    if len(names) > 20:
+        shown += ", ".join(near or names[:3])
+    hint = f"did you mean {near[0]!r}?" if near else next_step
+    return UserError(f"unknown {what} {name!r}", shown, hint)
 
 
 def cannot_write(folder: Path, error: OSError) -> UserError:

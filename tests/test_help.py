@@ -9,6 +9,7 @@ from dataclasses import fields
 
 import pytest
 
+from esr import judge
 from esr.models import commands
 from esr.pipeline.cli import HELP_GROUPS, CommonConfig, ReplayConfig
 from esr.runs.paths import REPOSITORY
@@ -109,8 +110,8 @@ def test_every_shared_option_has_its_group() -> None:
 
 def test_a_step_must_be_named_where_there_is_no_default(capfd: pytest.CaptureFixture[str]) -> None:
 
-    assert commands.main([]) == 2
-    assert commands.main(["chek"]) == 2
+    assert commands.main(judge.resolve, []) == 2
+    assert commands.main(judge.resolve, ["chek"]) == 2
     assert capfd.readouterr().err.splitlines() == [
         "error: no step is named; allowed: list, check, suggest-prior; "
         "next: python -m esr.models --help",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from esr import models
+from esr import judge, models
 from esr.errors import UserError
 from esr.models import Calibration, commands, from_toml
 from esr.models.identity import model_identity
@@ -266,12 +266,7 @@ class TestFiles:
         assert "repetition penalty 1.05" in out
         assert "SAE rows" in out
         assert main(EXPERIMENT, ["--model-file", str(tmp_path / "no.toml"), "--dry-run"]) == 2
-        assert capsys.readouterr().err.startswith("error: no model file")
-
-    def test_check(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert commands.main(["check", str(write(tmp_path))]) == 0
-        assert "mine       some-lab/some-model-7b-it" in capsys.readouterr().out
-        assert commands.main(["chek"]) == 2
+        assert capsys.readouterr().err.startswith("error: cannot read ")
 
 
 @NEEDS_ORGANISM
@@ -308,7 +303,7 @@ class TestOnTheOrganism:
         from esr.steering import sae
 
         path = self.file(tmp_path)
-        assert commands.main(["suggest-prior", str(path)]) == 0
+        assert commands.main(judge.resolve, ["suggest-prior", str(path)]) == 0
         printed = capsys.readouterr().out
         text = re.sub(r"\[calibration\][^\[]*", printed + "\n", path.read_text())
         spec = from_toml.load(write(tmp_path, text))

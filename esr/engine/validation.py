@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from esr.engine.base import GenerationRequest, ReadRequest, Sampling
 from esr.errors import UserError
 from esr.models import ModelSpec
-from esr.models.weights import cannot_load, check_layers, load_config
+from esr.models.weights import check_layers, load_config, load_tokenizer
 from esr.steering import interventions
 from esr.steering.sae import Dictionary
 
@@ -58,14 +58,8 @@ def model_info(spec: ModelSpec, dictionary: Dictionary) -> ModelInfo:
     Raises:
         UserError: no such model, no tokenizer, no such layer, or a dictionary of another width.
     """
-    from transformers import AutoTokenizer
-
-    config = load_config(spec)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(spec.hf_id, revision=spec.revision)
-    except (OSError, ValueError) as error:
-        raise cannot_load(spec, error) from error
-    check_layers(spec, config, dictionary)
+    config, tokenizer = load_config(spec), load_tokenizer(spec)
+    check_layers(spec, config, dictionary.d_model)
     stops = _stop_token_ids(spec, config, tokenizer)
     longest = int(getattr(config, "max_position_embeddings", spec.context))
     # A read of a full context still asks vLLM for one token, which must have a position.

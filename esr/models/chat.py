@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from esr.errors import UserError
+from esr.models.weights import load_tokenizer
 
 if TYPE_CHECKING:
     from esr.models import ChatVariant, ModelSpec
@@ -80,16 +81,7 @@ def load(spec: ModelSpec, variant: ChatVariant = "template") -> ChatFormat:
     Raises:
         UserError: the tokenizer cannot be loaded, or has no chat template.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(spec.hf_id, revision=spec.revision)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"tokenizer of {spec.hf_id} cannot be loaded: {str(error).splitlines()[0][:200]}",
-            "a Hugging Face id you have access to, or a local folder",
-            "huggingface-cli login, and accept the model's licence",
-        ) from error
+    tokenizer = load_tokenizer(spec)
     if not tokenizer.chat_template:
         raise UserError(
             f"{spec.hf_id} has no chat template",

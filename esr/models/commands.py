@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 from simple_parsing import field
 
 from esr import models
+from esr.errors import run_command
 from esr.models import from_toml
+from esr.models.check import CheckJudge, check
 from esr.models.spec import ModelSpec
 from esr.runs import commands
 
@@ -23,10 +26,10 @@ class ListOptions:
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Read a model file and say what it means."""
+    """Refuse a model file that cannot work; say what was checked, and what could not be."""
 
     file: str = field(positional=True, metavar="FILE.toml")
-    """A model of your own (docs/own-model.md)."""
+    """A model of your own (docs/own-model.md), or a model key."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,24 @@ def list_models(options: ListOptions) -> None:  # noqa: ARG001
         print(describe(spec))
 
 
-def check_file(options: CheckOptions) -> None:
-    """Print what a model file says."""
-    print(describe(from_toml.load(Path(options.file))))
+def check_file(options: CheckOptions, check_judge: CheckJudge) -> bool:
+    """Print what a model file says, then each part; False where one could not be checked.
+
+    Raises:
+        UserError: the last fault; those before it are printed.
+    """
+    spec = models.get(options.file)
+    print(describe(spec))
+    report = check(spec, check_judge)
+    for line in (*report.checked, *(f"NOT CHECKED {line}" for line in report.unchecked)):
+        print(f"  {line}")
+    for fault in report.faults[:-1]:
+        print(f"error: {fault}", file=sys.stderr)
+    for fault in report.faults[-1:]:
+        raise fault
+    left = len(report.unchecked)
+    print(f"no fault, but {left} parts could not be checked" if left else "in order")
+    return not left
 
 
 def suggest_prior(options: PriorOptions) -> None:
@@ -83,13 +101,27 @@ def suggest_prior(options: PriorOptions) -> None:
     print(suggestion.toml())
 
 
-STEPS = {
-    "list": commands.step(ListOptions, list_models, f"{PROGRAM} list"),
-    "check": commands.step(CheckOptions, check_file, f"{PROGRAM} check"),
-    "suggest-prior": commands.step(PriorOptions, suggest_prior, f"{PROGRAM} suggest-prior"),
-}
+def main(check_judge: CheckJudge, argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status.
 
+    Args:
+        check_judge: raises UserError for a name that is no judge; judges stand above models.
+        argv: the arguments; those of the process where left out.
+    """
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    return commands.choose(PROGRAM, STEPS, argv=argv)
+    def run_check(argv: Sequence[str]) -> int:
+        """Refuse a model that cannot work: 0 in order, 1 not all checked, 2 faults."""
+        complete = []
+
+        def command() -> None:
+            options = commands.parse(CheckOptions, f"{PROGRAM} check", argv)
+            complete.append(check_file(options, check_judge))
+
+        return run_command(command) or int(not all(complete))
+
+    steps = {
+        "list": commands.step(ListOptions, list_models, f"{PROGRAM} list"),
+        "check": run_check,
+        "suggest-prior": commands.step(PriorOptions, suggest_prior, f"{PROGRAM} suggest-prior"),
+    }
+    return commands.choose(PROGRAM, steps, argv=argv)

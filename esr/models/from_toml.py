@@ -5,7 +5,6 @@ See ``docs/own-model.md`` and ``examples/my_model.toml``. Paths in the file are 
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from esr.errors import UserError
 from esr.models.spec import Calibration, GenerationProfile, ModelShape, ModelSpec, SaeSource
+from esr.runs.user_files import read_json, read_text
 
 HELP = "see docs/own-model.md and examples/my_model.toml"
 
@@ -34,6 +34,7 @@ _UNKNOWN_PRIOR = {
     "prior_sd": 1.0,
     "low": 0.0,
     "high": 5.0,
+    "max_tokens": 1,
 }
 
 
@@ -49,28 +50,26 @@ def load(path: Path, *, prior_needed: bool = True) -> ModelSpec:
             line and the field.
     """
     text, data = _read(path)
-    if "calibration" not in data:
-        if prior_needed:
-            raise UserError(
-                f"{path} has no [calibration]",
-                ", ".join(f.name for f in fields(Calibration)),
-                f"python -m esr.models suggest-prior {path}",
-            )
-        data["calibration"] = dict(_UNKNOWN_PRIOR)
+    has_prior = "calibration" in data
+    data.setdefault("calibration", dict(_UNKNOWN_PRIOR))
     _resolve_paths(path.parent, data)
-    _fill_widths(data)
+    _fill_widths(path, text, data)
     spec = _validated(path, text, data)
     _check(path, text, spec)
+    if prior_needed and not has_prior:
+        raise UserError(
+            f"{path} has no [calibration]",
+            ", ".join(f.name for f in fields(Calibration)),
+            f"python -m esr.models suggest-prior {path}",
+        )
     return spec
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    text = read_text(path, "a TOML file in UTF-8", HELP)
     try:
-        text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
-    except OSError as error:
-        raise UserError(f"no model file {path} ({error.strerror})", "a TOML file", HELP) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not TOML: {error}", "key = value lines", HELP) from error
 
 
@@ -85,19 +84,22 @@ def _resolve_paths(folder: Path, data: dict[str, Any]) -> None:
         sae["folder"] = (folder / sae["folder"]).resolve()
 
 
-def _fill_widths(data: dict[str, Any]) -> None:
+def _fill_widths(path: Path, text: str, data: dict[str, Any]) -> None:
     """Widths that are left out are read from the SAE where it is a local folder."""
     sae = data.get("sae")
     folder = sae.get("folder") if isinstance(sae, dict) else None
-    if not isinstance(folder, Path) or not (folder / "cfg.json").is_file():
+    if not isinstance(folder, Path):
         return
-    try:
-        config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
-    except ValueError:
-        return
+    if not (folder / "cfg.json").is_file():
+        raise _wrong(path, text, ("sae", "folder"), str(folder), "a folder with SAELens' cfg.json")
+    form = "JSON with d_in, d_sae"
+    config = read_json(folder / "cfg.json", dict[str, Any], "a SAELens configuration", form, HELP)
     for ours, theirs in (("d_model", "d_in"), ("d_sae", "d_sae")):
-        if theirs in config:
-            data.setdefault(ours, config[theirs])
+        if theirs not in config:
+            continue
+        if data.setdefault(ours, config[theirs]) != config[theirs]:
+            allowed = f"{config[theirs]}, as {folder / 'cfg.json'} has it; or leave it out"
+            raise _wrong(path, text, (ours,), data[ours], allowed)
 
 
 def _validated(path: Path, text: str, data: Mapping[str, Any]) -> ModelSpec:
@@ -126,9 +128,13 @@ def _allowed(error: Mapping[str, Any], where: Sequence[str]) -> str:
         case "greater_than":
             return f"above {error['ctx']['gt']:g}"
         case "greater_than_equal":
-            return f"{error['ctx']['ge']} or more"
+            return f"{error['ctx']['ge']:g} or more"
         case "dataclass_type" | "dict_type":
             return f"a table [{'.'.join(where)}]"
+        case "path_type":
+            return "a path, in quotation marks"
+        case "string_too_short":
+            return "a text that is not empty"
     return re.sub(r"^Input should be (a |an )?", "", error["msg"])
 
 
@@ -137,27 +143,43 @@ def _check(path: Path, text: str, spec: ModelSpec) -> None:
     source, prior = spec.sae, spec.calibration
     layers = spec.shape.layers if spec.shape else 10**6
     in_stack = f"0 to {layers - 1}"
-    rules: list[tuple[bool, tuple[str, ...], Any, str]] = [
+    rules: list[tuple[bool, str, Any, str]] = [
         (
             bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", spec.key)),
-            ("key",),
+            "key",
             spec.key,
             "lower-case letters, digits, dots, dashes",
         ),
         (
             (source.folder is not None) != bool(source.release and source.sae_id),
-            ("sae",),
+            "sae",
             source.describe(),
             "either folder, or release and sae_id",
         ),
-        (spec.steering_layer < layers, ("steering_layer",), spec.steering_layer, in_stack),
-        (spec.feature_layer < layers, ("feature_layer",), spec.feature_layer, in_stack),
-        (prior.low < prior.high, ("calibration", "high"), prior.high, f"above low, {prior.low}"),
-        ("paper" in spec.profiles, ("profiles",), ", ".join(spec.profiles), "one named paper"),
+        (spec.steering_layer < layers, "steering_layer", spec.steering_layer, in_stack),
+        (spec.feature_layer < layers, "feature_layer", spec.feature_layer, in_stack),
+        (prior.low < prior.high, "calibration.high", prior.high, f"above low, {prior.low}"),
+        (
+            prior.low <= prior.prior_mean <= prior.high,
+            "calibration.prior_mean",
+            prior.prior_mean,
+            f"low to high, {prior.low} to {prior.high}",
+        ),
+        ("paper" in spec.profiles, "profiles", ", ".join(spec.profiles), "one named paper"),
     ]
+    for name, profile in spec.profiles.items():
+        layer = profile.steering_layer
+        place = f"profiles.{name}.steering_layer"
+        rules.append((layer is None or layer < layers, place, layer, in_stack))
+    for place, tokens in (
+        ("max_tokens", spec.max_tokens),
+        ("calibration.max_tokens", prior.max_tokens),
+    ):
+        room = f"below the context, {spec.context} tokens, prompt included"
+        rules.append((tokens < spec.context, place, tokens, room))
     for fine, where, value, allowed in rules:
         if not fine:
-            raise _wrong(path, text, where, value, allowed)
+            raise _wrong(path, text, where.split("."), value, allowed)
 
 
 def _wrong(path: Path, text: str, where: Sequence[str], value: Any, allowed: str) -> UserError:

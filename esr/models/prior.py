@@ -38,16 +38,18 @@ class Suggestion:
         residual_norm: median length of the residual stream at the steering layer's output.
         decoder_norm: median length of a decoder row.
         n_tokens: positions measured.
+        max_tokens: cap of a calibration response: the paper's 256, or the model's own if lower.
     """
 
     residual_norm: float
     decoder_norm: float
     n_tokens: int
+    max_tokens: int = Calibration.max_tokens
 
     def calibration(self) -> Calibration:
         """The suggested prior, rounded to two digits."""
         mean = float(f"{self.residual_norm / self.decoder_norm:.2g}")
-        return Calibration(10, 1, mean, mean, 0.0, float(f"{BOUNDS * mean:.3g}"))
+        return Calibration(10, 1, mean, mean, 0.0, float(f"{BOUNDS * mean:.3g}"), self.max_tokens)
 
     def toml(self) -> str:
         """As a table of a model file."""
@@ -56,7 +58,7 @@ class Suggestion:
             "[calibration]\n"
             f"rounds = {c.rounds}\nprompts_per_round = {c.prompts_per_round}\n"
             f"prior_mean = {c.prior_mean}\nprior_sd = {c.prior_sd}\n"
-            f"low = {c.low}\nhigh = {c.high}"
+            f"low = {c.low}\nhigh = {c.high}\nmax_tokens = {c.max_tokens}"
         )
 
 
@@ -73,14 +75,16 @@ def measure(spec: ModelSpec, dictionary: Dictionary, texts: Sequence[Sequence[in
         UserError: the model does not load, lacks the layer, or has another width.
     """
     config = load_config(spec)
-    check_layers(spec, config, dictionary)
+    check_layers(spec, config, dictionary.d_model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(spec, device)
     layer = decoder_layers(model, config.num_hidden_layers)[spec.steering_layer]
     norms = torch.cat(
         [_norms(model, layer, torch.tensor([list(ids)], device=device))[1:] for ids in texts]
     )
-    return Suggestion(float(norms.median()), float(dictionary.decoder_norms().median()), len(norms))
+    decoder_norm = float(dictionary.decoder_norms().median())
+    cap = min(Calibration.max_tokens, spec.max_tokens)
+    return Suggestion(float(norms.median()), decoder_norm, len(norms), cap)
 
 
 @torch.inference_mode()

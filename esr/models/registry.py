@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from esr.errors import UserError
+from esr.errors import UserError, unknown
 from esr.models.spec import (
     Calibration,
     GenerationProfile,
@@ -177,9 +177,5 @@ def get(key: str) -> ModelSpec:
         return spec
     entries = {**REGISTRY, **_LOADED}
     if key not in entries:
-        raise UserError(
-            f"unknown model {key!r}",
-            ", ".join(entries),
-            "name one of these models, or a file with --model-file",
-        )
+        raise unknown("model", key, list(entries), "name one of these, or a file: --model-file")
     return entries[key]

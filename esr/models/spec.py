@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, MinLen
 
 from esr.errors import UserError
 from esr.runs.paths import DATA
@@ -17,8 +17,9 @@ ChatVariant = Literal["template", "llama-double-header"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Count = Annotated[int, Gt(0)]
 Layer = Annotated[int, Ge(0)]
+Name = Annotated[str, MinLen(1)]
 
-STRICT = {"extra": "forbid"}
+STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 """How pydantic reads these classes from a model file: an unknown field is a mistake. Bounds are
 written at the fields, where only :mod:`esr.models.from_toml` looks at them."""
 
@@ -37,15 +38,15 @@ class Calibration:
         max_tokens: cap of a calibration response.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     rounds: Count
     prompts_per_round: Count
     prior_mean: float
     prior_sd: Annotated[float, Gt(0)]
-    low: float
+    low: Annotated[float, Ge(0)]
     high: float
-    max_tokens: int = 256
+    max_tokens: Count = 256
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ class GenerationProfile:
         steering_layer: overrides the model's, where the release disagrees with the paper.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    repetition_penalty: float = 1.1
+    repetition_penalty: Annotated[float, Gt(0)] = 1.1
     chat_variant: ChatVariant = "template"
-    steering_layer: int | None = None
+    steering_layer: Layer | None = None
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,14 @@ class ModelShape:
         tied: whether the output matrix is the embedding.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    vocabulary: int
+    layers: Count
+    heads: Count
+    kv_heads: Count
+    head_dim: Count
+    ffn: Count
+    vocabulary: Count
     tied: bool = False
 
     def linear(self, d_model: int) -> int:
@@ -136,11 +137,11 @@ class ModelSpec:
         organism: whether this is a trained demonstration model; its figures say so.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    key: str
-    title: str
-    hf_id: str
+    key: Name
+    title: Name
+    hf_id: Name
     sae: SaeSource
     steering_layer: Layer
     feature_layer: Layer
@@ -150,18 +151,18 @@ class ModelSpec:
     profiles: Mapping[str, GenerationProfile] = field(
         default_factory=lambda: {"paper": GenerationProfile(), "release": GenerationProfile()}
     )
-    revision: str = "main"
+    revision: Name = "main"
     neuronpedia: str = ""
     labels: Path | None = None
     prompt_set: str = "how-to"
     judge: str = "haiku"
-    max_tokens: int = 512
-    context: int = 4096
-    in_flight: int = 20
+    max_tokens: Count = 512
+    context: Count = 4096
+    in_flight: Count = 20
     dtype: Dtype = "bfloat16"
     quantization: str = ""
-    n_latents: int = 1000
-    n_trials: int = 5
+    n_latents: Count = 1000
+    n_trials: Count = 5
     shape: ModelShape | None = None
     organism: bool = False
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from esr.errors import UserError
 from esr.models.spec import ModelShape, ModelSpec
+from esr.runs import hub
 from esr.steering.layers import check_layer
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
-
-    from esr.steering.sae import Dictionary
 
 GIB = 2**30
 
@@ -120,6 +119,46 @@ def gpu_memory() -> list[int]:
     return [int(torch.cuda.get_device_properties(i).total_memory) for i in devices]
 
 
+def is_local(spec: ModelSpec) -> bool:
+    """Whether ``hf_id`` names a folder, which may be missing, and no repository of the hub."""
+    return spec.hf_id.startswith((".", "/")) or Path(spec.hf_id).is_dir()
+
+
+def require_files(spec: ModelSpec) -> None:
+    """Refuse a model that is neither on this machine nor on the hub, before a library tries.
+
+    Raises:
+        UserError: one line that says which.
+    """
+    if not is_local(spec):
+        hub.require(spec.hf_id, spec.revision)
+        return
+    folder = Path(spec.hf_id)
+    if not (folder / "config.json").is_file():
+        fault = "has no config.json" if folder.is_dir() else "does not exist"
+        raise UserError(
+            f"model folder {folder} {fault}",
+            "a folder that save_pretrained of transformers has written",
+            "correct hf_id; for the organism: python -m esr.organism build",
+        )
+
+
+def load_tokenizer(spec: ModelSpec) -> Any:
+    """The model's tokenizer.
+
+    Raises:
+        UserError: no such model, or it has none that loads.
+    """
+    from transformers import AutoTokenizer
+
+    require_files(spec)
+    try:
+        return AutoTokenizer.from_pretrained(spec.hf_id, revision=spec.revision)
+    # A faulty file can raise anything: the tokenizers library has exceptions of its own.
+    except Exception as error:
+        raise cannot_load(spec, error, "tokenizer of model") from error
+
+
 def load_config(spec: ModelSpec) -> PreTrainedConfig:
     """The text part of the model's Hugging Face configuration.
 
@@ -128,14 +167,20 @@ def load_config(spec: ModelSpec) -> PreTrainedConfig:
     """
     from transformers import AutoConfig
 
+    require_files(spec)
     try:
         return AutoConfig.from_pretrained(spec.hf_id, revision=spec.revision).get_text_config()
     except (OSError, ValueError) as error:
         raise cannot_load(spec, error) from error
 
 
-def check_layers(spec: ModelSpec, config: PreTrainedConfig, dictionary: Dictionary) -> None:
+def check_layers(spec: ModelSpec, config: PreTrainedConfig, width: int) -> None:
     """Refuse layers that the model does not have, and a dictionary of another width.
+
+    Args:
+        spec: the model.
+        config: of its folder.
+        width: ``d_model`` of the dictionary.
 
     Raises:
         UserError: one of these.
@@ -143,9 +188,9 @@ def check_layers(spec: ModelSpec, config: PreTrainedConfig, dictionary: Dictiona
     n_layers = int(config.num_hidden_layers)
     check_layer("steering layer", spec.steering_layer, n_layers)
     check_layer("feature layer", spec.feature_layer, n_layers)
-    if int(config.hidden_size) != dictionary.d_model:
+    if int(config.hidden_size) != width:
         raise UserError(
-            f"the SAE has width {dictionary.d_model}, the model {config.hidden_size}",
+            f"the SAE has width {width}, the model {config.hidden_size}",
             "an SAE trained on this model",
             "correct the SAE of the model's entry",
         )
@@ -173,11 +218,12 @@ def load_weights(spec: ModelSpec, device: torch.device) -> Any:
         raise cannot_load(spec, error) from error
 
 
-def cannot_load(spec: ModelSpec, reason: object) -> UserError:
+def cannot_load(spec: ModelSpec, reason: object, what: str = "model") -> UserError:
     """One line for a model that does not load, whatever the library said about it."""
-    detail = " ".join(str(reason).split()) or type(reason).__name__
+    detail = " ".join(str(reason).split())[:400] or type(reason).__name__
+    gated = "gated" in detail or "401" in detail or "403" in detail
     return UserError(
-        f"model {spec.hf_id} cannot be loaded: {detail}",
+        f"{what} {spec.hf_id} cannot be loaded: {detail}",
         "a local folder, or a Hugging Face id you have access to",
-        "check the name; for gated models: huggingface-cli login",
+        hub.LOGIN if gated else "python -m esr.models check FILE.toml, for a model of your own",
     )

@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from esr.errors import UserError
+from esr.errors import UserError, unknown
+from esr.runs import hub
 from esr.runs.paths import cache
 from esr.runs.plain import file_digest, json_digest
 from esr.steering.rows import SaeRows
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 ROW_ARCHITECTURES = ("standard", "jumprelu")
 """Architectures in which a latent's activation depends on its own encoder row alone."""
+
+
+CATALOGUE = "see https://decoderesearch.github.io/SAELens/latest/pretrained_saes/"
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ def load(source: SaeSource) -> Dictionary:
     if not path.exists():
         sae = _from_sae_lens(source)
         _check_row_wise(sae, source)
+        _check_weights(sae, source)
         _write_sae(path, sae)
     return Dictionary.open(path)
 
@@ -132,28 +137,74 @@ def _identity(source: SaeSource) -> str:
                 "a folder with cfg.json and sae_weights.safetensors, as SAELens saves it",
                 "for the organism: python -m esr.organism build",
             )
-        for file in sorted(source.folder.iterdir()):
-            if file.is_file():
-                parts += [file.name, file_digest(file)]
+        try:
+            for file in sorted(source.folder.iterdir()):
+                if file.is_file():
+                    parts += [file.name, file_digest(file)]
+        except OSError as error:
+            raise _cannot_load(source, error) from error
     return json_digest(parts, 16)
 
 
 def _from_sae_lens(source: SaeSource) -> SAE[Any]:
     from sae_lens import SAE
 
+    if source.folder is None:
+        repository = check_release(source)
+        hub.require(repository)
     try:
         if source.folder is not None:
             return SAE.load_from_disk(source.folder, device="cpu", dtype="float32")
         return SAE.from_pretrained(
             source.release, source.sae_id, device="cpu", dtype="float32", fold_W_dec_norm=False
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # Whatever a faulty file makes SAELens, safetensors or torch raise.
+    except Exception as error:
+        raise _cannot_load(source, error) from error
+
+
+def _cannot_load(source: SaeSource, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return UserError(
+        f"SAE {source.describe()} cannot be loaded: {reason}",
+        "a SAELens release and id, or a folder with cfg.json and sae_weights.safetensors",
+        CATALOGUE,
+    )
+
+
+def check_release(source: SaeSource) -> str:
+    """The Hugging Face repository of a published SAE, from SAELens' own list: no network.
+
+    Raises:
+        UserError: SAELens knows no such release, or no such id in it.
+    """
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    directory = get_pretrained_saes_directory()
+    if source.release not in directory:
+        raise unknown("SAELens release", source.release, sorted(directory), CATALOGUE)
+    release = directory[source.release]
+    if source.sae_id not in release.saes_map:
+        what = f"SAE of release {source.release}"
+        raise unknown(what, source.sae_id, sorted(release.saes_map), CATALOGUE)
+    return str(release.repo_id)
+
+
+def _check_weights(sae: SAE[Any], source: SaeSource) -> None:
+    """Refuse numbers that would steer by nothing, or by NaN."""
+    for name, tensor in sae.state_dict().items():
+        if not tensor.isfinite().all():
+            bad = int((~tensor.isfinite()).sum())
+            fault = f"{bad} of {tensor.numel()} numbers are NaN or infinite"
+        elif name in ("W_enc", "W_dec") and not tensor.any():
+            fault = "all numbers are 0" if tensor.numel() else "the matrix is empty"
+        else:
+            continue
         raise UserError(
-            f"SAE {source.describe()} cannot be loaded: {reason[:200]}",
-            "a SAELens release and id, or a folder saved by SAELens",
-            "see https://decoderesearch.github.io/SAELens/latest/pretrained_saes/",
-        ) from error
+            f"SAE {source.describe()}: {name}: {fault}",
+            "finite weights, not all 0",
+            "download or train the SAE again",
+        )
 
 
 def _check_row_wise(sae: SAE[Any], source: SaeSource) -> None:

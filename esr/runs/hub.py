@@ -1,0 +1,77 @@
+"""Whether a Hugging Face repository can be had: asked once, before a library retries for long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from esr.errors import UserError
+
+LOGIN = "hf auth login, and accept the licence on the model's page"
+"""What opens a gated repository."""
+
+_TIMEOUT = 10.0
+"""Seconds for the one question."""
+
+
+def cached(repository: str, revision: str = "main") -> Path | None:
+    """The snapshot of a revision in this machine's cache, whole or in part; None where none is."""
+    folder = _folder(repository)
+    reference = folder / "refs" / revision
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    snapshot = folder / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def revisions(repository: str) -> list[str]:
+    """Branches and commits of a repository in this machine's cache."""
+    folder = _folder(repository)
+    return sorted(p.name for part in ("refs", "snapshots") for p in (folder / part).glob("*"))
+
+
+def _folder(repository: str) -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def absence(repository: str, revision: str = "main") -> str:
+    """Why a repository cannot be asked for at this moment; empty where the hub has it.
+
+    Raises:
+        UserError: the name is not one, or the hub knows no such repository or revision.
+    """
+    from huggingface_hub import HfApi, errors
+
+    try:
+        HfApi().model_info(repository, revision=revision, timeout=_TIMEOUT)
+    except errors.RevisionNotFoundError as error:
+        raise UserError(
+            f"{repository} has no revision {revision!r}",
+            "a branch, tag or commit of it",
+            'revision = "main"',
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise UserError(
+            f"Hugging Face has no model {repository!r} that you may see",
+            "an id such as lab/model, or a local folder (./weights)",
+            f"check the name; for a gated model: {LOGIN}",
+        ) from error
+    # What the network raises is the business of a library below the hub's, which changes.
+    except Exception as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
+
+
+def require(repository: str, revision: str = "main") -> None:
+    """Refuse at once what is neither on this machine nor on the hub.
+
+    Raises:
+        UserError: as :func:`absence`, or the hub cannot be reached.
+    """
+    if cached(repository, revision) is None and (reason := absence(repository, revision)):
+        raise UserError(
+            f"{repository} (revision {revision}) is not on this machine, and Hugging Face cannot "
+            f"be reached: {reason}",
+            "a network connection, a downloaded model, or a local folder",
+            f"where there is a network: hf download {repository} --revision {revision}",
+        )
