@@ -115,3 +115,18 @@ async def test_calibration_does_not_wait_for_batches(tmp_path: Path) -> None:
         )
         await run_trials([trial], context)
         assert (batches.calls, urgent.calls) == (1, asked)
+
+
+async def test_every_round_is_recorded_with_its_boost_and_score(tmp_path: Path) -> None:
+    threshold = (await run(tmp_path, CurveJudge(), (3,)))[3]
+    assert len(threshold.scores) == threshold.rounds == 4
+    assert threshold.scores[0][0] == pytest.approx(5.0, abs=1e-3)
+    for boost, score in threshold.scores:
+        assert boost is not None
+        assert score == pytest.approx(100 - 10 * boost)
+
+
+async def test_a_skipped_round_has_no_score(tmp_path: Path) -> None:
+    threshold = (await run(tmp_path, MuteJudge(), (3,)))[3]
+    assert [score for _, score in threshold.scores] == [None] * threshold.skipped
+    assert threshold.skipped == 4

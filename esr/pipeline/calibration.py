@@ -84,13 +84,14 @@ def _cache_file(context: RunContext, latent: int) -> Path:
 async def _bisect(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:
     settings = context.spec.calibration
     posterior = Posterior.prior(settings.prior_mean, settings.prior_sd, settings.low, settings.high)
-    scored = 0
+    scores: list[list[float | None]] = []
     for number in range(settings.rounds):
         boost = posterior.median()
         score = await _round_score(context, latent, label, boost, number, progress)
         if score is not None:
             posterior = posterior.update(boost, score, TARGET_SCORE)
-            scored += 1
+        scores.append([boost, score])
+    scored = sum(score is not None for _, score in scores)
     low, high = posterior.interval()
     failed = scored * 2 < settings.rounds
     return Threshold(
@@ -101,6 +102,7 @@ async def _bisect(context: RunContext, latent: int, label: str, progress: Progre
         rounds=scored,
         skipped=settings.rounds - scored,
         error=f"calibration: {scored} of {settings.rounds} rounds scored" if failed else None,
+        scores=scores,
     )
 
 

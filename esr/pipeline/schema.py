@@ -188,6 +188,8 @@ class Threshold:
         rounds: rounds that gave a score.
         skipped: rounds without any scored response after all tries.
         error: one line where ``value`` is None.
+        scores: of each round, its boost and the mean first-attempt score, 0 to 100; None where
+            it was skipped. Empty in older files.
     """
 
     latent: int
@@ -197,6 +199,7 @@ class Threshold:
     rounds: int
     skipped: int
     error: str | None = None
+    scores: list[list[float | None]] = field(default_factory=list)
 
     @classmethod
     def recorded(cls, journal: Journal, latents: Iterable[int]) -> dict[int, Threshold]:

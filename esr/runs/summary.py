@@ -180,6 +180,7 @@ class ThresholdEntry(TypedDict):
     rounds: int
     skipped: int
     error: str | None
+    scores: NotRequired[list[list[Number | None]]]
 
 
 @with_config(extra="allow")
