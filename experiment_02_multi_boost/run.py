@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from esr.analysis import comparison, metrics, tables
@@ -26,7 +25,7 @@ NOTE = "the paper has 2,262 on 70B; it names neither its latents nor its trials 
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """The sweep; before it, without a run of experiment 1, the calibration that is not cached."""
-    parent = replay.find_or_none(config.from_results, Path(config.output), spec.key)
+    parent = replay.find_or_none(config, spec)
     if parent is not None:
         return [_sweep(config, spec, parent.replayable(config.n_latents, config.n_trials))]
     n = config.n_calibrated or spec.n_latents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from esr.analysis.detectors import DERANGEMENTS, MIN_SHARE, PERMUTATIONS, SILENT, TOP
@@ -52,6 +52,10 @@ class AblateConfig(DetectorConfig):
         if len(set(self.doses)) < max(1, len(self.doses)):
             typed = " ".join(map(str, self.doses))
             raise UserError(f"--doses {typed}", "one or more, each once", "--doses 0 0.5 1 2")
+
+    def parent_options(self) -> AblateConfig:
+        """New prompts take latents and thresholds of the usual run."""
+        return replace(self, prompts="")
 
     def identity(self) -> dict[str, Any]:
         """With the sign of each detector where the set is split by it."""

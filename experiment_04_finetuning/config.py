@@ -12,7 +12,7 @@ from simple_parsing import field
 
 from esr.models import ModelSpec, prompts
 from esr.pipeline.cli import CommonConfig, ReplayConfig
-from esr.pipeline.experiment import resolve
+from esr.pipeline.settings import resolve
 from esr.runs.bounds import bounded
 from esr.runs.commands import parse
 from experiment_04_finetuning import settings

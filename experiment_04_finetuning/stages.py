@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from esr.errors import run_async, run_command
 from esr.pipeline.dry_run import show_plan
-from esr.pipeline.experiment import resolve
+from esr.pipeline.settings import resolve
 from esr.runs.commands import Step, choose
 from experiment_04_finetuning import dry_run
 from experiment_04_finetuning.config import Config, base_config, read, sweep_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simple_parsing import field
 
@@ -25,3 +25,7 @@ class Config(ReplayConfig):
 
     judges: str = field(default="", metavar="NAMES")
     """Judges, comma-separated; default: all that have a key, and for tiny the offline ones."""
+
+    def parent_options(self) -> Config:
+        """Judge and rubric of this run are not those of the run that is judged again."""
+        return replace(self, judge="", rubric="own")

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain, combinations
-from pathlib import Path
 from typing import Any
 
 from esr import judge, models
@@ -18,6 +17,7 @@ from esr.pipeline import replay
 from esr.pipeline.context import RunContext
 from esr.pipeline.opening import open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.settings import resolve
 from esr.pipeline.trials import by_feature, finished, run_trials
 from esr.runs.commands import parse
 from esr.runs.plain import plain
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         config = parse(Config, f"python -m {NAME}", argv)
         for part in per_model(config):
-            spec = models.get(part.model)
+            spec = resolve(part)
             if config.dry_run:
                 show_plan(part, spec)
             else:
@@ -63,8 +63,8 @@ def per_model(config: Config) -> list[Config]:
     keys = [config.model] if config.model else list(models.REGISTRY)
     replayed = {}
     for key in keys:
-        models.get(key)
-        run = replay.find_or_none(config.from_results, Path(config.output), key)
+        part = replace(config, model=key)
+        run = replay.find_or_none(part, resolve(part))
         if run is not None:
             replayed[key] = run
     if not replayed and not (config.dry_run and config.model):

@@ -8,8 +8,8 @@ from esr.errors import run_async
 from esr.models import ModelSpec
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, show_plan
-from esr.pipeline.experiment import resolve
 from esr.pipeline.opening import open_context
+from esr.pipeline.settings import resolve
 from esr.runs import commands
 from esr.runs.commands import Step
 from experiment_09_activation_stats import collect, report

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from esr.errors import UserError, run_async
-from esr.pipeline.experiment import main, resolve
+from esr.pipeline.experiment import main
 from esr.pipeline.opening import open_context
+from esr.pipeline.settings import resolve
 from esr.pipeline.trials import finished
 from esr.runs import commands
 from experiment_10_random_latent_control.config import Config

@@ -18,6 +18,7 @@ from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.runs.folder import find_runs, read_run
 from esr.runs.results import read_results, results_file
+from esr.runs.same_settings import differing_settings
 from experiment_10_random_latent_control import sets
 from experiment_10_random_latent_control.config import Config
 
@@ -118,7 +119,10 @@ def _ablation(
 ) -> dict[str, Any] | None:
     """The detectors' own ablation of the same trials, from experiment 3; None before it was run."""
     for path in find_runs(Path(config.output), ABLATION, context.spec.key):
-        if read_run(path).status != "complete" or not results_file(path).is_file():
+        run = read_run(path)
+        if run.status != "complete" or not results_file(path).is_file():
+            continue
+        if differing_settings(run, context.run.metadata):
             continue
         ablation = read_results(path)
         same = ablation.parent == context.replayed.identity() and set(

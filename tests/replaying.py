@@ -22,7 +22,8 @@ async def parent_run(folder: Path) -> ReplayedRun:
     """A complete scripted run of experiment 1."""
     folder.mkdir(parents=True, exist_ok=True)
     await scripted.experiment_1(folder, 0.0)
-    return replay.find("", folder / "results", "scripted")
+    (run,) = (folder / "results" / replay.EXPERIMENT_1 / "scripted").iterdir()
+    return replay.read(run, "scripted")
 
 
 def condition_of(spec: TrialSpec, other: TrialSpec) -> TrialSpec:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from esr import models
 from esr.analysis import comparison, metrics
 from esr.analysis.outcomes import outcomes_from_results
 from esr.engine.base import Generation, GenerationRequest, Reading, ReadRequest
@@ -18,6 +19,7 @@ from esr.errors import UserError
 from esr.pipeline.detector_files import FILE_NAME, FIND, load
 from esr.pipeline.experiment import Experiment, conduct, main
 from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.settings import wanted_run
 from esr.runs.results import read_results
 from esr.steering.interventions import Clamp, Scale
 from esr.steering.pooling import Pool, add_rows
@@ -284,8 +286,9 @@ def test_the_newest_search_on_the_usual_prompts_is_taken(tmp_path: Path) -> None
     ):
         folder = tmp_path / FIND / "tiny" / name
         folder.mkdir(parents=True)
-        facts = {"status": status, "started": f"2026-01-0{day + 1}", "schema_version": 1}
-        (folder / "run.json").write_text(json.dumps({**facts, "config": {"prompts": prompts}}))
+        run = wanted_run(FindConfig(prompts=prompts), models.get("tiny"))
+        state = run.updated(status=status, started=f"2026-01-0{day + 1}")
+        (folder / "run.json").write_text(json.dumps(state.plain()))
         (folder / FILE_NAME).write_text(json.dumps({"off_topic_detectors": [day]}))
     assert AblateConfig(output=str(tmp_path)).detector_set.latents == (1,)
 

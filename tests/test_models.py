@@ -14,7 +14,8 @@ from esr import judge, models
 from esr.errors import UserError
 from esr.models import Calibration, commands, from_toml
 from esr.models.identity import model_identity
-from esr.pipeline.experiment import main, resolve
+from esr.pipeline.experiment import main
+from esr.pipeline.settings import resolve
 from esr.runs.commands import parse
 from esr.runs.paths import ORGANISM, REPOSITORY
 from experiment_01_esr.config import Config

@@ -26,12 +26,14 @@ async def replayed(tmp_path: Path) -> ReplayedRun:
 async def test_absent_is_none_but_a_wrong_name_is_an_error(
     tmp_path: Path, replayed: ReplayedRun
 ) -> None:
-    assert replay.find_or_none("", tmp_path / "nothing", "scripted") is None
-    found = replay.find_or_none("", tmp_path / "parent" / "results", "scripted")
+    model = scripted.spec(tmp_path)
+    assert replay.find_or_none(ReplayConfig(output=str(tmp_path / "nothing")), model) is None
+    results = ReplayConfig(output=str(tmp_path / "parent" / "results"))
+    found = replay.find_or_none(results, model)
     assert found is not None
     assert found.run_id == replayed.run_id
     with pytest.raises(UserError, match="cannot read"):
-        replay.find_or_none(str(tmp_path / "typo.json"), tmp_path, "scripted")
+        replay.find_or_none(ReplayConfig(from_results=str(tmp_path / "typo.json")), model)
 
 
 async def test_planned_counts(tmp_path: Path, replayed: ReplayedRun) -> None:
@@ -62,7 +64,7 @@ async def test_a_file_of_the_authors_is_replayed(tmp_path: Path) -> None:
     empty = {**entry, "feature_index_in_sae": 8, "trials": []}
     data = {"experiment_config": {}, "results_by_feature": [empty, entry]}
     (tmp_path / "theirs.json").write_text(json.dumps(data))
-    theirs = replay.find(str(tmp_path / "theirs.json"), tmp_path, "70b")
+    theirs = replay.read(tmp_path / "theirs.json", "70b")
     with replaying.run_folder("child", tmp_path) as run:
         context = replaying.context(run, tmp_path, theirs)
         (spec,) = theirs.replay(context.prompts, context.sampling, "again", n_latents=1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Literal, cast
 
 from esr.errors import UserError
 from esr.judge import keys, prices
-from esr.judge.base import Judge
+from esr.judge.base import Judge, JudgeInfo
 
 if TYPE_CHECKING:
     from esr.judge.client import Client
@@ -164,10 +165,31 @@ def create(
     from esr.judge.llm import LlmJudge
     from esr.judge.rubric import get
 
-    settings = {"base_url": found.base_url} if found.base_url else {}
     rules = get(rubric)
     client = create_client(name, concurrency=concurrency)
-    return CachedJudge(LlmJudge(client, rules, found.output, settings), cache, concurrency)
+    judge = LlmJudge(client, rules, found.output, _address(found))
+    return CachedJudge(judge, cache, concurrency)
+
+
+def info(name: str, rubric: str = "own") -> JudgeInfo:
+    """The identity of a judge, as :func:`create` would make it; needs no key.
+
+    Raises:
+        UserError: no such judge or rubric.
+    """
+    found = spec(name)
+    if found.provider == "offline":
+        return _offline(found.model).info
+    from esr.judge.llm import LlmJudge
+    from esr.judge.rubric import get
+
+    # Of the client, the identity has its model and its provider alone.
+    client = cast("Client", SimpleNamespace(model=found.model, provider=found.provider))
+    return LlmJudge(client, get(rubric), found.output, _address(found)).info
+
+
+def _address(found: JudgeSpec) -> dict[str, str]:
+    return {"base_url": found.base_url} if found.base_url else {}
 
 
 def batched(grader: Judge, state: Path) -> Judge:

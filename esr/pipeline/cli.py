@@ -123,10 +123,14 @@ class ReplayConfig(CommonConfig):
     parent_required: ClassVar[bool] = True
     """False for an experiment that also knows what to do where there is no such run."""
 
-    from_results: str = incidental("", metavar="PATH")
+    from_results: str = incidental("", alias=["--parent"], metavar="PATH")
     """Run folder or results file to replay, ours or the authors'; default: the newest complete
-    run of experiment 1 of this model."""
+    run of experiment 1 with the same model, profile, prompts, filter, judge and pairing."""
 
     def parent_model(self) -> str:
         """Key of the model whose run is replayed."""
         return self.model
+
+    def parent_options(self) -> ReplayConfig:
+        """Options of the run that may be replayed without being named."""
+        return self

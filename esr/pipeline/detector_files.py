@@ -8,7 +8,7 @@ strict criterion, and a digest of the model they were found on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,10 @@ from pydantic import BaseModel, FiniteFloat
 
 from esr.errors import UserError
 from esr.models import REGISTRY
-from esr.pipeline.cli import ReplayConfig, incidental
+from esr.pipeline.candidates import Candidates
+from esr.pipeline.cli import CommonConfig, ReplayConfig, incidental
 from esr.pipeline.context import RunContext
-from esr.runs.folder import find_runs, read_run
+from esr.pipeline.settings import resolve, wanted_run
 from esr.runs.plain import json_digest
 from esr.runs.user_files import read_json
 
@@ -170,25 +171,22 @@ def load(path: Path, method: Method = "auto") -> DetectorSet:
     )
 
 
-def newest_search(output: Path, model: str) -> Path:
-    """The newest complete search of a model, one on its own prompts before one on others.
+def newest_search(config: CommonConfig) -> Path:
+    """The file of the newest complete search on the same model, profile and pairing.
+
+    The search is one on the model's own prompts, whatever the prompts of the config.
 
     Raises:
         UserError: there is none.
     """
-    done = [
-        (path, metadata)
-        for path in find_runs(output, FIND, model)
-        if (metadata := read_run(path)).status == "complete" and (path / FILE_NAME).is_file()
-    ]
-    usual = [path for path, metadata in done if not metadata.config.get("prompts")]
-    for path in [*usual, *(path for path, _ in done)]:
-        return path
-    raise UserError(
-        f"no complete search for the detectors of {model} in {output}",
-        "a detectors file",
-        f"python -m experiment_03_off_topic_detectors find {model}, or --ablate FILE",
-    )
+    usual = replace(config, prompts="")
+    wanted = wanted_run(usual, resolve(usual), judged=False)
+    command = "python -m experiment_03_off_topic_detectors find"
+    searches = Candidates(Path(config.output), FIND, wanted, "--detectors", command, FILE_NAME)
+    path = searches.newest()
+    if path is None:
+        raise searches.none()
+    return path / FILE_NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +210,7 @@ class DetectorConfig(ReplayConfig):
         """
         if self.detectors:
             return load(Path(self.detectors), self.method)
-        return load(newest_search(Path(self.output), self.model) / FILE_NAME, self.method)
+        return load(newest_search(self), self.method)
 
     def identity(self) -> dict[str, Any]:
         """Names the detectors by what they are, not by where the file lies."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esr import judge
@@ -164,7 +163,7 @@ def _machine(config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> list
 
 def planned_trials(config: ReplayConfig, spec: ModelSpec) -> int:
     """Trials a replay will have; where there is no parent yet, as many as it may get."""
-    parent = replay.find_or_none(config.from_results, Path(config.output), spec.key)
+    parent = replay.find_or_none(config, spec)
     if parent is None:
         return (config.n_latents or spec.n_latents) * (config.n_trials or spec.n_trials)
     return parent.replayable(config.n_latents, config.n_trials)

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic
 
-from esr import models
 from esr.errors import (
     EngineError,
     SpendLimitError,
@@ -29,6 +28,7 @@ from esr.pipeline.dry_run import Stage, show_plan
 from esr.pipeline.engines import one_engine
 from esr.pipeline.opening import open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.settings import resolve
 from esr.pipeline.trials import finished, run_trials
 from esr.runs.commands import parse
 
@@ -77,19 +77,6 @@ def main(experiment: Experiment[ConfigT], argv: Sequence[str] | None = None) -> 
             run_async(run(experiment, config, spec))
 
     return run_command(command)
-
-
-def resolve(config: ConfigT) -> ModelSpec:
-    """The model of a config, with its profile's steering layer.
-
-    Raises:
-        UserError: unknown model or profile.
-    """
-    spec = models.get(config.model)
-    # More latents are calibrated at once where more engines share them; changes no result.
-    spec = replace(spec, in_flight=spec.in_flight * config.replicas)
-    layer = spec.profile(config.profile).steering_layer
-    return spec if layer is None else replace(spec, steering_layer=layer)
 
 
 async def run(experiment: Experiment[ConfigT], config: ConfigT, spec: ModelSpec) -> None:

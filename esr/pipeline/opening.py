@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from esr import judge
-from esr.judge.base import Judge, JudgeInfo
+from esr.judge.base import Judge
 from esr.models import ModelSpec, prompts
-from esr.models.identity import model_identity
-from esr.models.prompts import PromptSet
 from esr.pipeline import replay
 from esr.pipeline.cli import CommonConfig, ReplayConfig
 from esr.pipeline.context import RunContext
 from esr.pipeline.engines import StartEngine, one_engine
 from esr.pipeline.journal_schema import is_valid
 from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.settings import settings_of
 from esr.runs.folder import RunFolder
 
 
@@ -38,16 +36,15 @@ async def open_context(
         config: its options; one with ``from_results`` gives the run its parent run.
         spec: the model.
         start: gives an engine that outlives the run; where left out, the run has its own.
-        model: :func:`model_identity` from when that engine was not yet started.
+        model: :func:`esr.models.identity.model_identity` from when that engine was not yet started.
 
     Raises:
         UserError: no parent run, a missing key, an unknown judge or prompt set, an unwritable
             folder, or a run that another process has open.
     """
-    parent = _parent_of(config)
-    prompt_set = prompts.load(config.prompts, spec.prompt_set)
+    parent = _parent_of(config, spec)
+    settings = settings_of(config, spec, model)
     grader = _judge(config, spec)
-    settings = _settings(config, spec, prompt_set, grader.info, model or model_identity(spec))
     async with AsyncExitStack() as stack:
         opened = stack.enter_context(_run_folder(name, config, spec, settings, parent))
         if start is None:
@@ -55,7 +52,7 @@ async def open_context(
         context = RunContext(
             spec=spec,
             profile=spec.profile(config.profile),
-            prompts=prompt_set,
+            prompts=prompts.load(config.prompts, spec.prompt_set),
             run=opened,
             seed=config.seed,
             start_engine=start,
@@ -71,24 +68,6 @@ async def open_context(
             # First the answers on their way, which are paid for; then what all have cost.
             await context.close()
             opened.update(spend=round(context.spent, 6))
-
-
-def _settings(
-    config: CommonConfig,
-    spec: ModelSpec,
-    prompt_set: PromptSet,
-    info: JudgeInfo,
-    model: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What the options resolve to: all that can change what a trial yields, beyond its spec."""
-    return {
-        "model": dict(model),
-        "profile": asdict(spec.profile(config.profile)),
-        "prompts": prompt_set.digest,
-        "judge": asdict(info),
-        "engine": config.engine,
-        "pairing": config.pairing,
-    }
 
 
 def _judge(config: CommonConfig, spec: ModelSpec) -> Judge:
@@ -132,9 +111,9 @@ def _run_folder(
         yield opened
 
 
-def _parent_of(config: CommonConfig) -> ReplayedRun | None:
+def _parent_of(config: CommonConfig, spec: ModelSpec) -> ReplayedRun | None:
     """The run that a config replays, where it replays one."""
     if not isinstance(config, ReplayConfig):
         return None
     find = replay.find if config.parent_required else replay.find_or_none
-    return find(config.from_results, Path(config.output), config.parent_model())
+    return find(config, spec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -12,15 +11,23 @@ from typing import Any
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.engine.base import Sampling
 from esr.errors import UserError
+from esr.models import ModelSpec
 from esr.models.prompts import PromptSet
+from esr.pipeline.candidates import Candidates
+from esr.pipeline.cli import ReplayConfig
 from esr.pipeline.schema import Threshold, TrialSpec
-from esr.runs.folder import newest_complete, read_run
+from esr.pipeline.settings import wanted_run
+from esr.runs.folder import read_run
 from esr.runs.plain import digest, file_digest
 from esr.runs.results import Results, Trial, read_results, results_file
+from esr.runs.same_settings import flat
 from esr.runs.summary import ParentEntry
 from esr.steering.interventions import Boost
 
 EXPERIMENT_1 = "experiment_01_esr"
+
+OPTION = "--from-results"
+"""Names a parent."""
 
 _CARRIED = ("model.calibration.", "model.max_tokens", "profile.repetition_penalty")
 """Settings that a replayed trial takes along, boost and sampling: they cannot differ."""
@@ -84,7 +91,7 @@ class ReplayedRun:
         """
         if not self.settings:
             return None
-        ours, theirs = _flat(json.loads(json.dumps(settings, default=str))), _flat(self.settings)
+        ours, theirs = flat(settings), flat(self.settings)
         names = {name for name in {*ours, *theirs} if not name.startswith(_CARRIED)}
         return sorted(name for name in names if ours.get(name) != theirs.get(name))
 
@@ -139,17 +146,6 @@ class ReplayedRun:
         return [trial for trials in limited for trial in trials]
 
 
-def _flat(context: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in context.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
 def _foreign(
     sampling: Callable[[int], Sampling],
     trial: Trial,
@@ -176,15 +172,46 @@ def _foreign(
     )
 
 
-def find(
-    from_results: str, output: Path, model: str, experiment: str = EXPERIMENT_1
-) -> ReplayedRun:
-    """The parent named on the command line, or the newest complete run of the model.
+def find(config: ReplayConfig, spec: ModelSpec) -> ReplayedRun:
+    """The parent named on the command line, or the newest complete run of the same settings.
+
+    Args:
+        config: options of the experiment that replays.
+        spec: its model.
 
     Raises:
-        UserError: none found, not a results file, or a run of another model.
+        UserError: none there, not a results file, or a run of another model.
     """
-    path = Path(from_results) if from_results else newest_complete(output, experiment, model)
+    parent = find_or_none(config, spec)
+    if parent is None:
+        raise _candidates(config, spec).none()
+    return parent
+
+
+def find_or_none(config: ReplayConfig, spec: ModelSpec) -> ReplayedRun | None:
+    """:func:`find`, and None where no run is named and none is there.
+
+    Raises:
+        UserError: the run named is not usable.
+    """
+    if config.from_results:
+        return read(Path(config.from_results), config.parent_model())
+    path = _candidates(config, spec).newest()
+    return read(path, spec.key) if path else None
+
+
+def _candidates(config: ReplayConfig, spec: ModelSpec) -> Candidates:
+    wanted = wanted_run(config.parent_options(), spec)
+    command = f"python -m {EXPERIMENT_1}"
+    return Candidates(Path(config.output), EXPERIMENT_1, wanted, OPTION, command)
+
+
+def read(path: Path, model: str) -> ReplayedRun:
+    """A run folder or a results file as parent.
+
+    Raises:
+        UserError: not a results file, or a run of another model.
+    """
     results = read_results(path)
     run_id, settings = "", {}
     if path.is_dir():
@@ -194,20 +221,6 @@ def find(
             raise UserError(
                 f"{path} is a run of model {metadata.model}",
                 f"a run of {model}",
-                f"name the model {metadata.model}, or another run with --from-results",
+                f"name the model {metadata.model}, or another run with {OPTION}",
             )
     return ReplayedRun(path, results, file_digest(results_file(path), 16), run_id, settings)
-
-
-def find_or_none(from_results: str, output: Path, model: str) -> ReplayedRun | None:
-    """:func:`find`, and None where no run is named and there is none yet.
-
-    Raises:
-        UserError: the run named is not usable.
-    """
-    if not from_results:
-        try:
-            newest_complete(output, EXPERIMENT_1, model)
-        except UserError:
-            return None
-    return find(from_results, output, model)

@@ -1,0 +1,67 @@
+"""What options resolve to: the model, and all that can change what a trial yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from esr import judge, models
+from esr.models import ModelSpec, prompts
+from esr.models.identity import model_identity
+from esr.pipeline.cli import CommonConfig
+from esr.runs.run_metadata import SCHEMA_VERSION, RunMetadata
+from esr.runs.same_settings import DEFAULTS, SIZES
+
+
+def resolve(config: CommonConfig) -> ModelSpec:
+    """The model of a config, with its profile's steering layer.
+
+    Raises:
+        UserError: unknown model or profile.
+    """
+    spec = models.get(config.model)
+    # More latents are calibrated at once where more engines share them; changes no result.
+    spec = replace(spec, in_flight=spec.in_flight * config.replicas)
+    layer = spec.profile(config.profile).steering_layer
+    return spec if layer is None else replace(spec, steering_layer=layer)
+
+
+def settings_of(
+    config: CommonConfig, spec: ModelSpec, model: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """:attr:`esr.pipeline.context.RunContext.settings`; needs no key.
+
+    Args:
+        config: the options.
+        spec: the model.
+        model: its :func:`model_identity`, where that is known.
+
+    Raises:
+        UserError: an unknown judge, rubric, prompt set or profile.
+    """
+    return {
+        "model": dict(model or model_identity(spec)),
+        "profile": asdict(spec.profile(config.profile)),
+        "prompts": prompts.load(config.prompts, spec.prompt_set).digest,
+        "judge": asdict(judge.info(config.judge or spec.judge, config.rubric)),
+        "engine": config.engine,
+        "pairing": config.pairing,
+    }
+
+
+def wanted_run(config: CommonConfig, spec: ModelSpec, *, judged: bool = True) -> RunMetadata:
+    """What a run of these options would record, to compare others with.
+
+    Args:
+        config: the options.
+        spec: the model.
+        judged: False where neither judge, filter nor size matter, as in a search for detectors.
+    """
+    settings = settings_of(config, spec)
+    names = [*DEFAULTS, *SIZES]
+    if not judged:
+        del settings["judge"]
+        names = ["profile", "prompts", "pairing"]
+    identity = {**{name: getattr(config, name) for name in names}, "context": settings}
+    return RunMetadata(schema_version=SCHEMA_VERSION, model=spec.key, identity=identity)
