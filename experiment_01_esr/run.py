@@ -48,7 +48,7 @@ def outcome_results(
     outcomes = [record.outcome() for record in records]
     return {
         "experiment_config": context.experiment_config(),
-        "selection": selection.counts(),
+        "selection": selection.counts(thresholds),
         "summary": metrics.summary(outcomes, context.seed),
         "results_by_feature": by_feature(records, thresholds, selection.labels),
     }
@@ -58,9 +58,8 @@ def show(data: Mapping[str, Any]) -> str:
     """The table printed at the end."""
     config = data["experiment_config"]
     title = f"ESR on {config['model_title']}, judge {config['judge_id']}"
-    note = data["selection"].get("note")
     table = tables.summary_table(title, data["summary"], config["organism"])
-    return f"{table}\n  note: {note}" if note else table
+    return "\n".join([table, *tables.latent_lines(data)])
 
 
 EXPERIMENT = Experiment("experiment_01_esr", Config, stages, specs, outcome_results, show)

@@ -8,14 +8,15 @@ from typing import Any
 
 from esr.analysis import comparison, metrics, tables
 from esr.models import ModelSpec
-from esr.pipeline import latents, replay
+from esr.pipeline import arms, latents, replay
 from esr.pipeline.calibration import calibrate
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
 from esr.pipeline.experiment import Experiment
-from esr.pipeline.schema import Threshold, TrialRecord, TrialSpec
+from esr.pipeline.schema import Selection, Threshold, TrialRecord, TrialSpec
 from esr.pipeline.trials import at_threshold, by_feature
 from esr.runs.plain import plain, restore
+from esr.runs.summary import FeatureData
 from esr.steering.interventions import Boost
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import NO_SWEEP, Level, Sweep, regions
@@ -92,7 +93,7 @@ def outcome_results(
         "threshold_cache_stats": sweep.stats(),
         "levels": [_level(level, context, records) for level in sweep.levels],
         "shape": _shape(sweep, context, records),
-        "results_by_feature": by_feature(records, _thresholds(context, records)),
+        "results_by_feature": _latents(context, records),
     }
 
 
@@ -104,8 +105,8 @@ def _level(level: Level, context: RunContext, records: list[TrialRecord]) -> dic
 def _shape(sweep: Sweep, context: RunContext, records: list[TrialRecord]) -> dict[str, Any]:
     """Levels near the mean threshold against those below and above: a hump is more of both."""
     outcomes = {
-        name: [r.outcome() for r in records if r.spec.arm in arms]
-        for name, arms in regions(sweep.levels).items()
+        name: [r.outcome() for r in records if r.spec.arm in near]
+        for name, near in regions(sweep.levels).items()
     }
     pairs = [("near", "below"), ("near", "above")]
     return {
@@ -114,13 +115,15 @@ def _shape(sweep: Sweep, context: RunContext, records: list[TrialRecord]) -> dic
     }
 
 
-def _thresholds(context: RunContext, records: list[TrialRecord]) -> dict[int, Threshold]:
-    """Calibrated thresholds of the latents in the sweep."""
-    used = dict.fromkeys(record.spec.latent for record in records)
+def _latents(context: RunContext, records: list[TrialRecord]) -> list[FeatureData]:
+    """Latents of the sweep, and those that have no threshold to be swept around."""
     if context.parent is not None:
-        thresholds = context.parent.thresholds()
-        return {k: thresholds[k] for k in used if k in thresholds}
-    return Threshold.recorded(context.run.journal, used)
+        return arms.by_feature(context, records)
+    labels = Selection.recorded(context.run.journal).labels
+    used = {record.spec.latent for record in records}
+    thresholds = Threshold.recorded(context.run.journal, labels)
+    shown = {k: t for k, t in thresholds.items() if k in used or t.value is None}
+    return by_feature(records, shown, labels)
 
 
 def show(data: Mapping[str, Any]) -> str:
@@ -142,6 +145,7 @@ def show(data: Mapping[str, Any]) -> str:
         )
     if config["organism"]:
         lines.append(f"  {tables.ORGANISM_NOTE}")
+    lines += tables.latent_lines(data)
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from esr.pipeline.experiment import Experiment, conduct
 from esr.pipeline.opening import open_context
 from esr.pipeline.schema import Selection, Threshold, TrialRecord, TrialSpec
 from esr.pipeline.trials import at_threshold, by_feature
+from esr.runs.plain import restore
 from experiment_04_finetuning.config import (
     BaseConfig,
     Config,
@@ -61,7 +62,7 @@ async def specs(config: BaseConfig, context: RunContext) -> list[TrialSpec]:
 def _of_base(context: RunContext) -> Selection:
     """The latents of the base model's run."""
     recorded = context.replayed.results.raw["selection"]
-    return Selection(**{**recorded, "labels": context.replayed.labels()})
+    return restore(Selection, {**recorded, "labels": context.replayed.labels()})
 
 
 def outcome_results(
@@ -87,7 +88,7 @@ def outcome_results(
             "base_model": config.base,
             "self_correction_percent": config.percent,
         },
-        "selection": {**selection.counts(), "barred": selection.barred},
+        "selection": {**selection.counts(thresholds), "barred": selection.barred},
         "summary": metrics.summary(outcomes[STEERED], context.seed),
         "unsteered": metrics.summary(outcomes[UNSTEERED], context.seed),
         "results_by_feature": by_feature(records, thresholds, selection.labels),
@@ -102,7 +103,7 @@ def show(data: Mapping[str, Any]) -> str:
         tables.summary_table(f"{config['model_title']}, {arm}", data[key], config["organism"])
         for arm, key in ((STEERED, "summary"), (UNSTEERED, "unsteered"))
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *tables.latent_lines(data)])
 
 
 EXPERIMENT: Experiment[BaseConfig] = Experiment(

@@ -7,6 +7,9 @@ from typing import Any
 
 ORGANISM_NOTE = "A trained demonstration organism: no evidence about large models."
 
+FAILURES_SHOWN = 5
+"""Latents without a threshold that are named in the terminal; results.json has all."""
+
 
 def percent(value: float | None) -> str:
     """A share as a percentage, "-" where it is not defined."""
@@ -49,6 +52,26 @@ def summary_table(title: str, summary: Mapping[str, Any], organism: bool) -> str
     if organism:
         lines.append(f"  {ORGANISM_NOTE}")
     return "\n".join(lines)
+
+
+def latent_lines(data: Mapping[str, Any]) -> list[str]:
+    """What became of the latents of a run, one line each; none where there is nothing to say.
+
+    Args:
+        data: results with ``results_by_feature``, and ``selection`` where latents were chosen.
+    """
+    lines = []
+    if note := data.get("selection", {}).get("note"):
+        lines.append(f"  note: {note}")
+    failed = [entry for entry in data["results_by_feature"] if entry["error"]]
+    if failed:
+        named = [f"{e['feature_index_in_sae']} ({e['error']})" for e in failed[:FAILURES_SHOWN]]
+        more = len(failed) - len(named)
+        lines.append(
+            f"  {len(failed)} of {len(data['results_by_feature'])} latents have no threshold and "
+            f"no trials: {', '.join(named)}{f', and {more} more' if more else ''}"
+        )
+    return lines
 
 
 def comparison_table(

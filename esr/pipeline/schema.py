@@ -235,11 +235,14 @@ class Selection:
             return restore(cls, data)
         return cls({})
 
-    def counts(self) -> SelectionCounts:
-        """Counts for ``results.json``."""
+    def counts(self, thresholds: Mapping[int, Threshold]) -> SelectionCounts:
+        """Counts for ``results.json``, with what became of the calibrations so far."""
+        failed = sum(threshold.value is None for threshold in thresholds.values())
         return {
             "wanted": self.wanted,
             "drawn": self.drawn,
             "concrete": self.concrete,
             "note": self.note,
+            "calibrated": len(thresholds) - failed,
+            "failed": failed,
         }

@@ -259,9 +259,11 @@ class FeatureData(TypedDict):
 
 
 class SelectionCounts(TypedDict):
-    """How latents were chosen; all 0 before they were."""
+    """How latents were chosen, all 0 before they were, and how many have a threshold since."""
 
     wanted: int
     drawn: int
     concrete: int
     note: str
+    calibrated: int
+    failed: int
