@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from esr.analysis import tables
 from plotting import figure, rates, style
+from plotting.figure import Drawn, Panel
 from plotting.sources import Source
+
+SHOWN = (*rates.MULTI_AND_ESR, rates.SCORE)
+"""Panels beside each other: rates, and the score that they depend on."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,7 @@ class Arm:
         summary: see :func:`esr.analysis.metrics.summary`.
         comparison: with the baseline, by quantity; None for the baseline itself.
         colour: the model's where empty.
-        note: said of it below the figure.
-        details: by quantity, what follows the name.
+        note: said of it in the caption.
     """
 
     name: str
@@ -32,18 +35,17 @@ class Arm:
     comparison: Mapping[str, Any] | None = None
     colour: str = ""
     note: str = ""
-    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One run.
+class Group:
+    """One run with its arms.
 
     Attributes:
         source: the run.
         title: of its panels.
         arms: from top to bottom; without arms the panel says ``missing``.
-        notes: said below the figure.
+        notes: said in the caption.
         missing: see ``arms``.
     """
 
@@ -54,90 +56,103 @@ class Panel:
     missing: str = ""
 
 
-@style.look()
 def draw(
-    panels: Sequence[Panel],
+    name: str,
     experiment: str,
+    groups: Sequence[Group],
+    table: pd.DataFrame,
+    about: str,
     notes: Sequence[str] = (),
-    quantities: Sequence[str] = rates.MULTI_AND_ESR,
-    columns: int = 2,
-) -> Figure:
-    """A panel per run and rate, the rates of a run beside each other, or below in one column."""
-    cells = [(panel, quantity) for panel in panels for quantity in quantities]
-    heights = [0.55 + 0.27 * max(1, len(panel.arms)) for panel, _ in cells[::columns]]
-    picture, grid = figure.grid(
-        experiment,
-        heights,
-        columns,
-        sources=[panel.source for panel in panels],
-        notes=[*notes, *_notes(panels)],
+    quantities: Sequence[str] = SHOWN,
+    columns: int = len(SHOWN),
+) -> Drawn:
+    """A panel per run and quantity, those of a run beside each other, or below in one column."""
+    rows = []
+    for group in groups:
+        height = 0.55 + 0.29 * max(1, len(group.arms))
+        panels = [_panel(groups, group, q, place % columns) for place, q in enumerate(quantities)]
+        rows += [(height, panels[k : k + columns]) for k in range(0, len(panels), columns)]
+    return figure.compose(
+        *(name, experiment, rows, table),
+        about=about,
+        sources=[group.source for group in groups],
+        notes=[rates.INTERVALS, *notes, *_notes(groups, quantities)],
         width=style.PAGE_WIDTH if columns > 1 else style.COLUMN_WIDTH,
     )
-    for axes, (panel, quantity) in zip(grid.flat, cells, strict=True):
-        model = panel.source.model
-        if panel.arms:
-            bars = [
-                rates.Bar(
-                    arm.name + arm.details.get(quantity, ""),
-                    arm.summary[quantity],
-                    arm.colour or style.colour(model),
-                )
-                for arm in panel.arms
-            ]
-            rates.horizontal_bars(axes, bars, _limit(panels, panel, quantity))
-            given = quantity == "conditional_improvement_rate"
-            axes.set_xlabel(f"% of {'multi-attempt' if given else 'graded'} trials")
-        else:
-            style.empty_panel(axes, panel.missing)
-        figure.heading(axes, f"{panel.title}: {rates.QUANTITIES[quantity]}", model)
-    return picture
 
 
-def _limit(panels: Sequence[Panel], panel: Panel, quantity: str) -> float:
-    """Right end of an axis. Organisms are not to be compared with large models: each kind's own."""
-    kin = [other for other in panels if other.source.organism == panel.source.organism]
-    tops = [rates.top(arm.summary[quantity]) for other in kin for arm in other.arms]
-    return min(1.0, 1.1 * max(tops)) or 1.0
+def _panel(groups: Sequence[Group], group: Group, quantity: str, column: int) -> Panel:
+    model, null = group.source.model, quantity == "conditional_improvement_rate"
+    bars = [
+        rates.Bar(
+            arm.name,
+            rates.rate_of(arm.summary, quantity),
+            arm.colour or style.colour(model),
+            arm.summary["redraw_null"] if null else None,
+            _ratio(arm, quantity),
+        )
+        for arm in group.arms
+    ]
+    unit = rates.unit_of(quantity)
+    # Organisms are not to be compared with large models: each kind has its own axis.
+    kin = [arm for g in groups if g.source.organism == group.source.organism for arm in g.arms]
+    together = rates.MULTI_AND_ESR if quantity in rates.MULTI_AND_ESR else (quantity,)
+    limit = rates.limit((rates.rate_of(arm.summary, q) for arm in kin for q in together), unit)
+    graded = "% of multi-attempt trials" if null else "% of graded trials"
+    return Panel(
+        partial(rates.bars, shown=bars, limit=limit, unit=unit, names=not column),
+        f"{group.title}\n{rates.NAMES[quantity]}" if not column else f"\n{rates.NAMES[quantity]}",
+        model,
+        "mean, 0 to 100" if quantity == rates.SCORE else graded,
+        empty="" if bars else group.missing,
+    )
 
 
-def _notes(panels: Sequence[Panel]) -> list[str]:
-    notes = [rates.INTERVALS]
-    for panel in panels:
-        prefix = f"{panel.title}, " if len(panels) > 1 else ""
-        notes += panel.notes
-        for arm in panel.arms:
-            lost = rates.left_out(arm.summary["counts"])
-            parts = [*_scores(arm), arm.note, lost and f"not graded and left out: {lost}"]
-            notes.append(f"{prefix}{arm.name}: {'; '.join(part for part in parts if part)}.")
-    return notes + figure.judges([panel.source for panel in panels])
+def _ratio(arm: Arm, quantity: str) -> str:
+    compared = (arm.comparison or {}).get(quantity) or {}
+    ratio = compared.get("risk_ratio") if quantity != rates.SCORE else None
+    return "" if ratio is None else f", ratio {ratio:.2f}"
 
 
-def _scores(arm: Arm) -> list[str]:
-    """First-attempt score; and against the baseline the multi-attempt rate, clustered by latent."""
-    score = f"first-attempt score {tables.decimal(arm.summary['mean_first_score']['mean'], 1)}"
-    if arm.comparison is None:
-        return [score]
-    compared = arm.comparison["multi_attempt_rate"]
-    ratio = f"multi-attempt rate {tables.risk_ratio(compared)} x baseline"
-    if paired := compared.get("paired"):
-        ratio += f", McNemar p {paired['test']['p_value']:.2g}"
-    return [score, ratio]
+def _notes(groups: Sequence[Group], quantities: Sequence[str]) -> Iterator[str]:
+    if any(arm.comparison for group in groups for arm in group.arms):
+        yield "Ratio: to the baseline."
+    if "conditional_improvement_rate" in quantities:
+        yield rates.NULL
+    for group in groups:
+        yield from group.notes
+        for arm in group.arms:
+            title = f"{group.title}, {arm.name}"
+            parts = [*_compared(arm, quantities), arm.note]
+            if any(parts):
+                yield f"{title}: {'; '.join(part for part in parts if part)}."
+            yield rates.lost(title, arm.summary["counts"])
 
 
-def table(panels: Sequence[Panel]) -> pd.DataFrame:
+def _compared(arm: Arm, quantities: Sequence[str]) -> Iterator[str]:
+    """Each rate over the baseline's, clustered by latent, with McNemar's test."""
+    for quantity in quantities:
+        compared = (arm.comparison or {}).get(quantity)
+        if compared and quantity != rates.SCORE:
+            ratio = f"{rates.NAMES[quantity]} {tables.risk_ratio(compared)} x baseline"
+            paired = compared.get("paired")
+            yield f"{ratio}, McNemar p {paired['test']['p_value']:.2g}" if paired else ratio
+
+
+def table(groups: Sequence[Group]) -> pd.DataFrame:
     """The plotted numbers and the comparisons of the notes; shares are 0 to 1."""
     rows = [
         {
-            "model": panel.source.model,
-            "title": panel.title,
-            "source": panel.source.path.name,
+            "model": group.source.model,
+            "title": group.title,
+            "source": group.source.path.name,
             "arm": arm.name,
             "quantity": quantity,
             **rates.row(arm.summary[quantity]),
             **(_comparison(arm.comparison[quantity]) if arm.comparison else {}),
         }
-        for panel in panels
-        for arm in panel.arms
+        for group in groups
+        for arm in group.arms
         for quantity in rates.MULTI_AND_ESR
     ]
     return pd.DataFrame(rows, columns=_COLUMNS)

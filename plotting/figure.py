@@ -1,13 +1,15 @@
-"""The scaffold of every figure: its grid, the mark of organisms, the notes below, its files.
+"""The scaffold of every figure: panels in rows, a mark in the corner, a caption, its files.
 
-A figure says how high its rows are; the room for mark and notes is measured.
+A script says what is drawn into which panel. The picture holds what a journal would print; the
+caption, a file beside it, holds the rest.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
-from numpy.typing import NDArray
 
 from esr.errors import cannot_write
+from esr.runs.same_settings import as_options
 from plotting import style
+from plotting.selection import unusual
 from plotting.sources import Source, differing_settings
 
 PAD = 0.04
 """Inches around every panel and text."""
 
-LONGEST = 28
-"""Characters of a note in an inch, at most."""
+LONGEST = 32
+"""Characters of the mark in an inch, at most."""
+
+
+SAID = {"seed": 0, "engine": "vllm", "in_flight": 64}
+"""Options that do not decide whether a run is shown, with their defaults."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel.
+
+    Attributes:
+        draw: draws into it; None where there is nothing to draw.
+        title: above it.
+        model: registry key, for the colour of the title.
+        x: label of the axis.
+        y: likewise.
+        empty: said instead of drawing, where there are no data.
+    """
+
+    draw: Callable[[Axes], object] | None
+    title: str = ""
+    model: str = ""
+    x: str = ""
+    y: str = ""
+    empty: str = ""
+
+
+Row = tuple[float, Sequence[Panel | None]]
+"""Height in inches with titles and labels, and the panels beside each other; None leaves a gap."""
 
 
 @dataclass(frozen=True)
@@ -36,79 +68,117 @@ class Drawn:
     name: str
     figure: Figure
     table: pd.DataFrame
+    caption: str = ""
     report: str = ""
 
 
-def grid(
+@style.look()
+def compose(
+    name: str,
     experiment: str,
-    heights: Sequence[float],
-    columns: int = 1,
+    rows: Sequence[Row],
+    table: pd.DataFrame,
     *,
-    sources: Sequence[Source] = (),
+    about: str,
+    sources: Sequence[Source],
     notes: Iterable[str] = (),
     width: float = style.COLUMN_WIDTH,
+    report: str = "",
     **layout: Any,
-) -> tuple[Figure, NDArray[Any]]:
-    """A figure with its mark and its notes, and its panels: [n_rows, n_columns].
-
-    Without rows the figure is one row of panels that say that there are no data, and no panel is
-    returned.
+) -> Drawn:
+    """A figure of the given panels; without rows it is one panel that says there are no data.
 
     Args:
-        experiment: package name, for empty panels.
-        heights: of the rows, with their titles and labels; inches.
-        columns: panels beside each other.
-        sources: runs that are drawn; the organisms among them are marked above the figure.
-        notes: paragraphs below the figure; empty ones are left out.
+        name: of its files.
+        experiment: package whose runs are drawn.
+        rows: from top to bottom.
+        table: the plotted numbers.
+        about: first sentence of the caption.
+        sources: runs that are drawn; their organisms and unusual settings are marked.
+        notes: paragraphs of the caption; empty ones are left out.
         width: inches.
+        report: for the terminal.
         layout: as ``Figure.subplots`` takes it.
     """
-    rows = [*heights] or [1.3]
-    figure = Figure((width, 1), layout=ConstrainedLayoutEngine(w_pad=PAD, h_pad=PAD))
-    room = _mark(figure, sources) + (_notes(figure, notes) if heights else 0.0)
-    figure.set_size_inches(width, sum(rows) + room)
-    panels = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows, **layout)
-    if not heights:
-        for axes in panels.flat:
-            style.empty_panel(axes, f"no complete run of {experiment}")
-        return figure, panels[:0]
-    return figure, panels
+    missing = Panel(None, empty=f"no complete run of {experiment}")
+    filled = list(rows) or [(1.3, [missing])]
+    heights = [height for height, _ in filled]
+    picture = Figure((width, 1), layout=ConstrainedLayoutEngine(w_pad=PAD, h_pad=PAD))
+    room = _mark(picture, [*organisms(sources), *unusual_settings(sources)])
+    picture.set_size_inches(width, sum(heights) + room)
+    columns = max(len(panels) for _, panels in filled)
+    grid = picture.subplots(
+        len(filled), columns, squeeze=False, height_ratios=heights, **layout if rows else {}
+    )
+    none: list[Panel | None] = [None] * columns
+    cells = [[*panels, *none[len(panels) :]] for _, panels in filled]
+    for line, panels, below in zip(grid, cells, [*cells[1:], none], strict=True):
+        for axes, panel, under in zip(line, panels, below, strict=True):
+            _fill(axes, panel, under)
+    paragraphs = [f"**{about}**", *notes, *_provenance(sources)]
+    caption = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+    return Drawn(name, picture, table, caption + "\n", report)
 
 
-def _mark(figure: Figure, sources: Iterable[Source]) -> float:
-    """Mark organisms above the figure. Returns the inches it takes."""
+def _fill(axes: Axes, panel: Panel | None, under: Panel | None) -> None:
+    """Draw a panel; what is said of its axis below the one under it is not said twice."""
+    if panel is None:
+        axes.set_axis_off()
+        return
+    if panel.empty or panel.draw is None:
+        style.empty_panel(axes, panel.empty)
+    else:
+        panel.draw(axes)
+        same = under is not None and under.x == panel.x and not under.empty
+        axes.set_xlabel("" if same else panel.x)
+        axes.set_ylabel(panel.y)
+    weight, ink = ("bold", style.colour(panel.model)) if panel.model else ("normal", style.INK)
+    axes.set_title(panel.title, loc="left", fontweight=weight, color=ink)
+
+
+def organisms(sources: Iterable[Source]) -> list[str]:
+    """What must be said where an organism is drawn."""
     note = style.organism_note(source.title for source in sources if source.organism)
-    if not note:
+    return [note] if note else []
+
+
+def unusual_settings(sources: Sequence[Source]) -> list[str]:
+    """What is not the default, such as "8B: --seed 3"; said once where all runs agree."""
+    by_options: dict[str, list[str]] = {}
+    for source in sources:
+        given = {name: source.settings.get(name) for name in SAID}
+        said = {k: v for k, v in given.items() if v not in (None, SAID[k])}
+        settings = {**(unusual(source.metadata) if source.metadata else {}), **said}
+        by_options.setdefault(as_options(settings), []).append(source.title)
+    if len(by_options) == 1:
+        return [options for options in by_options if options]
+    titles = ((", ".join(dict.fromkeys(t)), options) for options, t in by_options.items())
+    return [f"{title}: {options}" for title, options in titles if options]
+
+
+def _provenance(sources: Sequence[Source]) -> Iterator[str]:
+    """Organisms, judge, and settings that are not the default or differ between the runs."""
+    yield from (f"{note}." for note in organisms(sources))
+    names = dict.fromkeys(str(s.settings.get("judge_id") or "not recorded") for s in sources)
+    if len(names) == 1:
+        yield f"Judge: {next(iter(names))}."
+    if settings := unusual_settings(sources):
+        yield f"Settings that are not the default: {'; '.join(settings)}."
+    yield differing_settings(sources)
+
+
+def _mark(figure: Figure, lines: Sequence[str]) -> float:
+    """Small lines in the lower left corner, as long as fit. Returns the inches they take."""
+    if not lines:
         return 0.0
-    text = figure.suptitle("", fontsize=6.5, fontweight="bold", color="#B00020")
-    return _fill(text, [note])
-
-
-def _notes(figure: Figure, notes: Iterable[str]) -> float:
-    """Notes below the figure, one paragraph each. Returns the inches they take."""
-    paragraphs = [note for note in notes if note]
-    if not paragraphs:
-        return 0.0
-    text = figure.supxlabel("", fontsize=5.6, x=0.01, ha="left", linespacing=1.25)
-    return _fill(text, paragraphs)
-
-
-def _fill(text: Text, paragraphs: Sequence[str]) -> float:
-    """Set paragraphs in the longest lines that fit. Returns the inches they take."""
-    figure = text.get_figure(root=True)
-    assert figure is not None
+    text = figure.supxlabel("", fontsize=5, x=0.01, ha="left", color=style.MARK)
     width = figure.get_figwidth()
     for characters in range(int(LONGEST * width), 0, -1):
-        text.set_text("\n".join(textwrap.fill(each, characters) for each in paragraphs))
+        text.set_text("\n".join(textwrap.fill(line, characters) for line in lines))
         box = text.get_window_extent()
         if box.x0 > 1 and box.x1 < figure.dpi * (width - PAD):
             break
     return box.height / figure.dpi + 2 * PAD
-
-
-def heading(axes: Axes, text: str, model: str) -> None:
-    """Title of a panel, in the colour of the model."""
-    axes.set_title(text, loc="left", fontweight="bold", color=style.colour(model))
 
 
 def title(source: Source) -> str:
@@ -116,28 +186,23 @@ def title(source: Source) -> str:
     return source.title if source.status == "complete" else f"{source.title} ({source.status})"
 
 
-def judges(sources: Sequence[Source]) -> list[str]:
-    """Notes on the judge, and on all settings in which the runs differ."""
-    names = dict.fromkeys(str(s.settings.get("judge_id") or "not recorded") for s in sources)
-    notes = [f"Judge: {next(iter(names))}."] if len(names) == 1 else []
-    return [*notes, differing_settings(sources)]
-
-
 @style.look()
 def save(drawn: Drawn, folder: Path) -> list[Path]:
-    """Write ``name.png`` (300 dpi), ``name.pdf`` and ``name.csv`` with the plotted numbers.
+    """Write ``name.png`` (300 dpi), ``name.pdf``, ``name.csv`` and ``name.caption.md``.
 
-    The same figure and table give the same bytes.
+    The same figure, table and caption give the same bytes.
 
     Raises:
         UserError: the folder cannot be written to.
     """
-    png, pdf, csv = paths = [folder / f"{drawn.name}.{kind}" for kind in ("png", "pdf", "csv")]
+    kinds = ("png", "pdf", "csv", "caption.md")
+    png, pdf, csv, caption = paths = [folder / f"{drawn.name}.{kind}" for kind in kinds]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         drawn.figure.savefig(png, dpi=300, metadata={"Software": None})
         drawn.figure.savefig(pdf, metadata={"CreationDate": None})
         drawn.table.to_csv(csv, index=False)
+        caption.write_text(drawn.caption, encoding="utf-8")
     except OSError as error:
         raise cannot_write(folder, error) from error
     return paths
@@ -146,17 +211,32 @@ def save(drawn: Drawn, folder: Path) -> list[Path]:
 @style.look()
 def clipped_text(figure: Figure) -> list[str]:
     """Texts that reach the figure's edge: none in a figure that is fit to print."""
-    figure.draw_without_rendering()
     width, height = figure.bbox.width, figure.bbox.height
+    boxes = ((text.get_text(), text.get_window_extent()) for text in _shown_text(figure))
+    return [
+        text
+        for text, box in boxes
+        if box.x0 < 1 or box.y0 < 1 or box.x1 > width - 1 or box.y1 > height - 1
+    ]
+
+
+@style.look()
+def overlapping_text(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts that lie over each other: none in a figure that is fit to print."""
+    boxes = [(text.get_text(), text.get_window_extent()) for text in _shown_text(figure)]
+    return [
+        (a, b)
+        for (a, first), (b, second) in combinations(boxes, 2)
+        if min(first.x1, second.x1) - max(first.x0, second.x0) > 0.5
+        and min(first.y1, second.y1) - max(first.y0, second.y0) > 0.5
+    ]
+
+
+def _shown_text(figure: Figure) -> list[Text]:
+    figure.draw_without_rendering()
     hidden = {id(text) for axes in figure.axes for text in _ticks_out_of_view(axes)}
-    clipped = []
-    for text in figure.findobj(Text):
-        if id(text) in hidden or not text.get_visible() or not text.get_text().strip():
-            continue
-        box = text.get_window_extent()
-        if box.x0 < 1 or box.y0 < 1 or box.x1 > width - 1 or box.y1 > height - 1:
-            clipped.append(text.get_text())
-    return clipped
+    texts = (text for text in figure.findobj(Text) if isinstance(text, Text))
+    return [t for t in texts if id(t) not in hidden and t.get_visible() and t.get_text().strip()]
 
 
 def _ticks_out_of_view(axes: Axes) -> Iterator[Text]:
@@ -164,5 +244,5 @@ def _ticks_out_of_view(axes: Axes) -> Iterator[Text]:
     for axis in (axes.xaxis, axes.yaxis):
         low, high = sorted(axis.get_view_interval())
         for tick in axis.get_major_ticks():
-            if not low <= tick.get_loc() <= high:
+            if not axes.axison or not low <= tick.get_loc() <= high:
                 yield from (tick.label1, tick.label2)

@@ -5,21 +5,21 @@ python plotting/plot_exp1.py [--results PATH ...] [--output DIR] [--exclude-degr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from esr.analysis import metrics
 from esr.analysis.tables import summary_table
 from plotting import figure, rates, style
 from plotting.command import figure_command
-from plotting.figure import Drawn
+from plotting.figure import Drawn, Panel, Row
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_01_esr"
@@ -31,8 +31,8 @@ EDGES = np.arange(-105.0, 106.0, 10.0)
 LABELS = {"multi_attempt_rate": "multi-attempt", "esr_rate": "ESR"}
 
 NULL = (
-    "Redraw null: how often another first attempt under the same latent beats the first; "
-    "excess: improved minus null, in points. In brackets: 95 %, bootstrap over latents."
+    "Redraw null: how often another first attempt under the same latent beats the first. "
+    "Excess: improved minus null, in points; 95 %, bootstrap over latents."
 )
 
 
@@ -62,106 +62,71 @@ def _model(source: Source, exclude_degraded: bool) -> Model:
     return Model(source, summary, len(source.outcomes) - len(counted))
 
 
-@style.look()
-def _draw(models: Sequence[Model]) -> Figure:
-    """Per model a histogram of score changes beside its two rates."""
-    sources = [model.source for model in models]
-    notes = [rates.INTERVALS, NULL, *_notes(models), *figure.judges(sources)]
-    picture, grid = figure.grid(
-        *(EXPERIMENT, [1.4] * len(models), 2),
-        sources=sources,
-        notes=notes,
-        width_ratios=[1, 1.15],
-    )
-    for model, (left, right) in zip(models, grid, strict=True):
-        _histogram(left, model)
-        # Organisms are not to be compared with large models: each kind has its own axis.
-        kin = [other for other in models if other.source.organism == model.source.organism]
-        tops = [rates.top(other.summary[quantity]) for other in kin for quantity in LABELS]
-        _rates(right, model, min(1.0, 1.15 * max(tops)) or 1.0)
-    if models:
-        grid[-1][0].set_xlabel("last score minus first")
-        grid[-1][1].set_xlabel("% of graded trials")
-    return picture
+def _row(model: Model, models: Sequence[Model]) -> Row:
+    """A histogram of score changes, the two rates, and the improvement rate beside its null."""
+    summary, key = model.summary, model.source.model
+    counts, colour = summary["counts"], style.colour(key)
+    # Organisms are not to be compared with large models: each kind has its own axis.
+    kin = [other for other in models if other.source.organism == model.source.organism]
+    limit = rates.limit(other.summary[quantity] for other in kin for quantity in LABELS)
+    shown = [rates.Bar(label, summary[name], colour) for name, label in LABELS.items()]
+    gain = [
+        rates.Bar("improved", summary["conditional_improvement_rate"], colour),
+        rates.Bar("redraw null", summary["redraw_null"], style.BASELINE),
+    ]
+    score = summary["mean_first_score"]
+    sem = "" if score["sem"] is None else f" ± {score['sem']:.1f} (SEM)"
+    mean = f"first-attempt score {score['mean']:.1f}{sem}" if counts["graded"] else ""
+    size = f"{counts['graded']:,} trials, {summary['latents']:,} latents"
+    ungraded = "" if counts["graded"] else f"none of {counts['trials']:,} trials graded"
+    single = "" if counts["multi"] else "no multi-attempt trials"
+    return 1.3, [
+        Panel(
+            partial(_histogram, model=model),
+            f"{figure.title(model.source)}\n{size}",
+            *(key, "last score minus first", "trials", single),
+        ),
+        Panel(
+            partial(rates.bars, shown=shown, limit=limit),
+            *(mean, "", "% of graded trials", "", ungraded),
+        ),
+        Panel(
+            partial(rates.bars, shown=gain, limit=1.0),
+            *("", "", "% of multi-attempt trials", "", single),
+        ),
+    ]
 
 
 def _histogram(axes: Axes, model: Model) -> None:
-    colour, counts = style.colour(model.source.model), model.histogram
-    if model.summary["counts"]["multi"]:
-        axes.bar((EDGES[:-1] + EDGES[1:]) / 2, counts, width=9.0, color=colour, alpha=0.75)
-        # Up to the highest bar only: the numbers stand above.
-        axes.axvline(0, 0, 1 / 1.75, color=style.INK, linewidth=0.6, linestyle=style.DASHED)
-        axes.set_xlim(EDGES[0], EDGES[-1])
-        axes.set_xticks([-100, -50, 0, 50, 100])
-        axes.set_ylim(0, 1.75 * counts.max())
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-        axes.set_ylabel("trials")
-        axes.text(
-            *(0.02, 1.0, _gain(model.summary)),
-            transform=axes.transAxes,
-            fontsize=style.SMALL - 0.4,
-            va="top",
-            linespacing=1.2,
-        )
-    else:
-        style.empty_panel(axes, "no multi-attempt trials")
-    figure.heading(axes, figure.title(model.source), model.source.model)
+    colour, middles = style.colour(model.source.model), (EDGES[:-1] + EDGES[1:]) / 2
+    axes.bar(middles, model.histogram, width=9.0, color=colour, alpha=0.75)
+    axes.axvline(0, color=style.INK, linewidth=0.6, linestyle=style.DASHED)
+    axes.set_xlim(EDGES[0], EDGES[-1])
+    axes.set_xticks([-100, -50, 0, 50, 100])
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
 
 
-def _gain(summary: Mapping[str, Any]) -> str:
-    """Conditional improvement and, beside it, its redraw null."""
-    improved, null = summary["conditional_improvement_rate"], summary["redraw_null"]
-    lines = [f"improved {_share(improved)}, n {improved['n']:,}"]
-    if null["n"]:
-        lines.append(f"redraw null {_share(null)}")
-        ends = _ends(null["excess_cluster_interval"], "+")
-        lines.append(f"excess {100 * null['excess']:+.0f}{ends}")
-    else:
-        lines.append("redraw null: not defined")
-    return "\n".join(lines)
+def _excess(summary: Mapping[str, Any]) -> str:
+    null = summary["redraw_null"]
+    if not null["n"]:
+        return "redraw null not defined"
+    ends = null["excess_cluster_interval"]
+    interval = f" [{100 * ends[0]:+.0f}, {100 * ends[1]:+.0f}]" if ends else ""
+    without = f", {null['excluded']:,} trials without a redraw" if null["excluded"] else ""
+    return f"excess {100 * null['excess']:+.0f}{interval}{without}"
 
 
-def _share(rate: Mapping[str, Any]) -> str:
-    return f"{100 * rate['rate']:.0f} %{_ends(rate['cluster_interval'])}"
-
-
-def _ends(interval: Sequence[float] | None, sign: str = "") -> str:
-    if interval is None:
-        return ""
-    return f" [{100 * interval[0]:{sign}.0f}, {100 * interval[1]:{sign}.0f}]"
-
-
-def _rates(axes: Axes, model: Model, limit: float) -> None:
-    counts, score = model.summary["counts"], model.summary["mean_first_score"]
-    if not counts["graded"]:
-        style.empty_panel(axes, f"none of {counts['trials']:,} trials graded")
-        return
-    colour = style.colour(model.source.model)
-    bars = [rates.Bar(label, model.summary[name], colour) for name, label in LABELS.items()]
-    rates.horizontal_bars(axes, bars, limit)
-    sem = "" if score["sem"] is None else f" ± {score['sem']:.1f} (SEM)"
-    axes.set_title(
-        f"{counts['graded']:,} trials, {model.summary['latents']:,} latents\n"
-        f"first-attempt score {score['mean']:.1f}{sem}",
-        loc="left",
-        fontsize=style.SMALL - 0.4,
-        linespacing=1.2,
-    )
-
-
-def _notes(models: Sequence[Model]) -> list[str]:
-    notes = []
+def _notes(models: Sequence[Model]) -> Iterator[str]:
+    yield from (rates.INTERVALS, NULL)
     for model in models:
         title = model.source.title
-        notes.append(rates.lost(title, model.summary["counts"]))
+        yield f"{title}: {_excess(model.summary)}."
+        yield rates.lost(title, model.summary["counts"])
         if selection := (model.source.data.get("selection") or {}).get("note"):
-            notes.append(f"{title}: {selection}.")
-        if excluded := model.summary["redraw_null"]["excluded"]:
-            notes.append(f"{title}: {excluded:,} without a redraw, not in null or excess.")
+            yield f"{title}: {selection}."
     if any(model.left_out for model in models):
         degraded = ", ".join(f"{model.source.title} {model.left_out:,}" for model in models)
-        notes.append(f"Degraded responses left out: {degraded}.")
-    return notes
+        yield f"Degraded responses left out: {degraded}."
 
 
 _COLUMNS = [
@@ -184,31 +149,33 @@ def _table(models: Sequence[Model]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _quantities(model: Model) -> list[dict[str, Any]]:
+def _quantities(model: Model) -> Iterator[dict[str, Any]]:
     summary, null = model.summary, model.summary["redraw_null"]
-    score = {**summary["mean_first_score"], "rate": summary["mean_first_score"]["mean"]}
+    shown = ("multi_attempt_rate", "esr_rate", "conditional_improvement_rate", rates.SCORE)
     excess = {"rate": null["excess"], "n": null["n"]}
     quantities = {
-        **{name: summary[name] for name in ("multi_attempt_rate", "esr_rate")},
-        "conditional_improvement_rate": summary["conditional_improvement_rate"],
-        "mean_first_score": score,
-        "redraw_null": null,
+        **{name: rates.rate_of(summary, name) for name in (*shown, "redraw_null")},
         "improved_minus_null": excess | {"cluster_interval": null["excess_cluster_interval"]},
     }
     totals = {**summary["counts"], "latents": summary["latents"], "left_out": model.left_out}
-    return [
-        *({"quantity": name, **rates.row(rate)} for name, rate in quantities.items()),
-        *({"quantity": name, "value": value} for name, value in totals.items()),
-    ]
+    yield from ({"quantity": name, **rates.row(rate)} for name, rate in quantities.items())
+    yield from ({"quantity": name, "value": value} for name, value in totals.items())
 
 
 def figures(sources: Sequence[Source], exclude_degraded: bool = False) -> list[Drawn]:
     """What the command saves and prints."""
     models = [_model(source, exclude_degraded) for source in sources]
-    report = "\n".join(
-        summary_table(figure.title(m.source), m.summary, m.source.organism) for m in models
+    drawn = figure.compose(
+        *(NAME, EXPERIMENT, [_row(model, models) for model in models], _table(models)),
+        about="What restarts gain, and how often they happen, per model (Figure 2 of the paper).",
+        sources=sources,
+        notes=_notes(models),
+        width=style.PAGE_WIDTH,
+        report="\n".join(
+            summary_table(figure.title(m.source), m.summary, m.source.organism) for m in models
+        ),
     )
-    return [Drawn(NAME, _draw(models), _table(models), report)]
+    return [drawn]
 
 
 FLAGS = {"exclude_degraded": "leave out responses that repeat a word"}

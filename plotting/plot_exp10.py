@@ -10,7 +10,7 @@ from typing import Any
 
 from esr.analysis import tables
 from plotting import arms, style
-from plotting.arms import Arm, Panel
+from plotting.arms import Arm, Group
 from plotting.command import figure_command
 from plotting.figure import Drawn
 from plotting.sources import Source
@@ -20,7 +20,7 @@ NAME = "exp10_random_control"
 PARTNERED = "partnered-detectors"
 
 
-def _panel(source: Source) -> Panel:
+def _group(source: Source) -> Group:
     """Baseline, detectors, the detectors that the sets match, each set, and all sets together."""
     data = source.data
     shown = [Arm("baseline", data["baseline"], colour=style.BASELINE)]
@@ -35,7 +35,7 @@ def _panel(source: Source) -> Panel:
         shown.append(Arm(name, arm["summary"], arm["comparison"]))
     pooled = data["pooled"]
     shown.append(Arm("all random sets", pooled["summary"], pooled["comparison"]))
-    return Panel(source, source.title, shown, _notes(source.title, data))
+    return Group(source, source.title, shown, _notes(source.title, data))
 
 
 def _notes(title: str, data: Mapping[str, Any]) -> list[str]:
@@ -74,8 +74,9 @@ def _sets(data: Mapping[str, Any]) -> str:
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
-    panels = [_panel(source) for source in sources if "pooled" in source.data]
-    return [Drawn(NAME, arms.draw(panels, EXPERIMENT), arms.table(panels))]
+    groups = [_group(source) for source in sources if "pooled" in source.data]
+    about = "Detectors clamped, against random latents clamped (Figure A.14 of the paper)."
+    return [arms.draw(NAME, EXPERIMENT, groups, arms.table(groups), about)]
 
 
 main = figure_command(EXPERIMENT, __doc__, figures)

@@ -5,14 +5,14 @@ python plotting/plot_exp2.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
@@ -21,7 +21,7 @@ from esr.analysis.outcomes import Outcome, outcome_of
 from esr.runs.results import iter_trials, parse_results
 from plotting import figure, rates, style
 from plotting.command import figure_command
-from plotting.figure import Drawn
+from plotting.figure import Drawn, Panel
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_02_multi_boost"
@@ -32,10 +32,13 @@ SIGMA = 0.5
 
 LABELS = {
     "multi_attempt_rate": "multi-attempt (%)",
-    "conditional_improvement_rate": "improved, given multi (%)",
+    "conditional_improvement_rate": "improved (%)",
     "esr_rate": "ESR (%)",
+    rates.SCORE: "first-attempt score",
 }
-"""Of the three panels, from top to bottom."""
+"""Of the panels, from top to bottom."""
+
+NO_TRIALS = "no such trials"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Sweep:
 
     def smoothed(self, quantity: str) -> NDArray[np.float64]:
         """The smoothed rate at each point, NaN where it is not defined: [n_points]."""
-        raw = [point.summary[quantity]["rate"] for point in self.points]
+        raw = [rates.rate_of(point.summary, quantity)["rate"] for point in self.points]
         return smooth(np.array(raw, dtype=float))
 
 
@@ -90,67 +93,56 @@ def _by_boost(source: Source) -> dict[float, list[Outcome]]:
     return dict(sorted(levels.items()))
 
 
-@style.look()
-def _draw(sweeps: Sequence[Sweep]) -> Figure:
-    """Three panels above each other for each model."""
-    sources = [sweep.source for sweep in sweeps]
-    picture, grid = figure.grid(
-        *(EXPERIMENT, [1.6, 1.35, 1.5] if sweeps else [], len(sweeps) or 1),
-        sources=sources,
-        notes=[*_notes(sweeps), *figure.judges(sources)],
-        width=max(style.COLUMN_WIDTH, 2.6 * len(sweeps)),
-        sharex="col",
+def _panel(sweep: Sweep, sweeps: Sequence[Sweep], quantity: str) -> Panel:
+    """One quantity over the boost; rates of the same kind of model share a scale."""
+    title, stats = figure.title(sweep.source), sweep.source.data["threshold_cache_stats"]
+    if stats["std"]:
+        title += f"\nthresholds {stats['mean']:.1f} ± {stats['std']:.1f} (sd)"
+    kin = [other for other in sweeps if other.source.organism == sweep.source.organism]
+    unit = rates.unit_of(quantity)
+    alike = rates.MULTI_AND_ESR if quantity in rates.MULTI_AND_ESR else (quantity,)
+    shown = (rates.rate_of(p.summary, q) for other in kin for p in other.points for q in alike)
+    limit = unit.high if quantity not in rates.MULTI_AND_ESR else rates.limit(shown, unit, 1.0)
+    first = quantity == next(iter(LABELS))
+    return Panel(
+        partial(_trend, sweep=sweep, quantity=quantity, limit=limit),
+        title if first else "",
+        sweep.source.model if first else "",
+        "boost, in sd from the mean threshold",
+        LABELS[quantity],
+        "" if any(rates.rate_of(p.summary, quantity)["n"] for p in sweep.points) else NO_TRIALS,
     )
-    for sweep, panels in zip(sweeps, grid.T, strict=False):
-        for axes, (quantity, label) in zip(panels, LABELS.items(), strict=True):
-            _panel(axes, sweep, quantity)
-            axes.set_ylabel(label, fontsize=style.SMALL)
-        stats, title = sweep.source.data["threshold_cache_stats"], figure.title(sweep.source)
-        if stats["std"]:
-            title += f"\nthresholds {stats['mean']:.1f} ± {stats['std']:.1f} (sd)"
-        figure.heading(panels[0], title, sweep.source.model)
-        panels[-1].set_xlabel("boost, in sd from the mean threshold")
-    return picture
 
 
-def _panel(axes: Axes, sweep: Sweep, quantity: str) -> None:
-    shown = [point.summary[quantity] for point in sweep.points]
-    if not any(rate["n"] for rate in shown):
-        style.empty_panel(axes, "no multi-attempt trials" if shown else "no trials")
-        return
-    colour = style.colour(sweep.source.model)
-    places = np.array([point.sd for point in sweep.points])
-    highest = 100 * max(rates.top(rate) for rate in shown) or 1.0
+def _trend(axes: Axes, sweep: Sweep, quantity: str, limit: float) -> None:
+    shown = [rates.rate_of(point.summary, quantity) for point in sweep.points]
+    unit, colour = rates.unit_of(quantity), style.colour(sweep.source.model)
+    places = [point.sd for point in sweep.points]
     axes.axvline(0, color=style.FAINT, linewidth=0.6, linestyle=style.DASHED, zorder=0)
-    for place, rate in zip(places, shown, strict=True):
-        rates.point(axes, place, rate, colour)
-        axes.text(place, 1.12 * highest, f"{rate['n']:,}", fontsize=4.8, ha="center")
-    axes.text(places.min() - 0.36, 1.12 * highest, "n", fontsize=4.8, ha="left", style="italic")
-    axes.plot(places, 100 * sweep.smoothed(quantity), color=colour, linewidth=1.0, alpha=0.7)
     if quantity == "conditional_improvement_rate":
-        nulls = [point.summary["redraw_null"]["rate"] for point in sweep.points]
-        heights = 100 * np.array(nulls, dtype=float)
-        axes.plot(places, heights, "D", markersize=3, markerfacecolor="white", color=style.FAINT)
-    axes.set_ylim(-0.03 * highest, 1.22 * highest)
-    axes.set_xlim(places.min() - 0.4, places.max() + 0.4)
+        rates.nulls(axes, [place + 0.07 for place in places], [p.summary for p in sweep.points])
+    rates.points(axes, places, shown, colour, unit)
+    line = unit.scale * sweep.smoothed(quantity)
+    axes.plot(places, line, color=colour, linewidth=1.0, alpha=0.7)
+    rates.y_axis(axes, limit, unit)
+    rates.sizes(axes, places, shown)
+    axes.set_xlim(min(places) - 0.4, max(places) + 0.4)
 
 
-def _notes(sweeps: Sequence[Sweep]) -> list[str]:
-    notes = [
-        f"Points: raw rates. {rates.INTERVALS}",
+def _notes(sweeps: Sequence[Sweep]) -> Iterator[str]:
+    yield f"Points: raw rates and scores. {rates.INTERVALS} {rates.PALE}"
+    yield (
         f"Line: the paper's Gaussian smoothing (sigma {SIGMA} levels), over defined points only. "
-        "n: graded trials; in the middle panel, multi-attempt trials.",
-        "Diamonds: redraw null, how often another first attempt under the same latent and boost "
-        "beats the first attempt.",
-    ]
+        "Figures along the upper edge: graded trials; in the second panel, multi-attempt trials."
+    )
+    yield rates.NULL
     for sweep in sweeps:
         title = sweep.source.title
         counts = [point.summary["counts"] for point in sweep.points]
         total = {name: sum(c[name] for c in counts) for name in ("no_attempts", "failed")}
-        notes.append(rates.lost(title, total))
+        yield rates.lost(title, total)
         if sweep.points and sweep.points[0].boost == 0:
-            notes.append(f"{title}: boosts below 0 are clipped to 0 and count as one level.")
-    return notes
+            yield f"{title}: boosts below 0 are clipped to 0 and count as one level."
 
 
 def _table(sweeps: Sequence[Sweep]) -> pd.DataFrame:
@@ -172,7 +164,18 @@ def _table(sweeps: Sequence[Sweep]) -> pd.DataFrame:
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
     sweeps = [_sweep(source) for source in sources]
-    return [Drawn(NAME, _draw(sweeps), _table(sweeps))]
+    rows = [
+        (height, [_panel(sweep, sweeps, quantity) for sweep in sweeps])
+        for height, quantity in zip((1.5, 1.1, 1.1, 1.3), LABELS, strict=True)
+    ]
+    drawn = figure.compose(
+        *(NAME, EXPERIMENT, rows if sweeps else [], _table(sweeps)),
+        about="Restarts and recovery over the boost (Figure 3 of the paper).",
+        sources=sources,
+        notes=_notes(sweeps),
+        width=max(style.COLUMN_WIDTH, min(style.PAGE_WIDTH, 2.6 * len(sweeps))),
+    )
+    return [drawn]
 
 
 main = figure_command(EXPERIMENT, __doc__, figures)

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from plotting import arms, style
-from plotting.arms import Arm, Panel
+from plotting.arms import Arm, Group
 from plotting.command import figure_command
 from plotting.figure import Drawn
 from plotting.sources import Source
@@ -18,7 +18,7 @@ EXPERIMENT = "experiment_03_off_topic_detectors"
 NAME = "exp3_ablation"
 
 
-def _panel(source: Source) -> Panel:
+def _group(source: Source) -> Group:
     """Baseline and arms of a run."""
     data, prompts = source.data, source.settings.get("prompts")
     shown = [Arm("baseline", data["baseline"], colour=style.BASELINE)]
@@ -34,7 +34,7 @@ def _panel(source: Source) -> Panel:
     ]
     if data.get("differences") and not prompts:
         notes.append(f"{title}: the baseline differs in {', '.join(data['differences'])}.")
-    return Panel(source, title, shown, notes)
+    return Group(source, title, shown, notes)
 
 
 def _name(name: str, arm: Mapping[str, Any]) -> str:
@@ -48,8 +48,9 @@ def _name(name: str, arm: Mapping[str, Any]) -> str:
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
-    panels = [_panel(source) for source in sources if "arms" in source.data]
-    return [Drawn(NAME, arms.draw(panels, EXPERIMENT), arms.table(panels))]
+    groups = [_group(source) for source in sources if "arms" in source.data]
+    about = "Restarts with the off-topic detectors clamped (Figure 5 of the paper)."
+    return [arms.draw(NAME, EXPERIMENT, groups, arms.table(groups), about)]
 
 
 def _per(info: Mapping[str, Any]) -> Hashable:

@@ -6,112 +6,94 @@ python plotting/plot_exp4.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from esr.analysis import metrics
 from plotting import figure, rates, style
 from plotting.command import figure_command
-from plotting.figure import Drawn
+from plotting.figure import Drawn, Panel, Row
 from plotting.finetuning_sweeps import ARMS, Sweep, sweeps
 from plotting.plot_exp5 import EXPERIMENT as PROMPTING
 from plotting.plot_exp5 import ORDER as VARIANTS
 from plotting.published import published
-from plotting.rates import Rate, Summary
+from plotting.rates import Summary
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_04_finetuning"
 NAME, COMBINED = "exp4_finetuning", "exp4_prompting_and_finetuning"
 
-HEADROOM = 1.4
-"""Height of an axis in its highest point: the legend stands above the data."""
+HEADROOM = 1.7
+"""Height of an axis in its highest point: n and legend stand above the data."""
 
 UNSTEERED_COLOUR = "#CC79A7"
-PAPER_COLOUR = "#9a9a9a"
+LAYOUT = (rates.MULTI_AND_ESR, ("conditional_improvement_rate", rates.SCORE))
+"""Panels of a model, row by row."""
 
 
-@style.look()
-def draw(sweeps: Sequence[Sweep]) -> Figure:
-    """Figure 6, one row per base model: three rates over the mixes."""
-    picture, grid = _grid(sweeps, [1.85] * len(sweeps), 3, _notes(sweeps))
-    for sweep, row in zip(sweeps, grid, strict=True):
-        for axes, quantity in zip(row, rates.QUANTITIES, strict=True):
-            _panel(axes, sweep, quantity)
-            figure.heading(axes, rates.QUANTITIES[quantity], sweep.base)
-        _name(row[0], sweep)
-        _legend(row[0], sweep)
-    return picture
+def _rows(sweep: Sweep) -> list[Row]:
+    """Figure 6, one model: rates and scores over the mixes."""
+    limit = _limit(sweep, {})
+    return [
+        (1.75, [_panel(sweep, quantity, limit, quantity == LAYOUT[0][0]) for quantity in row])
+        for row in LAYOUT
+    ]
 
 
-def _grid(
-    sweeps: Sequence[Sweep], heights: Sequence[float], columns: int, notes: Sequence[str]
-) -> tuple[Figure, Any]:
-    points = [point.source for sweep in sweeps for point in sweep.points]
-    notes = [*notes, *figure.judges(points)]
-    sources = [sweep.source for sweep in sweeps]
-    width = style.PAGE_WIDTH
-    return figure.grid(EXPERIMENT, heights, columns, sources=sources, notes=notes, width=width)
+def _limit(sweep: Sweep, prompted: Mapping[str, Summary]) -> float:
+    """Of both rates, which share a scale, under prompting too."""
+    summaries = [*prompted.values(), *(s for p in sweep.points for s in p.arms.values())]
+    shown = [summary[quantity] for summary in summaries for quantity in rates.MULTI_AND_ESR]
+    paper = [v / 100 for q in rates.MULTI_AND_ESR for _, v in paper_points(sweep.base, q)]
+    return max([rates.limit(shown, headroom=1.0), *paper])
 
 
-def _panel(axes: Axes, sweep: Sweep, quantity: str) -> None:
-    """One rate over the mixes: both arms, the redraw null, and the paper's points."""
-    for arm, shift in zip(ARMS, (-0.9, 0.9), strict=True):
-        colour = _colour(sweep, arm)
-        places = [point.percent + shift for point in sweep.points]
-        shown = [point.arms[arm][quantity] for point in sweep.points]
-        axes.plot(places, _percents(shown), "-", color=colour, linewidth=0.7, alpha=0.7)
-        for place, rate in zip(places, shown, strict=True):
-            rates.point(axes, place, rate, colour)
+def _panel(sweep: Sweep, quantity: str, limit: float, named: bool, kind: str = "") -> Panel:
+    title = f"{kind}{rates.NAMES[quantity]}"
+    unit = rates.unit_of(quantity)
+    return Panel(
+        partial(
+            _trend,
+            sweep=sweep,
+            quantity=quantity,
+            limit=limit if quantity in rates.MULTI_AND_ESR else unit.high,
+            legend=named,
+        ),
+        f"{sweep.title}\n{title}" if named else title,
+        sweep.base,
+        "% self-correction in training (0: base)",
+        "mean, 0 to 100" if quantity == rates.SCORE else "%",
+    )
+
+
+def _trend(axes: Axes, sweep: Sweep, quantity: str, limit: float, legend: bool) -> None:
+    """One quantity over the mixes: both arms, the redraw null, and the paper's points."""
+    unit = rates.unit_of(quantity)
+    for row, (arm, label) in enumerate(ARMS.items()):
+        colour = style.colour(sweep.base) if arm == "steered" else UNSTEERED_COLOUR
+        places = [point.percent + 1.8 * row - 0.9 for point in sweep.points]
+        shown = [rates.rate_of(point.arms[arm], quantity) for point in sweep.points]
+        values = unit.scale * np.array([rate["rate"] for rate in shown], dtype=float)
+        axes.plot(places, values, "-", color=colour, linewidth=0.7, alpha=0.7)
+        rates.points(axes, places, shown, colour, unit)
+        rates.sizes(axes, [point.percent for point in sweep.points], shown, row, colour)
+        axes.plot([], [], "o-", color=colour, markersize=3, label=label)
     if quantity == "conditional_improvement_rate":
-        _null(axes, sweep)
-    paper = paper_points(sweep.base, quantity)
-    if paper:
-        axes.plot(*zip(*paper, strict=True), "x", color=PAPER_COLOUR, markersize=4)
-    tops = [100 * rates.top(p.arms[arm][quantity]) for p in sweep.points for arm in ARMS]
-    highest = max([*tops, *(value for _, value in paper)])
-    axes.set_ylim(-0.03 * highest, HEADROOM * highest or 1.0)
-    limits = axes.get_ylim()
-    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
-    axes.set_ylim(limits)
+        steered = [point.arms["steered"] for point in sweep.points]
+        rates.nulls(axes, [point.percent for point in sweep.points], steered)
+    if paper := paper_points(sweep.base, quantity):
+        look: Any = {"color": style.FAINT, "markersize": 4, "label": "paper, steered"}
+        axes.plot(*zip(*paper, strict=True), "x", **look)
+    rates.y_axis(axes, limit, unit, HEADROOM)
     axes.set_xlim(-5, 95)
     axes.set_xticks(range(0, 91, 10))
-    axes.set_xlabel("% self-correction in training (0: base)")
-    axes.set_ylabel("%")
-
-
-def _name(axes: Axes, sweep: Sweep) -> None:
-    """The model's name at the left of its row."""
-    axes.set_ylabel(f"{sweep.title}\n%", color=style.colour(sweep.base))
-
-
-def _null(axes: Axes, sweep: Sweep) -> None:
-    nulls = [point.arms["steered"]["redraw_null"] for point in sweep.points]
-    if any(null["rate"] is not None for null in nulls):
-        places = [point.percent for point in sweep.points]
-        axes.plot(places, _percents(nulls), "D--", color=style.INK, linewidth=0.8, markersize=2.4)
-        axes.legend(axes.lines[-1:], ["redraw null, steered"], loc="upper left", handlelength=1.6)
-
-
-def _percents(rates: Sequence[Rate]) -> Any:
-    """Rates for a line that breaks where there is none: [n_points]."""
-    return 100 * np.array([rate["rate"] for rate in rates], dtype=float)
-
-
-def _colour(sweep: Sweep, arm: str) -> str:
-    return style.colour(sweep.base) if arm == "steered" else UNSTEERED_COLOUR
-
-
-def _legend(axes: Axes, sweep: Sweep) -> None:
-    for arm, label in ARMS.items():
-        axes.plot([], [], "o-", color=_colour(sweep, arm), markersize=3, label=label)
-    if paper_points(sweep.base, "esr_rate"):
-        axes.plot([], [], "x", color=PAPER_COLOUR, markersize=4, label="paper, steered")
-    axes.legend(loc="upper left", handlelength=1.2, borderaxespad=0.2)
+    if legend:
+        axes.legend(loc="upper left", bbox_to_anchor=(0, 0.87), handlelength=1.2, borderaxespad=0)
 
 
 def paper_points(base: str, quantity: str) -> list[tuple[float, float]]:
@@ -124,39 +106,27 @@ def paper_points(base: str, quantity: str) -> list[tuple[float, float]]:
     ]
 
 
-@style.look()
-def draw_combined(sweeps: Sequence[Sweep], prompting: Sequence[Source]) -> Figure:
-    """Prompting beside fine-tuning: multi-attempt rate and ESR rate of one model."""
-    bases = {sweep.base for sweep in sweeps}
-    notes = [*_notes(sweeps), *(_differences(s) for s in prompting if s.model in bases)]
-    cells = [(sweep, quantity) for sweep in sweeps for quantity in rates.MULTI_AND_ESR]
-    picture, grid = _grid(sweeps, [1.7] * len(cells), 2, notes)
-    by_base = {base: variants(prompting, base) for base in bases}
-    for (sweep, quantity), (left, right) in zip(cells, grid, strict=True):
-        _panel(right, sweep, quantity)
-        _legend(right, sweep)
-        _prompted(left, right, sweep, by_base[sweep.base], quantity)
-        for axes, what in ((left, "prompting"), (right, "fine-tuning")):
-            figure.heading(axes, f"{what}: {rates.QUANTITIES[quantity]}", sweep.base)
-        _name(left, sweep)
-    return picture
+def _beside(sweep: Sweep, prompted: Mapping[str, Summary]) -> list[Row]:
+    """Prompting beside fine-tuning: multi-attempt rate and ESR rate of one model, on one scale."""
+    limit = _limit(sweep, prompted)
+    rows: list[Row] = []
+    for quantity in rates.MULTI_AND_ESR:
+        draw = partial(_prompted, base=sweep.base, shown=prompted, quantity=quantity, limit=limit)
+        left = Panel(draw, f"prompting: {rates.NAMES[quantity]}", sweep.base, y="%")
+        named = quantity == rates.MULTI_AND_ESR[0]
+        rows.append((1.8, [left, _panel(sweep, quantity, limit, named, "fine-tuning: ")]))
+    return rows
 
 
 def _prompted(
-    left: Axes, right: Axes, sweep: Sweep, prompted: Mapping[str, Summary], quantity: str
+    axes: Axes, base: str, shown: Mapping[str, Summary], quantity: str, limit: float
 ) -> None:
-    """A rate under each meta-prompt, on the scale of the panel at its right."""
-    if not prompted:
-        style.empty_panel(left, f"no complete run of {PROMPTING} for {sweep.base}")
-        return
-    for place, summary in enumerate(prompted.values()):
-        rates.point(left, place, summary[quantity], style.colour(sweep.base))
-    left.set_xticks(range(len(prompted)), [name.replace("_", "\n") for name in prompted])
-    left.set_xlim(-0.5, len(prompted) - 0.5)
-    tops = [100 * HEADROOM * rates.top(summary[quantity]) for summary in prompted.values()]
-    highest = max([right.get_ylim()[1], *tops])
-    for axes in (left, right):
-        axes.set_ylim(-0.03 * highest, highest)
+    entries = [summary[quantity] for summary in shown.values()]
+    rates.points(axes, range(len(shown)), entries, style.colour(base))
+    rates.sizes(axes, range(len(shown)), entries)
+    axes.set_xticks(range(len(shown)), [name.replace("_", "\n") for name in shown])
+    axes.set_xlim(-0.5, len(shown) - 0.5)
+    rates.y_axis(axes, limit, headroom=HEADROOM)
 
 
 def variants(prompting: Sequence[Source], model: str) -> dict[str, Summary]:
@@ -180,36 +150,21 @@ def _differences(source: Source) -> str:
     return f"{variant}: baseline differs in {', '.join(differing)}." if differing else ""
 
 
-def _notes(sweeps: Sequence[Sweep]) -> list[str]:
-    notes = [
-        f"{rates.INTERVALS} Fine-tuned models differ "
-        "from the base model in their weights alone; thresholds are calibrated for each."
-    ]
+def _notes(sweeps: Sequence[Sweep]) -> Iterator[str]:
+    yield (
+        f"{rates.INTERVALS} {rates.PALE} Figures along the upper edge: n. Fine-tuned models "
+        "differ from the base model in their weights alone; thresholds are calibrated for each."
+    )
+    yield rates.NULL
     for sweep in sweeps:
         for point in sweep.points:
             for arm, summary in point.arms.items():
-                notes.append(rates.lost(f"{point.percent} %, {arm}", summary["counts"]))
+                yield rates.lost(f"{point.percent} %, {arm}", summary["counts"])
         used = {str(p.source.settings.get("hyperparameters")) for p in sweep.points if p.percent}
         if len(used) > 1:
-            notes.append(f"{sweep.title}: mixes trained with different hyperparameters.")
+            yield f"{sweep.title}: mixes trained with different hyperparameters."
         if sweep.left_out:
-            notes.append(f"Not drawn, other run of the base: {', '.join(sweep.left_out)}.")
-        notes.append(_sizes(sweep))
-    return notes
-
-
-def _sizes(sweep: Sweep) -> str:
-    """How many trials the rates rest on, and how many restarts the rates of improvement."""
-    graded = [point.arms["steered"]["counts"]["graded"] for point in sweep.points]
-    most = f" to {max(graded):,}" if max(graded) > min(graded) else ""
-    restarts = []
-    for arm, label in ARMS.items():
-        counts = [str(point.arms[arm]["multi_attempt_rate"]["count"]) for point in sweep.points]
-        restarts.append(f"{label.partition(' at ')[0]} {', '.join(counts)}")
-    return (
-        f"{sweep.title}: {min(graded):,}{most} graded trials per steered point; restarts from "
-        f"left to right: {'; '.join(restarts)}."
-    )
+            yield f"Not drawn, other run of the base: {', '.join(sweep.left_out)}."
 
 
 def table(sweeps: Sequence[Sweep]) -> pd.DataFrame:
@@ -244,13 +199,40 @@ def combined_table(sweeps: Sequence[Sweep], prompting: Sequence[Source]) -> pd.D
 
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
-    """Figure 6, and the combined one."""
+    """Figure 6, and the combined one of the models of which both experiments were run."""
     tuned = sweeps([source for source in sources if "base_model" in source.settings])
     prompting = [source for source in sources if "prompt_variant_id" in source.settings]
-    return [
-        Drawn(NAME, draw(tuned), table(tuned)),
-        Drawn(COMBINED, draw_combined(tuned, prompting), combined_table(tuned, prompting)),
-    ]
+    both = {s.base: (s, v) for s in tuned if (v := variants(prompting, s.base))}
+    drawn = [_figure(NAME, tuned, [row for sweep in tuned for row in _rows(sweep)], table(tuned))]
+    if both:
+        rows = [row for sweep, prompted in both.values() for row in _beside(sweep, prompted)]
+        shown = [sweep for sweep, _ in both.values()]
+        differing = [_differences(source) for source in prompting if source.model in both]
+        numbers = combined_table(shown, prompting)
+        drawn.append(_figure(COMBINED, shown, rows, numbers, differing))
+    return drawn
+
+
+def _figure(
+    name: str,
+    shown: Sequence[Sweep],
+    rows: Sequence[Row],
+    numbers: pd.DataFrame,
+    notes: Sequence[str] = (),
+) -> Drawn:
+    return figure.compose(
+        *(name, EXPERIMENT, rows, numbers),
+        about=ABOUT[name],
+        sources=[point.source for sweep in shown for point in sweep.points],
+        notes=[*_notes(shown), *notes],
+        width=style.PAGE_WIDTH,
+    )
+
+
+ABOUT = {
+    NAME: "Restarts over the share of self-correction in training (Figure 6 of the paper).",
+    COMBINED: "Prompting beside fine-tuning (Figure 6 of the paper).",
+}
 
 
 def _run(info: Mapping[str, Any]) -> Hashable:

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from esr.analysis import metrics
 from plotting import arms, rates, style
-from plotting.arms import Arm, Panel
+from plotting.arms import Arm
 from plotting.command import figure_command
 from plotting.figure import Drawn
 from plotting.sources import Source
@@ -25,9 +25,6 @@ MAIN = "self_monitor"
 """The variant of Figure 4 (paper section 3.3)."""
 
 ORDER = ("dont_get_distracted", "ignore_latent_label", MAIN, "resist_manipulation")
-
-RATIO = "Ratio: to the same trials without meta-prompt, 95 % bootstrap over latents."
-NULL = "Null: how often another first attempt under the same latent beats the first."
 
 
 @dataclass(frozen=True)
@@ -63,35 +60,16 @@ class Condition:
 
     @property
     def arm(self) -> Arm:
-        """As a bar: pale without steering, with its ratio and, for improvements, the null."""
+        """As a bar: pale without steering, which is not compared with the steered baseline."""
         full = style.colour(self.source.model)
         red, green, blue = (0.4 * part + 0.6 for part in to_rgb(full))
-        details = {
-            quantity: _ratio_text(**self.ratio(quantity)) + _null_text(quantity, self.summary)
-            for quantity in rates.QUANTITIES
-        }
         colour = to_hex((red, green, blue)) if self.unsteered else full
-        return Arm(self.name, self.summary, colour=colour, details=details)
-
-
-def _ratio_text(ratio: float | None, ratio_low: float | None, ratio_high: float | None) -> str:
-    if ratio is None:
-        return ""
-    if ratio_low is None:
-        return f", ratio {ratio:.2f}"
-    high = "∞" if ratio_high is None else f"{ratio_high:.2f}"
-    return f", ratio {ratio:.2f} [{ratio_low:.2f}, {high}]"
-
-
-def _null_text(quantity: str, summary: rates.Summary) -> str:
-    """The redraw null, beside every improvement rate."""
-    if quantity != "conditional_improvement_rate" or summary["redraw_null"]["rate"] is None:
-        return ""
-    return f", null {100 * summary['redraw_null']['rate']:.1f} %"
+        comparison = None if self.unsteered else self.source.data.get("comparison")
+        return Arm(self.name, self.summary, comparison, colour)
 
 
 @dataclass(frozen=True)
-class Group:
+class Model:
     """One model with its baseline.
 
     Attributes:
@@ -113,7 +91,7 @@ class Group:
         """Summary of the parent run; None for files of the authors."""
         return self.conditions[0].baseline.get("summary")
 
-    def panel(self, only: str = "") -> Panel:
+    def group(self, only: str = "") -> arms.Group:
         """The baseline in grey and the conditions, or the one condition named."""
         title = self.source.title
         shown = [c for c in self.conditions if only in ("", c.name)]
@@ -121,9 +99,7 @@ class Group:
         if self.baseline is None:
             notes.append(f"{title}: files without a baseline.")
         elif shown:
-            details = {name: _null_text(name, self.baseline) for name in rates.QUANTITIES}
-            grey = Arm("no meta-prompt", self.baseline, colour=style.BASELINE, details=details)
-            bars.insert(0, grey)
+            bars.insert(0, Arm("no meta-prompt", self.baseline, colour=style.BASELINE))
         for condition in shown:
             if differing := condition.baseline.get("differences"):
                 notes.append(
@@ -131,23 +107,23 @@ class Group:
                 )
         if self.left_out:
             notes.append(f"{title}: not drawn, other baseline: {', '.join(self.left_out)}.")
-        return Panel(self.source, title, bars, notes, missing=f"no run of {only}")
+        return arms.Group(self.source, title, bars, notes, missing=f"no run of {only}")
 
 
-def groups(sources: Sequence[Source]) -> list[Group]:
+def models(sources: Sequence[Source]) -> list[Model]:
     """Conditions by model; a baseline is never mixed with another."""
     by_model: dict[str, list[Condition]] = {}
     for source in sources:
         summary = metrics.summary(source.outcomes, source.seed)
         condition = Condition(_name(source), source, summary)
         by_model.setdefault(source.model, []).append(condition)
-    return [_group(conditions) for conditions in by_model.values()]
+    return [_model(conditions) for conditions in by_model.values()]
 
 
-def _group(conditions: Sequence[Condition]) -> Group:
+def _model(conditions: Sequence[Condition]) -> Model:
     same = [c for c in conditions if _key(c) == _key(conditions[0])]
     other = [c.name for c in conditions if c not in same]
-    return Group(sorted(same, key=lambda c: _order(c.name)), other)
+    return Model(sorted(same, key=lambda c: _order(c.name)), other)
 
 
 def _name(source: Source) -> str:
@@ -167,14 +143,14 @@ def _key(condition: Condition) -> tuple[Any, ...]:
     return (baseline.get("run_id"), baseline.get("digest"), counts.get("trials"))
 
 
-def table(groups: Sequence[Group]) -> pd.DataFrame:
+def table(models: Sequence[Model]) -> pd.DataFrame:
     """Exactly the plotted numbers, one row each; shares are 0 to 1."""
     rows: list[dict[str, Any]] = []
-    for group in groups:
-        run = {"model": group.source.model, "title": group.source.title}
-        if group.baseline is not None:
-            rows += [{**run, "condition": "baseline", **row} for row in rates.rows(group.baseline)]
-        for condition in group.conditions:
+    for model in models:
+        run = {"model": model.source.model, "title": model.source.title}
+        if model.baseline is not None:
+            rows += [{**run, "condition": "baseline", **row} for row in rates.rows(model.baseline)]
+        for condition in model.conditions:
             run |= {"source": condition.source.path.name, "condition": condition.name}
             for row in rates.rows(condition.summary):
                 rows.append({**run, **row, **condition.ratio(row["quantity"])})
@@ -182,22 +158,27 @@ def table(groups: Sequence[Group]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*names, "ratio", "ratio_low", "ratio_high"])
 
 
-def draw_main(groups: Sequence[Group]) -> Drawn:
+def draw_main(models: Sequence[Model]) -> Drawn:
     """Figure 4: the main meta-prompt against none, one row per model."""
-    panels = [group.panel(MAIN) for group in groups]
-    return Drawn(NAME, arms.draw(panels, EXPERIMENT, [RATIO]), table(groups))
+    about = f"Restarts under the meta-prompt {MAIN} (Figure 4 of the paper)."
+    groups = [model.group(MAIN) for model in models]
+    return arms.draw(NAME, EXPERIMENT, groups, table(models), about)
 
 
-def draw_model(group: Group) -> Drawn:
-    """An appendix figure: all meta-prompts of one model, three panels above each other."""
-    key = "".join(c if c.isalnum() or c == "-" else "-" for c in group.source.model)
-    picture = arms.draw([group.panel()], EXPERIMENT, [NULL, RATIO], [*rates.QUANTITIES], columns=1)
-    return Drawn(f"exp5_variants_{key}", picture, table([group]))
+def draw_model(model: Model) -> Drawn:
+    """An appendix figure: all meta-prompts of one model."""
+    key = "".join(c if c.isalnum() or c == "-" else "-" for c in model.source.model)
+    return arms.draw(
+        *(f"exp5_variants_{key}", EXPERIMENT, [model.group()], table([model])),
+        about=f"Restarts under each meta-prompt, {model.source.title}.",
+        quantities=[*arms.SHOWN[:2], "conditional_improvement_rate", rates.SCORE],
+        columns=2,
+    )
 
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves: Figure 4, and one figure per model."""
-    by_model = groups(sources)
+    by_model = models(sources)
     return [draw_main(by_model), *map(draw_model, by_model)]
 
 

@@ -6,19 +6,19 @@ python plotting/plot_exp6.py [--results PATH ...] [--output DIR]
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from plotting import figure, style
 from plotting.command import figure_command
-from plotting.figure import Drawn
+from plotting.figure import Drawn, Panel
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_06_sequential_activations"
@@ -40,26 +40,21 @@ def smoothed(values: Sequence[float]) -> NDArray[np.float64]:
     return pd.Series(values, dtype=float).ewm(alpha=ALPHA, adjust=False).mean().to_numpy()
 
 
-@style.look()
-def _draw(source: Source | None) -> Figure:
-    """One episode: a panel per series."""
-    series = source.data["series"] if source else {}
-    picture, grid = figure.grid(
-        *(EXPERIMENT, [1.2] * len(series)),
-        sources=[source] if source else [],
-        notes=_notes(source) if source else [],
-        width=style.PAGE_WIDTH,
-        sharex=True,
-    )
-    if source:
-        for axes, (name, values) in zip(grid.flat, series.items(), strict=True):
-            _series(axes, source, name, values)
-        _legend(grid[0][0], source.data["regions"])
-        grid[-1][0].set_xlabel("token of the response")
-    return picture
+def _panel(source: Source, name: str, values: Sequence[float]) -> Panel:
+    data = source.data
+    title, y = name, "activation"
+    if name == "boosted":
+        episode = data["episode"]
+        label = textwrap.shorten(episode["latent_label"], 60, placeholder="...")
+        title = f"boosted latent {episode['latent']} ({label}), boost {episode['threshold']:g}"
+    elif name == "detectors":
+        title = f"sum over {len(data['detectors']['latents'])} off-topic detectors"
+    first = name == next(iter(data["series"]))
+    draw = partial(_series, source=source, values=values, legend=first)
+    return Panel(draw, title, x="token of the response", y=y)
 
 
-def _series(axes: Axes, source: Source, name: str, values: Sequence[float]) -> None:
+def _series(axes: Axes, source: Source, values: Sequence[float], legend: bool) -> None:
     for key, (low, high) in _extents(source.data["regions"]).items():
         axes.axvspan(low - 0.5, high - 0.5, color=REGIONS[key][1], linewidth=0, zorder=0)
     tokens, colour = np.arange(len(values)), style.colour(source.model)
@@ -67,18 +62,8 @@ def _series(axes: Axes, source: Source, name: str, values: Sequence[float]) -> N
     axes.plot(tokens, smoothed(values), color=colour, linewidth=1.2, zorder=3)
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.set_ylim(0, 1.08 * max([*values, 0.0]) or 1.0)
-    axes.set_title(_title(source.data, name), loc="left", fontsize=style.SMALL + 0.6)
-    axes.set_ylabel("activation")
-
-
-def _title(data: Mapping[str, Any], name: str) -> str:
-    if name == "boosted":
-        episode = data["episode"]
-        label = textwrap.shorten(episode["latent_label"], 60, placeholder="...")
-        return f"boosted latent {episode['latent']} ({label}), boost {episode['threshold']:g}"
-    if name == "detectors":
-        return f"sum over {len(data['detectors']['latents'])} off-topic detectors"
-    return name
+    if legend:
+        _legend(axes, source.data)
 
 
 def _extents(regions: Mapping[str, int]) -> dict[str, tuple[int, int]]:
@@ -87,17 +72,20 @@ def _extents(regions: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     return dict(zip(REGIONS, pairwise(marks), strict=True))
 
 
-def _legend(axes: Axes, regions: Mapping[str, int]) -> None:
-    """Names of the regions above the first panel, to the right of its title."""
-    handles = [
-        axes.fill_between([], [], [], color=REGIONS[key][1], linewidth=0, label=REGIONS[key][0])
-        for key, (low, high) in _extents(regions).items()
-        if low < high
-    ]
+def _legend(axes: Axes, data: Mapping[str, Any]) -> None:
+    """Each region with its first words, in a line above the first panel's title."""
+    handles = []
+    for key, (low, high) in _extents(data["regions"]).items():
+        if low < high:
+            words = textwrap.shorten("".join(data["tokens"][low:high]), 34, placeholder="...")
+            label = f'{REGIONS[key][0]}: "{words}"'
+            handles.append(
+                axes.fill_between([], [], [], color=REGIONS[key][1], linewidth=0, label=label)
+            )
     axes.legend(
         handles=handles,
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.22),
         ncols=len(handles),
         borderaxespad=0.1,
         handlelength=1.2,
@@ -105,22 +93,24 @@ def _legend(axes: Axes, regions: Mapping[str, int]) -> None:
     )
 
 
-def _notes(source: Source) -> list[str]:
+def _notes(source: Source) -> Iterator[str]:
     data = source.data
     episode, parts = data["episode"], data["boundaries"]
     response = " ".join(episode["response"].split())
     correction = " ".join(episode["response"][parts["correction"] : parts["on_topic"]].split())
     scores = " to ".join(f"{score:g}" for score in episode["scores"])
-    return [
+    yield (
         f"{source.title}, trial {episode['trial_id']}, scores {scores}. Grey: per token; line: "
-        f"smoothed, alpha {ALPHA:g}. The text is fed once more with its boost on.",
-        f"Prompt: {episode['prompt']}",
-        f"Response: {textwrap.shorten(response, 420, placeholder=' ...')}",
-        f"Correction: {textwrap.shorten(correction, 120, placeholder=' ...')}",
+        f"smoothed, alpha {ALPHA:g}. The text is fed once more with its boost on; read "
+        "is the encoder's activation at the feature layer, not the boost, and may be 0."
+    )
+    yield f"Prompt: {episode['prompt']}"
+    yield f"Response: {response}"
+    yield f"Correction: {correction}"
+    yield (
         f"Detectors chosen by {data['detectors']['method']}; boundaries: {parts['method']}. "
-        "One episode, an illustration and no test.",
-        *figure.judges([source]),
-    ]
+        "One episode, an illustration and no test."
+    )
 
 
 def _table(source: Source) -> pd.DataFrame:
@@ -144,12 +134,24 @@ def _table(source: Source) -> pd.DataFrame:
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """One figure per run; the first bears the plain name."""
-    episodes = [source for source in sources if "episode" in source.data]
-    if not episodes:
-        return [Drawn(NAME, _draw(None), pd.DataFrame())]
-    names = [NAME, *(f"{NAME}_{source.model}" for source in episodes[1:])]
-    return [Drawn(n, _draw(s), _table(s)) for n, s in zip(names, episodes, strict=True)]
+    sources = [source for source in sources if "episode" in source.data]
+    drawn = [
+        figure.compose(
+            f"{NAME}_{source.model}" if place else NAME,
+            EXPERIMENT,
+            [(1.2, [_panel(source, *series)]) for series in source.data["series"].items()],
+            _table(source),
+            about=ABOUT,
+            sources=[source],
+            notes=_notes(source),
+            width=style.PAGE_WIDTH,
+        )
+        for place, source in enumerate(sources)
+    ]
+    return drawn or [figure.compose(NAME, EXPERIMENT, [], pd.DataFrame(), about=ABOUT, sources=[])]
 
+
+ABOUT = "One self-correcting episode, token by token (Figure 7 of the paper)."
 
 main = figure_command(EXPERIMENT, __doc__, figures)
 

@@ -6,32 +6,32 @@ python plotting/plot_exp7.py [--results PATH ...] [--output DIR]
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from esr.analysis.agreement import Estimate
 from esr.analysis.outcomes import paired
-from plotting import cross_judge, figure, style
+from plotting import cross_judge, figure, rates, style
 from plotting.command import figure_command
 from plotting.cross_judge import EXPERIMENT, MOST, ORIGINAL, RATES, Group, Run
-from plotting.figure import Drawn
+from plotting.figure import Drawn, Panel, Row
+from plotting.rates import Bar, Rate, Unit
 from plotting.sources import Source
 
-COLUMNS = (
-    ("multi-attempt:\nagree", "multi", True),
-    ("multi-attempt:\nkappa", "multi_kappa", False),
-    ("improved:\nagree", "improved", True),
-    ("improved:\nkappa", "improved_kappa", False),
-    ("both multi:\nsame direction", "direction", True),
-    ("multi-attempt:\nconfirmed", "confirmed", True),
-)
-"""Columns of the table: heading, attribute of an agreement, whether in per cent."""
+MEASURES = {
+    "pearson": "first score:\nPearson's r",
+    "multi": "multi:\nagree",
+    "multi_kappa": "multi:\nkappa",
+    "improved": "improved:\nagree",
+    "improved_kappa": "improved:\nkappa",
+    "direction": "direction:\nsame",
+    "confirmed": "multi:\nconfirmed",
+}
+"""Panels of the agreement: attribute of an agreement, and its title."""
 
 _RATES = (
     "Estimated for all trials of experiment 1: every sampled trial counts for as many as it was "
@@ -57,87 +57,81 @@ _DARK = 0.85
 """Shade from which numbers are white."""
 
 
-def _grid(
-    groups: Sequence[Group], heights: Sequence[float], columns: int, note: str, **layout: Any
-) -> tuple[Figure, NDArray[Any]]:
+def _notes(groups: Sequence[Group], note: str) -> Iterator[str]:
+    yield note
     runs = [run for group in groups for run in group.runs]
-    sources = [run.source for run in runs]
     samples = [
         f"{run.source.title}: {'all ' if run.complete else ''}{len(run.weights):,} graded trials"
         for run in runs
     ]
+    yield f"Sample: all multi-attempt trials, and others at random. {'; '.join(samples)}."
     lost: Counter[str] = Counter()
     for run in runs:
         for arm, outcomes in run.outcomes.items():
             lost[run.judges[arm]] += sum(not outcome.graded for outcome in outcomes)
-    reasons = "; ".join(f"{name} {count:,}" for name, count in lost.items() if count)
-    notes = [
-        note,
-        f"Sample: all multi-attempt trials, and others at random. {'; '.join(samples)}.",
-        reasons and f"Not graded and left out: {reasons}.",
-    ]
-    return figure.grid(EXPERIMENT, heights, columns, sources=sources, notes=notes, **layout)
+    if reasons := "; ".join(f"{name} {count:,}" for name, count in lost.items() if count):
+        yield f"Not graded and left out: {reasons}."
 
 
-@style.look()
-def _rates_figure(groups: Sequence[Group]) -> Figure:
+def _rate(estimate: Estimate) -> Rate:
+    ends = estimate.interval
+    value = estimate.value if np.isfinite(estimate.value) else None
+    interval = (ends.low, ends.high) if ends else None
+    return {"rate": value, "n": estimate.n, "cluster_interval": interval}
+
+
+def _rate_rows(groups: Sequence[Group]) -> Iterator[Row]:
     """Rates of all trials by judge and model (Figure A.4)."""
-    runs = [run for group in groups for run in group.runs]
-    heights = [0.5 + 0.19 * len(run.outcomes) for run in runs]
-    picture, grid = _grid(groups, heights, 2, _RATES, width=style.PAGE_WIDTH, sharey="row")
-    for run, row in zip(runs, grid, strict=True):
-        for axes, (key, label) in zip(row, RATES.items(), strict=True):
-            _dots(axes, run, [getattr(rates, key) for rates in run.rates.values()])
-            axes.set_title(f"{run.source.title}: {label}", loc="left")
-            axes.set_xlabel("% of graded trials")
-    return picture
-
-
-def _dots(axes: Axes, run: Run, estimates: Sequence[Estimate]) -> None:
-    colour, n = style.colour(run.source.model), len(estimates)
-    top = 0.0
-    for row, estimate in zip(reversed(range(n)), estimates, strict=True):
-        value, ends = 100 * estimate.value, estimate.interval
-        if not np.isfinite(value):
-            axes.annotate("none graded", (0, row), fontsize=style.SMALL, va="center")
-            continue
-        right = 100 * ends.high if ends else value
-        if ends:
-            axes.plot([100 * ends.low, right], [row, row], color=style.INK, linewidth=0.9)
-        axes.plot([value], [row], "o", color=colour, markersize=4)
-        axes.annotate(
-            *(f"{value:.2f} %, n {estimate.n:,}", (right, row)),
-            xytext=(4, 0),
-            textcoords="offset points",
-            fontsize=style.SMALL,
-            va="center",
+    for group in groups:
+        limit = rates.limit(
+            rate for run in group.runs for some in _by_quantity(run).values() for rate in some
         )
-        top = max(top, right)
-    axes.set_ylim(-0.6, n - 0.4)
-    axes.set_xlim(0, 1.6 * top or 1.0)
-    axes.set_yticks(list(reversed(range(n))), list(run.judges.values()))
-    axes.tick_params(axis="y", length=0)
+        for run in group.runs:
+            colour = style.colour(run.source.model)
+            panels: list[Panel] = []
+            for label, of_judges in _by_quantity(run).items():
+                named = not panels
+                bars = [
+                    Bar(name, rate, colour)
+                    for name, rate in zip(run.judges.values(), of_judges, strict=True)
+                ]
+                draw = partial(rates.bars, shown=bars, limit=limit, names=named)
+                title = f"{run.source.title}\n{label}" if named else label
+                panels.append(Panel(draw, title, run.source.model, "% of graded trials"))
+            yield 0.55 + 0.29 * len(run.judges), panels
 
 
-@style.look()
-def _scores_figure(groups: Sequence[Group]) -> Figure:
+def _by_quantity(run: Run) -> dict[str, list[Rate]]:
+    return {
+        label: [_rate(getattr(of_judge, key)) for of_judge in run.rates.values()]
+        for key, label in RATES.items()
+    }
+
+
+def _score_rows(groups: Sequence[Group]) -> list[Row]:
     """First scores and numbers of attempts, original against other judges (Figure A.5)."""
-    pairs = [(group, arm) for group in groups for arm in group.judges if arm != ORIGINAL]
-    beside = min(2, len(pairs)) or 1
-    width = style.COLUMN_WIDTH if beside == 1 else style.PAGE_WIDTH
-    heights = [1.75] * -(-len(pairs) // beside)
-    picture, grid = _grid(groups, heights, 2 * beside, _SCORES, width=width)
-    cells = grid.reshape(-1, 2)
-    for (group, arm), (left, right) in zip(pairs, cells, strict=False):
-        if (ORIGINAL, arm) in group.agreements:
-            _scatter(left, group, arm)
-            _counts(right, group, arm)
-        else:
-            for axes in (left, right):
-                style.empty_panel(axes, f"{group.judges[arm]}: no trial graded")
-    for axes in cells[len(pairs) :].flat:
-        axes.set_axis_off()
-    return picture
+    panels = [
+        panel
+        for group in groups
+        for arm in group.judges
+        if arm != ORIGINAL
+        for panel in _pair(group, arm)
+    ]
+    return [(1.75, panels[k : k + 4]) for k in range(0, len(panels), 4)]
+
+
+def _pair(group: Group, arm: str) -> tuple[Panel, Panel]:
+    x, y = _short(group.judges[ORIGINAL]), _short(group.judges[arm])
+    agreement = group.agreements.get((ORIGINAL, arm))
+    if agreement is None:
+        missing = Panel(None, empty=f"{group.judges[arm]}: no trial graded")
+        return missing, missing
+    scores = f"first score, n {agreement.pairs:,}\nr {_correlation(agreement.pearson)}"
+    attempts = f"attempts\nr {_correlation(agreement.attempts)}"
+    return (
+        Panel(partial(_scatter, group=group, arm=arm), scores, x=x, y=y),
+        Panel(partial(_counts, group=group, arm=arm), attempts, x=x, y=y),
+    )
 
 
 def _scatter(axes: Axes, group: Group, arm: str) -> None:
@@ -149,35 +143,19 @@ def _scatter(axes: Axes, group: Group, arm: str) -> None:
     axes.plot([0, 100], [0, 100], color=style.FAINT, linewidth=0.6, linestyle=style.DASHED)
     limits, ticks = (-3, 103), [0, 50, 100]
     axes.set(xlim=limits, ylim=limits, xticks=ticks, yticks=ticks)
-    agreement = group.agreements[ORIGINAL, arm]
-    text = f"first score, n {agreement.pairs:,}\nr {_correlation(agreement.pearson)}"
-    _label(axes, group, arm, text)
 
 
 def _counts(axes: Axes, group: Group, arm: str) -> None:
     matrix = cross_judge.count_matrix(group, arm).T
     shade = np.log1p(matrix) / max(1.0, float(np.log1p(matrix.max())))
-    cells = np.array([[f"{count:,}" if count else "" for count in row] for row in matrix])
-    _shaded(axes, shade, cells, origin="lower", aspect="auto")
+    axes.imshow(shade, cmap="Blues", vmin=0, vmax=1.3, origin="lower", aspect="auto")
+    for (row, column), count in np.ndenumerate(matrix):
+        ink = "white" if shade[row, column] > _DARK else style.INK
+        text = f"{count:,}" if count else ""
+        axes.text(column, row, text, ha="center", va="center", fontsize=style.SMALL, color=ink)
     labels = [*map(str, range(1, MOST)), f"{MOST}+"]
     axes.set_xticks(range(MOST), labels)
     axes.set_yticks(range(MOST), labels)
-    text = f"attempts\nr {_correlation(group.agreements[ORIGINAL, arm].attempts)}"
-    _label(axes, group, arm, text)
-
-
-def _label(axes: Axes, group: Group, arm: str, title: str) -> None:
-    axes.set_xlabel(_short(group.judges[ORIGINAL]))
-    axes.set_ylabel(_short(group.judges[arm]))
-    axes.set_title(title, loc="left", fontsize=style.SMALL)
-
-
-def _shaded(axes: Axes, shade: NDArray[Any], cells: NDArray[Any], **how: Any) -> None:
-    """A matrix with its numbers in it."""
-    axes.imshow(shade, cmap="Blues", vmin=0, vmax=1.3, **how)
-    for (row, column), text in np.ndenumerate(cells):
-        ink = "white" if shade[row, column] > _DARK else style.INK
-        axes.text(column, row, text, ha="center", va="center", fontsize=style.SMALL, color=ink)
 
 
 def _short(judge: str) -> str:
@@ -185,72 +163,28 @@ def _short(judge: str) -> str:
     return name if len(name) <= 22 else f"{name[:21]}…"
 
 
-@style.look()
-def _agreement_figure(groups: Sequence[Group]) -> Figure:
-    """Correlations of first scores and the table of agreement (Figure A.6)."""
-    whole = all(run.complete for group in groups for run in group.runs)
-    counts = [len(group.judges) * (len(group.judges) - 1) // 2 for group in groups]
-    heights = [max(1.7, 0.75 + 0.34 * count) for count in counts]
-    picture, grid = _grid(
-        *(groups, heights, 2, _AGREEMENT + ("" if whole else _ENRICHED)),
-        width=style.PAGE_WIDTH,
-        width_ratios=[1, 2.9],
-    )
-    for group, height, (left, right) in zip(groups, heights, grid, strict=True):
-        _heat(left, group)
-        _text_table(right, group, 0.29 / height)
-    return picture
-
-
-def _heat(axes: Axes, group: Group) -> None:
-    arms = list(group.judges)
-    matrix = np.eye(len(arms))
-    for (a, b), agreement in group.agreements.items():
-        matrix[arms.index(a), arms.index(b)] = agreement.pearson.value
-    cells = [[f"{value:.2f}" if np.isfinite(value) else "-" for value in row] for row in matrix]
-    _shaded(axes, matrix, np.array(cells))
-    names = [_short(group.judges[arm]) for arm in arms]
-    axes.set_xticks(range(len(arms)), names, rotation=40, ha="right")
-    axes.set_yticks(range(len(arms)), names)
-    axes.tick_params(length=0)
-    axes.set_title("first scores: Pearson's r", loc="left")
-
-
-def _text_table(axes: Axes, group: Group, row_height: float) -> None:
-    axes.set_axis_off()
-    axes.set_title(group.title, loc="left", fontweight="bold")
-    rows = [["judges", *(heading for heading, _, _ in COLUMNS)]]
-    for a, b in combinations(group.judges, 2):
-        if agreement := group.agreements.get((a, b)):
-            names = f"{_short(group.judges[a])}\n{_short(group.judges[b])}, n {agreement.pairs:,}"
-            cells = [_cell(getattr(agreement, key), percent) for _, key, percent in COLUMNS]
-            rows.append([names, *cells])
-    table = axes.table(
-        cellText=rows,
-        colWidths=[0.25, *[0.125] * len(COLUMNS)],
-        cellLoc="center",
-        loc="upper left",
-        edges="horizontal",
-    )
-    table.auto_set_font_size(False)
-    table.set_fontsize(5.4)
-    for (_, column), cell in table.get_celld().items():
-        cell.set_linewidth(0.4)
-        cell.set_height(row_height)
-        if column == 0:
-            cell.set_text_props(ha="left")
-            cell.PAD = 0.02
-
-
-def _cell(estimate: Estimate, percent: bool) -> str:
-    if not np.isfinite(estimate.value):
-        return "-"
-    scale, places = (100.0, 1) if percent else (1.0, 2)
-    value = f"{scale * estimate.value:.{places}f}" + (" %" if percent else "")
-    if estimate.interval is None:
-        return f"{value}\n(n {estimate.n:,})"
-    low, high = scale * estimate.interval.low, scale * estimate.interval.high
-    return f"{value}\n[{low:.{places}f}, {high:.{places}f}]"
+def _agreement_rows(groups: Sequence[Group]) -> Iterator[Row]:
+    """Every measure of agreement, a bar per pair of judges (Figure A.6)."""
+    for group in groups:
+        pairs = [pair for pair in combinations(group.judges, 2) if pair in group.agreements]
+        names = [f"{_short(group.judges[a])} / {_short(group.judges[b])}" for a, b in pairs]
+        shown = {
+            key: [_rate(getattr(group.agreements[pair], key)) for pair in pairs] for key in MEASURES
+        }
+        ends = [0.0, *(rate["rate"] or 0.0 for some in shown.values() for rate in some)]
+        unit = Unit(1.0, np.floor(4 * min(ends)) / 4, 1.0, digits=2)
+        models = {style.colour(run.source.model): run.source.model for run in group.runs}
+        model = next(iter(models.values())) if len(models) == 1 else ""
+        panels: list[Panel] = []
+        for key, title in MEASURES.items():
+            bars = [
+                Bar(name, rate, style.colour(model))
+                for name, rate in zip(names, shown[key], strict=True)
+            ]
+            draw = partial(rates.bars, shown=bars, limit=1.0, unit=unit, names=not panels, ticks=2)
+            heading = f"{group.title}\n{title}" if not panels else title
+            panels.append(Panel(draw, heading, model, empty="" if pairs else "no pair of judges"))
+        yield 0.65 + 0.31 * max(1, len(pairs)), panels
 
 
 def _correlation(estimate: Estimate) -> str:
@@ -263,10 +197,32 @@ def _correlation(estimate: Estimate) -> str:
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
     groups = cross_judge.groups(sources)
+    scores = _score_rows(groups)
+    whole = all(run.complete for group in groups for run in group.runs)
+    agreement = _AGREEMENT + ("" if whole else _ENRICHED)
+    narrow = all(len(panels) == 2 for _, panels in scores)
     return [
-        Drawn("exp7_rates", _rates_figure(groups), cross_judge.rates_table(groups)),
-        Drawn("exp7_scores", _scores_figure(groups), cross_judge.scores_table(groups)),
-        Drawn("exp7_agreement", _agreement_figure(groups), cross_judge.agreement_table(groups)),
+        figure.compose(
+            *(name, EXPERIMENT, list(rows), table),
+            about=about,
+            sources=[run.source for group in groups for run in group.runs],
+            notes=_notes(groups, note),
+            width=style.COLUMN_WIDTH if rows is scores and narrow else style.PAGE_WIDTH,
+        )
+        for name, rows, table, about, note in (
+            (
+                *("exp7_rates", _rate_rows(groups), cross_judge.rates_table(groups)),
+                *("Rates by judge (Figure A.4 of the paper).", _RATES),
+            ),
+            (
+                *("exp7_scores", scores, cross_judge.scores_table(groups)),
+                *("Scores of two judges (Figure A.5 of the paper).", _SCORES),
+            ),
+            (
+                *("exp7_agreement", _agreement_rows(groups), cross_judge.agreement_table(groups)),
+                *("Agreement of judges (Figure A.6 of the paper).", agreement),
+            ),
+        )
     ]
 
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from esr.analysis import metrics, tables
 from plotting import arms, figure, rates, style
 from plotting.command import figure_command
-from plotting.figure import Drawn
+from plotting.figure import Drawn, Panel
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_08_no_steering_baseline"
@@ -46,7 +46,7 @@ class Scores(arms.Arm):
         """Name, mean, SEM and n."""
         score = self.summary["mean_first_score"]
         sem = "" if score["sem"] is None else f" ± {score['sem']:.1f} (SEM)"
-        return f"{self.name}: {tables.decimal(score['mean'], 1)}{sem}, n {score['n']:,}"
+        return f"{self.name}: mean {tables.decimal(score['mean'], 1)}{sem}, n {score['n']:,}"
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,8 @@ class Model:
         return notes
 
 
-def models(sources: Sequence[Source]) -> list[Model]:
-    """The numbers behind the figures. The steered arm is the recorded one of the parent."""
-    return [_model(source) for source in sources]
-
-
 def _model(source: Source) -> Model:
+    """The numbers behind the figures. The steered arm is the recorded one of the parent."""
     summary = metrics.summary(source.outcomes, source.seed)
     shown = [Scores(UNSTEERED, summary, scores=metrics.first_scores(source.outcomes))]
     if baseline := source.data.get("baseline"):
@@ -86,54 +82,38 @@ def _model(source: Source) -> Model:
     return Model(source, shown)
 
 
-@style.look()
-def draw_scores(models: Sequence[Model]) -> Figure:
-    """Figure A.2: distribution of first-attempt scores without steering, and with it."""
-    sources = [model.source for model in models]
-    notes = ["Share of graded trials per ten points of the first-attempt score; dashed: mean."]
-    for model in models:
-        for arm in model.arms:
-            notes.append(rates.lost(f"{model.source.title}, {arm.name}", arm.summary["counts"]))
-    notes += figure.judges(sources)
-    picture, grid = figure.grid(EXPERIMENT, [1.55] * len(models), sources=sources, notes=notes)
-    for model, axes in zip(models, grid.flat, strict=True):
-        _histogram(axes, model)
-        axes.set_xlabel("first-attempt score")
-    return picture
-
-
-def _histogram(axes: Axes, model: Model) -> None:
-    if any(arm.scores for arm in model.arms):
-        for arm in model.arms:
-            _distribution(axes, arm, arm.colour or style.colour(model.source.model))
-        axes.set_ylim(0, 145 * max(float(arm.shares.max()) for arm in model.arms))
-        axes.set_xlim(0, 100)
-        axes.set_ylabel("% of trials")
-        axes.legend(loc="upper left", fontsize=style.SMALL - 0.4, borderaxespad=0.1)
-    else:
-        style.empty_panel(axes, "none graded")
-    figure.heading(axes, figure.title(model.source), model.source.model)
-
-
-def _distribution(axes: Axes, arm: Scores, colour: str) -> None:
-    filled = arm.name == UNSTEERED
-    axes.stairs(
-        100 * arm.shares,
-        [*range(0, 110, 10)],
-        fill=filled,
-        color=colour,
-        alpha=0.75 if filled else 1.0,
-        linewidth=1.2,
-        label=arm.label,
+def _histogram(model: Model, models: Sequence[Model]) -> Panel:
+    """Figure A.2: distribution of first-attempt scores; the same kind of model shares a scale."""
+    kin = [other for other in models if other.source.organism == model.source.organism]
+    highest = max(float(arm.shares.max()) for other in kin for arm in other.arms)
+    return Panel(
+        partial(_distributions, model=model, highest=highest),
+        figure.title(model.source),
+        model.source.model,
+        "first-attempt score",
+        "% of graded trials",
+        "" if any(arm.scores for arm in model.arms) else "none graded",
     )
-    mean = arm.summary["mean_first_score"]["mean"]
-    if mean is not None:
-        axes.axvline(mean, 0, 0.7, color=colour, linewidth=0.9, linestyle=style.DASHED)
 
 
-def _panels(models: Sequence[Model]) -> list[arms.Panel]:
-    """Figure A.3: multi-attempt rate and ESR rate without steering, and with it."""
-    return [arms.Panel(m.source, m.source.title, m.arms, m.notes) for m in models]
+def _distributions(axes: Axes, model: Model, highest: float) -> None:
+    for arm in model.arms:
+        filled, colour = arm.name == UNSTEERED, arm.colour or style.colour(model.source.model)
+        axes.stairs(
+            100 * arm.shares,
+            [*range(0, 110, 10)],
+            fill=filled,
+            color=colour,
+            alpha=0.5 if filled else 1.0,
+            linewidth=1.2,
+            label=arm.label,
+        )
+        mean = arm.summary["mean_first_score"]["mean"]
+        if mean is not None:
+            axes.axvline(mean, 0, 1 / 1.5, color=colour, linewidth=0.9, linestyle=style.DASHED)
+    rates.y_axis(axes, highest or 1.0, headroom=1.5)
+    axes.set_xlim(0, 100)
+    axes.legend(loc="upper left", fontsize=style.SMALL - 0.4, borderaxespad=0.1)
 
 
 def score_table(models: Sequence[Model]) -> pd.DataFrame:
@@ -156,13 +136,22 @@ def score_table(models: Sequence[Model]) -> pd.DataFrame:
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
-    found = models(sources)
-    panels = _panels(found)
-    table = arms.table(panels)[["model", "title", "arm", "quantity", *rates.COLUMNS]]
-    return [
-        Drawn(SCORES, draw_scores(found), score_table(found)),
-        Drawn(RATES, arms.draw(panels, EXPERIMENT), table),
-    ]
+    shown = [_model(source) for source in sources]
+    lost = (
+        rates.lost(f"{m.source.title}, {arm.name}", arm.summary["counts"])
+        for m in shown
+        for arm in m.arms
+    )
+    scores = figure.compose(
+        *(SCORES, EXPERIMENT, [(1.7, [_histogram(m, shown)]) for m in shown], score_table(shown)),
+        about="First-attempt scores without steering, and with it (Figure A.2 of the paper).",
+        sources=sources,
+        notes=["Share of graded trials per ten points; dashed: mean.", *lost],
+    )
+    groups = [arms.Group(m.source, m.source.title, m.arms, m.notes) for m in shown]
+    table = arms.table(groups)[["model", "title", "arm", "quantity", *rates.COLUMNS]]
+    about = "Restarts without steering, and with it (Figure A.3 of the paper)."
+    return [scores, arms.draw(RATES, EXPERIMENT, groups, table, about)]
 
 
 main = figure_command(EXPERIMENT, __doc__, figures)

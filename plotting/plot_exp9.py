@@ -5,24 +5,27 @@ python plotting/plot_exp9.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from plotting import figure, style
+from plotting import figure, rates, style
 from plotting.command import figure_command
-from plotting.figure import Drawn
+from plotting.figure import Drawn, Panel, Row
 from plotting.plot_exp6 import REGIONS
+from plotting.rates import Rate, Unit
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_09_activation_stats"
 ALIGNED, BARS = "exp9_aligned", "exp9_regions"
 
 NAMES = {"detectors": "off-topic detector", "backtracking": "backtracking latent"}
+ACTIVATION = Unit(digits=2)
 
 MIN_EPISODES = 3
 """Fewer episodes at a token give no mean worth a line; the CSV has them."""
@@ -37,84 +40,87 @@ COLOURS = {
 """Darker than the shades: bars must be seen by themselves."""
 
 HEADS = {
-    "aligned": "Line: mean over episodes of the group's mean activation; band: SEM; dashed: the "
-    f"correction begins. Tokens with fewer than {MIN_EPISODES} episodes are left out.",
+    "aligned": "Line: mean over episodes of the group's mean activation; band: SEM over episodes, "
+    "which are not independent where they share a boosted latent; dashed: the correction begins; "
+    "along the upper edge: episodes. Tokens with fewer than "
+    f"{MIN_EPISODES} episodes are left out.",
     "groups": "Bars: mean over responses of the group's mean activation; lines: 95 % bootstrap "
     "over boosted latents, where it varies.",
 }
 """First note by key of the results."""
 
+ABOUT = {
+    "aligned": "Activations around the correction (Figure A.15 of the paper).",
+    "groups": "Activations by region (Figure A.16 of the paper).",
+}
 
-@style.look()
-def _draw(
-    sources: Sequence[Source],
-    key: str,
-    panel: Callable[[Axes, Mapping[str, Any], str], None],
-    xlabel: str,
-) -> Figure:
+
+def _rows(sources: Sequence[Source], key: str) -> list[Row]:
     """A panel per run and group of latents."""
-    cells = [(source, name) for source in sources for name in source.data[key]]
-    picture, grid = figure.grid(
-        *(EXPERIMENT, [1.35] * len(cells)),
-        sources=sources,
-        notes=[*_notes(sources, key), *figure.judges(sources)],
-    )
-    for axes, (source, name) in zip(grid.flat, cells, strict=True):
-        panel(axes, source.data[key][name], style.colour(source.model))
-        members = sum(row["group"] == name for row in source.data["latents"])
-        latents = f"{members} {NAMES.get(name, name)}{'s' * (members != 1)}"
-        figure.heading(axes, f"{source.title}: {latents}", source.model)
-        axes.set_xlabel(xlabel)
-    return picture
+    return [
+        (1.35, [_panel(source, key, name, group)])
+        for source in sources
+        for name, group in source.data[key].items()
+    ]
+
+
+def _panel(source: Source, key: str, name: str, group: Mapping[str, Any]) -> Panel:
+    members = [row for row in source.data["latents"] if row["group"] == name]
+    latents = f"{len(members)} {NAMES.get(name, name)}s"
+    if len(members) == 1:
+        label = textwrap.shorten(members[0]["label"], 30, placeholder="...")
+        latents = f"{NAMES.get(name, name)} {members[0]['latent']}" + (label and f" ({label})")
+    heading = (f"{source.title}\n{latents}", source.model)
+    if key == "groups":
+        shown = {part: _mean(group, part) for part in PARTS if f"{part}_mean" in group}
+        limit = rates.limit(shown.values(), ACTIVATION)
+        bars = [rates.Bar(PARTS[part], mean, COLOURS[part]) for part, mean in shown.items()]
+        draw = partial(rates.bars, shown=bars, limit=limit, unit=ACTIVATION)
+        return Panel(draw, *heading, "mean activation")
+    few = "" if max(group["n"], default=0) >= MIN_EPISODES else TOO_FEW
+    draw = partial(_trace, group=group, colour=style.colour(source.model))
+    return Panel(draw, *heading, "tokens from the start of the correction", "mean activation", few)
+
+
+TOO_FEW = f"fewer than {MIN_EPISODES} episodes"
+
+
+def _mean(group: Mapping[str, Any], part: str) -> Rate:
+    n = group["baseline_n" if part == "baseline" else "n"]
+    interval = group.get(f"{part}_interval")
+    return {"rate": group[f"{part}_mean"], "n": n, "cluster_interval": interval}
 
 
 def _trace(axes: Axes, group: Mapping[str, Any], colour: str) -> None:
     """Mean activation per token, all episodes aligned (Figure A.15)."""
     enough = np.array(group["n"]) >= MIN_EPISODES
-    if not enough.any():
-        style.empty_panel(axes, f"fewer than {MIN_EPISODES} episodes")
-        return
-    x, mean, sem = (np.array(group[k], dtype=float)[enough] for k in ("offset", "mean", "sem"))
-    axes.fill_between(x, mean - sem, mean + sem, color=colour, alpha=0.25, linewidth=0)
+    x, mean, sem, n = (
+        np.array(group[k], dtype=float)[enough] for k in ("offset", "mean", "sem", "n")
+    )
+    axes.fill_between(x, np.maximum(0, mean - sem), mean + sem, color=colour, alpha=0.25, lw=0)
     axes.plot(x, mean, color=colour, linewidth=1.0)
     axes.axvline(0, color=style.INK, linewidth=0.6, linestyle=style.DASHED)
+    rates.y_axis(axes, float(np.nanmax(mean + np.nan_to_num(sem))) or 1.0, ACTIVATION)
+    some = np.unique((np.linspace(0.04, 0.96, 7) * (len(x) - 1)).astype(int))
+    rates.sizes(axes, list(x[some]), [{"n": int(n[k])} for k in some])
     axes.set_xlim(x[0], x[-1])
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel("mean activation")
 
 
-def _bars(axes: Axes, group: Mapping[str, Any], _: str) -> None:
-    """Mean activation by region, beside the baseline (Figure A.16)."""
-    shown = [part for part in reversed(PARTS) if group.get(f"{part}_mean") is not None]
-    for row, part in enumerate(shown):
-        colour = COLOURS[part]
-        axes.barh(row, group[f"{part}_mean"], height=0.6, color=colour, alpha=0.75, linewidth=0)
-        if ends := group.get(f"{part}_interval"):
-            axes.plot(ends, [row, row], color=style.INK, linewidth=0.9)
-            axes.plot(ends, [row, row], "|", color=style.INK, markersize=4.5, markeredgewidth=0.9)
-    axes.set_yticks(range(len(shown)), [PARTS[part] for part in shown])
-    axes.set_xlim(left=0)
-    axes.tick_params(axis="y", length=0)
-
-
-def _notes(sources: Sequence[Source], key: str) -> list[str]:
-    notes = [
-        HEADS[key],
-        "Texts are fed without steering; the boosted latent of a text is left out.",
-    ]
+def _notes(sources: Sequence[Source], key: str) -> Iterator[str]:
+    yield HEADS[key]
+    yield "Texts are fed without steering; the boosted latent of a text is left out."
     for source in sources:
         data, counts = source.data, source.data["counts"]
-        notes.append(
+        yield (
             f"{source.title}: {counts['episodes_analysed']} episodes under "
             f"{counts['boosted_latents']} boosted latents, {counts['baseline']} baseline "
             f"responses; detectors chosen by {data['detectors']['method']}; boundaries: "
             f"{', '.join(data['boundaries'])}."
         )
         if "backtracking" not in data["groups"]:
-            notes.append(f"{source.title}: no backtracking latents were found.")
+            yield f"{source.title}: no backtracking latents were found."
         if key == "groups":
-            notes += [_test(source.title, name, row) for name, row in data[key].items()]
-    return notes
+            yield from (_test(source.title, name, row) for name, row in data[key].items())
 
 
 def _test(title: str, name: str, row: Mapping[str, Any]) -> str:
@@ -152,11 +158,17 @@ def _bar_table(sources: Sequence[Source]) -> pd.DataFrame:
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
     runs = [source for source in sources if "groups" in source.data]
-    aligned = _draw(runs, "aligned", _trace, "tokens from the start of the correction")
-    regions = _draw(runs, "groups", _bars, "mean activation")
     return [
-        Drawn(ALIGNED, aligned, _aligned_table(runs)),
-        Drawn(BARS, regions, _bar_table(runs)),
+        figure.compose(
+            *(name, EXPERIMENT, _rows(runs, key), table),
+            about=ABOUT[key],
+            sources=runs,
+            notes=_notes(runs, key),
+        )
+        for name, key, table in (
+            (ALIGNED, "aligned", _aligned_table(runs)),
+            (BARS, "groups", _bar_table(runs)),
+        )
     ]
 
 

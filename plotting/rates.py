@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -20,13 +22,29 @@ QUANTITIES = {
 }
 """Names in a summary, and in a figure."""
 
+SCORE = "mean_first_score"
+NAMES = {**QUANTITIES, SCORE: "first-attempt score", "redraw_null": "redraw null"}
+
 MULTI_AND_ESR = ("multi_attempt_rate", "esr_rate")
-"""The two rates of which most figures are made."""
+"""The two rates of which most figures are made. They share a scale."""
 
 INTERVALS = (
     "Thick: 1.96 binomial SE (paper); thin: 95 % bootstrap over latents; dotted: Wilson, where "
     "the bootstrap does not vary."
 )
+
+NULL = (
+    "Diamonds: redraw null, how often another first attempt under the same latent and boost beats "
+    "the first; 95 % bootstrap over latents."
+)
+
+FEW = 10
+"""Points on fewer trials are drawn pale."""
+
+HEADROOM = 1.15
+"""Height of an axis in its highest point."""
+
+PALE = f"Pale: fewer than {FEW} trials."
 
 COLUMNS = [
     *("value", "count", "n", "paper_low", "paper_high"),
@@ -34,84 +52,210 @@ COLUMNS = [
 ]
 
 
+class Unit(NamedTuple):
+    """How a value is drawn: times ``scale``, within ``low`` and ``high``, with its sign."""
+
+    scale: float = 1.0
+    low: float = 0.0
+    high: float = np.inf
+    sign: str = ""
+    digits: int = 1
+
+
+SHARE = Unit(100.0, 0.0, 1.0, " %")
+POINTS = Unit(1.0, 0.0, 100.0)
+
+
 class Bar(NamedTuple):
-    """A rate with its label and its colour."""
+    """A rate with its label and its colour; its null and what is said behind its value."""
 
     label: str
     rate: Rate
     colour: str
+    null: Rate | None = None
+    more: str = ""
 
 
-def horizontal_bars(axes: Axes, bars: Sequence[Bar], limit: float) -> None:
-    """Horizontal bars in per cent, from top to bottom, each under its label, value and n.
+def unit_of(quantity: str) -> Unit:
+    """A score is drawn as it is, a rate in per cent."""
+    return POINTS if quantity == SCORE else SHARE
+
+
+def rate_of(summary: Summary, quantity: str) -> Rate:
+    """An entry of a summary under the keys of a rate."""
+    entry = summary[quantity]
+    return {**entry, "rate": entry["mean"]} if quantity == SCORE else entry
+
+
+def limit(shown: Iterable[Rate], unit: Unit = SHARE, headroom: float = 1.1) -> float:
+    """End of an axis on which all these rates are to be compared."""
+    return min(unit.high, headroom * max((top(rate, unit) for rate in shown), default=0.0)) or 1.0
+
+
+def bars(
+    axes: Axes,
+    shown: Sequence[Bar],
+    limit: float,
+    unit: Unit = SHARE,
+    *,
+    names: bool = True,
+    ticks: int = 4,
+) -> None:
+    """Horizontal bars from top to bottom, each under its value and n.
 
     Args:
-        axes: emptied of y ticks.
-        bars: a rate that is not defined draws nothing but says so.
-        limit: right end of the axis, as a share.
+        axes: to draw in.
+        shown: a rate that is not defined draws nothing but says so.
+        limit: right end of the axis.
+        unit: of rates and limit.
+        names: whether labels stand at the left; else a panel further left has them.
+        ticks: intervals between them, at most.
     """
-    for row, (label, rate, colour) in enumerate(reversed(bars)):
+    rows = range(len(shown))[::-1]
+    for row, bar in zip(rows, shown, strict=True):
         axes.annotate(
-            f"{label}: {_value(rate)}",
-            xy=(0.0, row + 0.24),
+            f"{_value(bar.rate, unit)}{bar.more}",
+            xy=(max(0.0, unit.low * unit.scale), row + 0.22),
             xytext=(2, 0),
             textcoords="offset points",
-            fontsize=style.SMALL,
+            fontsize=style.SMALL - 0.4,
             va="bottom",
         )
-        if rate["rate"] is None:
-            continue
-        axes.barh(row, 100 * rate["rate"], height=0.4, color=colour, alpha=0.75, linewidth=0)
-        for ends, look in _lines(rate, "|", style.FAINT):
-            axes.plot(ends, [row, row], **look)
-    axes.set_ylim(-0.4, len(bars) - 0.25)
-    axes.set_xlim(0, 100 * limit)
-    axes.set_yticks([])
+        if bar.rate["rate"] is not None:
+            length = unit.scale * bar.rate["rate"]
+            axes.barh(row, length, height=0.4, color=bar.colour, alpha=0.4, linewidth=0)
+            for ends, look in _lines(bar.rate, unit, "|", bar.colour):
+                axes.plot(ends, [row, row], **look)
+        if bar.null and bar.null["rate"] is not None:
+            _null(axes, bar.null, row - 0.33, unit)
+    axes.set_ylim(-0.5, len(shown) - 0.3)
+    axes.set_xlim(min(0.0, unit.scale * unit.low), unit.scale * limit)
+    labels = [_two_lines(bar.label) for bar in shown]
+    axes.set_yticks(list(rows) if names else [], labels if names else [])
+    axes.tick_params(axis="y", length=0)
     # Ticks that depend on the width would come after the room for their labels is found.
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
 
 
-def point(axes: Axes, x: float, rate: Rate, colour: str) -> None:
-    """A point in per cent with both intervals; nothing where the rate is not defined."""
-    if rate["rate"] is None:
-        return
-    for ends, look in _lines(rate, "_", "#c8c8c8"):
-        axes.plot([x, x], ends, **look)
-    axes.plot([x], [100 * rate["rate"]], "o", color=colour, markersize=3.6, zorder=5)
+def _two_lines(label: str) -> str:
+    """A long label in two lines of much the same length."""
+    words = label.replace("_", " ")
+    if len(words) < 18:
+        return words
+    wrapped = (textwrap.wrap(words, width) for width in range(len(words) // 2, len(words)))
+    return "\n".join(next(lines for lines in wrapped if len(lines) < 3))
 
 
-def _lines(rate: Rate, cap: str, thick: str) -> Iterator[tuple[list[float], dict[str, Any]]]:
-    """The ends of both intervals in per cent, and how they are drawn."""
-    if rate["paper_interval"]:
+def _null(axes: Axes, null: Rate, row: float, unit: Unit) -> None:
+    for ends, look in _lines({**null, "paper_interval": None}, unit, "|", ""):
+        axes.plot(ends, [row, row], **{**look, "markersize": 2.5})
+    look = {"color": style.INK, "markerfacecolor": "white", "markersize": 3, "markeredgewidth": 0.7}
+    axes.plot([unit.scale * null["rate"]], [row], "D", **look, zorder=6)
+
+
+def points(
+    axes: Axes,
+    places: Sequence[float],
+    shown: Sequence[Rate],
+    colour: str,
+    unit: Unit = SHARE,
+    look: Mapping[str, Any] | None = None,
+) -> None:
+    """Points with both intervals; nothing where a rate is not defined.
+
+    Args:
+        axes: to draw in.
+        places: [n]
+        shown: [n]
+        colour: of the points.
+        unit: of the rates.
+        look: of the points, where they are not to be filled circles.
+    """
+    marker = {"marker": "o", "markersize": 3.6, **(look or {})}
+    for place, rate in zip(places, shown, strict=True):
+        if rate["rate"] is not None:
+            alpha = 0.3 if rate["n"] < FEW else 1.0
+            for ends, line in _lines(rate, unit, "_", "#c8c8c8"):
+                axes.plot([place, place], ends, **line, alpha=alpha)
+            value = [unit.scale * rate["rate"]]
+            axes.plot([place], value, color=colour, zorder=5, alpha=alpha, **marker)
+
+
+def sizes(
+    axes: Axes,
+    places: Sequence[float],
+    shown: Sequence[Rate],
+    row: int = 0,
+    colour: str = style.INK,
+) -> None:
+    """n of each point along the upper edge, where :data:`HEADROOM` leaves room; ``row`` from 0."""
+    near, last, lower = 0.06 * (max(places) - min(places)), -np.inf, False
+    for place, rate in zip(places, shown, strict=True):
+        lower, last = place - last < near and not lower, place
+        axes.annotate(
+            f"{rate['n']:,}",
+            (place, 1.0),
+            xytext=(0, -6 * (row + lower)),
+            xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points",
+            fontsize=4.6,
+            ha="center",
+            va="top",
+            color=colour,
+        )
+
+
+def y_axis(axes: Axes, limit: float, unit: Unit = SHARE, headroom: float = HEADROOM) -> None:
+    """From 0 to the limit, with room above and no tick in it."""
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_ylim(0, unit.scale * limit)
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= unit.scale * limit])
+    axes.set_ylim(-0.03 * unit.scale * limit, headroom * unit.scale * limit)
+
+
+def nulls(axes: Axes, places: Sequence[float], summaries: Sequence[Summary]) -> None:
+    """The redraw null of each summary as an open diamond."""
+    shown = [{**summary["redraw_null"], "paper_interval": None} for summary in summaries]
+    look = {"marker": "D", "markerfacecolor": "white", "markersize": 2.8, "linestyle": "none"}
+    points(axes, places, shown, style.INK, look={**look, "markeredgewidth": 0.7})
+
+
+def _lines(
+    rate: Rate, unit: Unit, cap: str, thick: str
+) -> Iterator[tuple[list[float], dict[str, Any]]]:
+    """The ends of both intervals, and how they are drawn."""
+    if rate.get("paper_interval"):
         look = {"color": thick, "linewidth": 3.2, "solid_capstyle": "butt", "zorder": 3}
-        yield _percent(rate["paper_interval"]), look
+        yield _within(rate["paper_interval"], unit), look
     if thin := _thin(rate):
         look = {"color": style.INK, "linewidth": 0.9, "zorder": 4, "marker": cap}
         look |= {"markersize": 4.5, "markeredgewidth": 0.9}
-        yield _percent(thin), look | {"linestyle": "-" if rate["cluster_interval"] else ":"}
+        yield _within(thin, unit), look | {"linestyle": "-" if rate["cluster_interval"] else ":"}
 
 
-def _percent(interval: Sequence[float]) -> list[float]:
-    return [100 * min(1.0, max(0.0, end)) for end in interval]
+def _within(interval: Sequence[float], unit: Unit) -> list[float]:
+    return [unit.scale * min(unit.high, max(unit.low, end)) for end in interval]
 
 
 def _thin(rate: Rate) -> Sequence[float] | None:
     """The clustered interval, or Wilson's where the bootstrap does not vary."""
-    interval: Sequence[float] | None = rate["cluster_interval"] or rate["wilson"]
+    interval: Sequence[float] | None = rate.get("cluster_interval") or rate.get("wilson")
     return interval
 
 
-def _value(rate: Rate) -> str:
+def _value(rate: Rate, unit: Unit) -> str:
     if rate["rate"] is None:
-        return "none graded"
-    places = 2 if rate["rate"] < 0.1 else 1
-    return f"{100 * rate['rate']:.{places}f} % ({rate['count']:,}/{rate['n']:,})"
+        return f"not defined (n {rate['n']:,})"
+    value = unit.scale * rate["rate"]
+    digits = 2 if unit is SHARE and value < 10 else unit.digits
+    size = f"n {rate['n']:,}" if rate.get("count") is None else f"{rate['count']:,}/{rate['n']:,}"
+    return f"{value:.{digits}f}{unit.sign} ({size})"
 
 
-def top(rate: Rate) -> float:
-    """Largest share that a point or a bar draws."""
-    ends = [interval[1] for interval in (rate["paper_interval"], _thin(rate)) if interval]
-    return min(1.0, max([rate["rate"] or 0.0, *ends]))
+def top(rate: Rate, unit: Unit = SHARE) -> float:
+    """Largest value that a point or a bar draws."""
+    ends = [interval[1] for interval in (rate.get("paper_interval"), _thin(rate)) if interval]
+    return float(min(unit.high, max([rate["rate"] or 0.0, *ends])))
 
 
 def row(rate: Rate) -> dict[str, Any]:
@@ -134,11 +278,6 @@ def rows(summary: Summary) -> list[dict[str, Any]]:
 
 def lost(title: str, counts: Mapping[str, int]) -> str:
     """A note on trials that left the denominators; empty where there are none."""
-    reasons = left_out(counts)
-    return f"{title}: not graded and left out: {reasons}." if reasons else ""
-
-
-def left_out(counts: Mapping[str, int]) -> str:
-    """How many trials were not graded, and why; empty where all were."""
     reasons = {name: counts[name] for name in ("no_attempts", "failed") if counts[name]}
-    return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in reasons.items())
+    listed = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in reasons.items())
+    return f"{title}: not graded and left out: {listed}." if listed else ""

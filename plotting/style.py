@@ -16,10 +16,10 @@ from matplotlib.axes import Axes
 
 from esr.runs.paths import REPOSITORY
 
-COLUMN_WIDTH = 3.4
+COLUMN_WIDTH = 3.3
 """Inches: one column of a two-column paper. Text is set for this width."""
 
-PAGE_WIDTH = 7.0
+PAGE_WIDTH = 6.9
 """Inches: both columns."""
 
 FIGURES = REPOSITORY / "figures"
@@ -30,7 +30,8 @@ SMALL = 6.0
 
 INK = "#222222"
 FAINT = "#8a8a8a"
-BASELINE = "#9a9a9a"
+BASELINE = "#7d7d7d"
+MARK = "#B00020"
 DASHED = (0, (3, 2))
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; one colour per family.

@@ -168,7 +168,7 @@ async def test_interrupted_while_calibrating(tmp_path: Path) -> None:
     assert data["partial"]
     assert data["threshold_cache_stats"] == {"mean": None, "std": None, "n": 0}
     (drawn,) = figures([load_source(run)])
-    assert "no trials" in " ".join(text.get_text() for text in drawn.figure.findobj(Text))
+    assert "no such trials" in " ".join(text.get_text() for text in drawn.figure.findobj(Text))
 
 
 def test_dry_run_of_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

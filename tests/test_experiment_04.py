@@ -28,10 +28,10 @@ from experiment_04_finetuning.evaluate import NAME, evaluate, show, sweep_table
 from experiment_04_finetuning.settings import LoraSettings
 from experiment_04_finetuning.stages import main
 from plotting import finetuning_sweeps, plot_exp4
-from plotting.figure import clipped_text
 from plotting.selection import find_sources
 from tests import scripted
 from tests.finetuning_models import organism_tokenizer, small_llama
+from tests.printed import check
 
 PACKAGE = Path(evaluation.__file__).parent
 
@@ -191,11 +191,11 @@ async def test_the_figure_shows_what_the_runs_hold(
                 ].to_dict("records")
                 assert row["value"] == entry[key][quantity]["rate"]
                 assert row["n"] == entry[key][quantity]["n"]
-    assert clipped_text(plot_exp4.draw([sweep])) == []
-    assert clipped_text(plot_exp4.draw_combined([sweep], [])) == []
+    (drawn,) = plot_exp4.figures(sources)
+    check(drawn)
     assert plot_exp4.main(["--results", str(tmp_path / "results"), "--output", str(tmp_path)]) == 0
     assert (tmp_path / "exp4_finetuning.csv").is_file()
-    assert (tmp_path / "exp4_prompting_and_finetuning.png").is_file()
+    assert not (tmp_path / "exp4_prompting_and_finetuning.png").exists(), "nothing was prompted"
 
 
 def test_the_figure_without_data_is_an_empty_panel(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from experiment_07_cross_judge.config import Config
 from experiment_07_cross_judge.run import main, per_model
 from experiment_07_cross_judge.sample import Recorded, allocate, draw
 from plotting import plot_exp7
-from plotting.figure import clipped_text
 from plotting.selection import find_sources
 from tests import scripted
 from tests.judge_server import JudgeServer, Reply
+from tests.printed import check
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_offline_from_start_to_figure(
         assert (saved / f"exp7_{name}.png").stat().st_size > 10_000
         assert (saved / f"exp7_{name}.csv").read_text().count("\n") > 2
     for drawn in plot_exp7.figures(find_sources(plot_exp7.EXPERIMENT, [folder])):
-        assert clipped_text(drawn.figure) == []
+        check(drawn)
 
 
 def test_figures_without_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from scipy.ndimage import gaussian_filter1d
 
 from esr.analysis import comparison, metrics
@@ -29,10 +27,11 @@ from experiment_05_prompt_variants.config import Config as Variants
 from experiment_05_prompt_variants.run import EXPERIMENT as EXPERIMENT_5
 from experiment_08_no_steering_baseline.config import Config as Unsteered
 from experiment_08_no_steering_baseline.run import EXPERIMENT as EXPERIMENT_8
-from plotting import figure, plot_exp2, plot_exp5, plot_exp8, style
+from plotting import plot_exp2, plot_exp5, plot_exp8, style
 from plotting.figure import Drawn
 from plotting.sources import Source, load_source
-from tests import replaying, scripted
+from tests import printed, replaying, scripted
+from tests.printed import said, texts
 from tests.test_experiment_02 import Uneven
 
 
@@ -60,10 +59,6 @@ async def variants(tmp_path: Path, replayed: ReplayedRun) -> list[Path]:
         folder = tmp_path / name
         made.append(await replaying.child_run(EXPERIMENT_5, config, folder, replayed))
     return made
-
-
-def texts(figure: Figure) -> str:
-    return " ".join(" ".join(t.get_text().split()) for t in figure.findobj(Text))
 
 
 def drawn(module: Any, sources: Sequence[Source]) -> Drawn:
@@ -95,7 +90,7 @@ class TestSweep:
     def test_csv_holds_what_was_recorded(self, tmp_path: Path, sweep: Path) -> None:
         assert plot_exp2.main(["--results", str(sweep), "--output", str(tmp_path / "f")]) == 0
         made = sorted(p.name for p in (tmp_path / "f").iterdir())
-        assert made == [f"{plot_exp2.NAME}.{kind}" for kind in ("csv", "pdf", "png")]
+        assert made == [f"{plot_exp2.NAME}.{kind}" for kind in ("caption.md", "csv", "pdf", "png")]
         table = pd.read_csv(tmp_path / "f" / f"{plot_exp2.NAME}.csv")
         data = read_results(sweep).raw
         for level in data["levels"]:
@@ -141,13 +136,14 @@ class TestSweep:
 
     def test_figure_says_what_must_be_said(self, sweep: Path) -> None:
         source = load_source(sweep)
-        picture = drawn(plot_exp2, [source, as_organism(source)]).figure
-        shown = texts(picture)
+        made = drawn(plot_exp2, [source, as_organism(source)])
+        shown = said(made)
         assert f"tiny organism: {style.ORGANISM_NOTE}" in shown
         assert "not graded and left out" in shown
         assert "Judge: scripted" in shown
-        assert figure.clipped_text(picture) == []
-        assert figure.clipped_text(drawn(plot_exp2, [source]).figure) == []
+        assert "redraw null" in made.caption
+        printed.check(made)
+        printed.check(drawn(plot_exp2, [source]))
 
 
 class TestVariants:
@@ -193,47 +189,46 @@ class TestVariants:
         one, other = (load_source(path) for path in variants)
         baseline = {**other.data["baseline"], "digest": "another"}
         other = replace(other, data={**other.data, "baseline": baseline})
-        (group,) = plot_exp5.groups([one, other])
+        (group,) = plot_exp5.models([one, other])
         assert [condition.name for condition in group.conditions] == ["self_monitor"]
         assert group.left_out == ["ignore_latent_label"]
-        assert "other baseline: ignore_latent_label" in texts(plot_exp5.draw_main([group]).figure)
+        assert "other baseline: ignore_latent_label" in plot_exp5.draw_main([group]).caption
 
     def test_a_file_without_a_baseline(self, variants: list[Path]) -> None:
         source = load_source(variants[0])
         left = {k: v for k, v in source.data.items() if k not in ("baseline", "comparison")}
-        (group,) = plot_exp5.groups([replace(source, data=left)])
+        (group,) = plot_exp5.models([replace(source, data=left)])
         assert group.baseline is None
-        assert "files without a baseline" in texts(plot_exp5.draw_model(group).figure)
+        assert "files without a baseline" in plot_exp5.draw_model(group).caption
 
     async def test_without_steering_there_is_no_ratio(
         self, tmp_path: Path, variants: list[Path], replayed: ReplayedRun
     ) -> None:
         config = Variants(variants=("self_monitor",), no_steering=True)
         path = await replaying.child_run(EXPERIMENT_5, config, tmp_path / "off", replayed)
-        (group,) = plot_exp5.groups([as_organism(load_source(p)) for p in [*variants, path]])
+        (group,) = plot_exp5.models([as_organism(load_source(p)) for p in [*variants, path]])
         names = [condition.name for condition in group.conditions]
         assert names == ["ignore_latent_label", "self_monitor", "self_monitor, no steering"]
-        picture = plot_exp5.draw_model(group).figure
-        assert "self_monitor, no steering: " in texts(picture)
-        assert figure.clipped_text(picture) == []
+        made = plot_exp5.draw_model(group)
+        assert "self monitor, no steering" in texts(made.figure)
+        printed.check(made)
         rows = plot_exp5.table([group])
         assert rows[rows.condition == names[2]]["ratio"].isna().all()
         assert not rows[rows.condition == names[1]]["ratio"].isna().all()
 
     def test_order_and_text(self, variants: list[Path]) -> None:
         sources = [as_organism(load_source(path)) for path in variants]
-        (group,) = plot_exp5.groups(sources)
+        (group,) = plot_exp5.models(sources)
         names = [condition.name for condition in group.conditions]
         assert names == ["ignore_latent_label", "self_monitor"]
         for made in (plot_exp5.draw_main([group]), plot_exp5.draw_model(group)):
             assert style.ORGANISM_NOTE in texts(made.figure)
-            assert "self_monitor, ratio " in texts(made.figure)
-            assert figure.clipped_text(made.figure) == []
-        assert (
-            "ignore_latent_label"
-            not in texts(plot_exp5.draw_main([group]).figure).partition("Ratio")[0]
-        )
-        (group,) = plot_exp5.groups(sources[1:])
+            assert ", ratio " in texts(made.figure)
+            assert "self_monitor: multi-attempt rate" in made.caption
+            assert "redraw null" in made.caption or made.name == plot_exp5.NAME
+            printed.check(made)
+        assert "ignore_latent_label" not in said(plot_exp5.draw_main([group]))
+        (group,) = plot_exp5.models(sources[1:])
         assert "no run of self_monitor" in texts(plot_exp5.draw_main([group]).figure)
 
 
@@ -269,21 +264,22 @@ class TestUnsteered:
 
     def test_figures_say_what_must_be_said(self, unsteered: Path) -> None:
         source = load_source(unsteered)
-        pictures = [made.figure for made in plot_exp8.figures([source, as_organism(source)])]
-        for picture in pictures:
-            assert f"tiny organism: {style.ORGANISM_NOTE}" in texts(picture)
-            assert "not graded and left out" in texts(picture)
-            assert figure.clipped_text(picture) == []
-        assert "McNemar p" in texts(pictures[1])
+        both = plot_exp8.figures([source, as_organism(source)])
+        for made in both:
+            assert f"tiny organism: {style.ORGANISM_NOTE}" in texts(made.figure)
+            assert "not graded and left out" in made.caption
+            printed.check(made)
+        assert "dashed: mean" in both[0].caption
+        assert "McNemar p" in both[1].caption
         # No restart without steering: an upper limit, not a bar of certainty.
-        assert "dotted: Wilson" in texts(pictures[1])
+        assert "dotted: Wilson" in both[1].caption
 
     def test_without_a_parent_there_is_one_arm(self, unsteered: Path) -> None:
         source = load_source(unsteered)
         left = {k: v for k, v in source.data.items() if k not in ("baseline", "comparison")}
         made = plot_exp8.figures([replace(source, data=left)])[1]
         assert set(made.table.arm) == {plot_exp8.UNSTEERED}
-        assert figure.clipped_text(made.figure) == []
+        printed.check(made)
 
 
 @pytest.mark.parametrize("module", [plot_exp2, plot_exp5, plot_exp8])

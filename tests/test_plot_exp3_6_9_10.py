@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from esr.pipeline.replay import ReplayedRun
 from experiment_03_off_topic_detectors import ablate
@@ -19,14 +17,10 @@ from experiment_09_activation_stats.commands import STEPS
 from experiment_10_random_latent_control.config import Config as RandomConfig
 from experiment_10_random_latent_control.run import EXPERIMENT as RANDOM
 from plotting import plot_exp3, plot_exp6, plot_exp9, plot_exp10
-from plotting.figure import clipped_text
 from plotting.selection import find_sources
 from plotting.sources import Source
 from tests import replaying, test_experiment_06, test_experiment_09
-
-
-def texts(figure: Figure) -> str:
-    return " ".join(" ".join(t.get_text().split()) for t in figure.findobj(Text))
+from tests.printed import check, said
 
 
 @pytest.fixture
@@ -52,9 +46,9 @@ async def test_ablation(tmp_path: Path, replayed: ReplayedRun, detectors: str) -
     path = await replaying.child_run(ablate.EXPERIMENT, config, tmp_path, replayed)
     source, data = one(plot_exp3.EXPERIMENT, path)
     (drawn,) = plot_exp3.figures([source])
-    assert clipped_text(drawn.figure) == []
-    assert "3 detectors clamped to 0" in texts(drawn.figure)
-    assert "replayed, nothing clamped" in texts(drawn.figure)
+    check(drawn)
+    assert "3 detectors clamped to 0" in said(drawn)
+    assert "replayed, nothing clamped" in said(drawn)
     rows = {(row["arm"], row["quantity"]): row for _, row in drawn.table.iterrows()}
     assert len(rows) == len(drawn.table) == 2 * 4
     found = data["arms"]["ablation"]
@@ -73,8 +67,8 @@ async def test_random_control(tmp_path: Path, replayed: ReplayedRun, detectors: 
     path = await replaying.child_run(RANDOM, config, tmp_path, replayed)
     source, data = one(plot_exp10.EXPERIMENT, path)
     (drawn,) = plot_exp10.figures([source])
-    assert clipped_text(drawn.figure) == []
-    assert "no ablation of these detectors" in texts(drawn.figure)
+    check(drawn)
+    assert "no ablation of these detectors" in said(drawn)
     rows = drawn.table.set_index(["arm", "quantity"])
     pooled = data["pooled"]["summary"]["multi_attempt_rate"]
     assert rows.loc[("all random sets", "multi_attempt_rate"), "count"] == pooled["count"]
@@ -88,7 +82,7 @@ async def test_episode(tmp_path: Path, replayed: ReplayedRun) -> None:
     (path,) = (tmp_path / "results" / plot_exp6.EXPERIMENT).glob("*/*")
     source, data = one(plot_exp6.EXPERIMENT, path)
     (drawn,) = plot_exp6.figures([source])
-    assert clipped_text(drawn.figure) == []
+    check(drawn)
     assert drawn.table["detectors"].tolist() == data["series"]["detectors"]
     assert "".join(drawn.table["text"]) == data["episode"]["response"]
     parts = data["regions"]
@@ -106,8 +100,8 @@ async def test_statistics(tmp_path: Path, replayed: ReplayedRun) -> None:
     path, _ = await test_experiment_09.steps(tmp_path, replayed, list(STEPS), config)
     source, data = one(plot_exp9.EXPERIMENT, path)
     aligned, bars = plot_exp9.figures([source])
-    assert clipped_text(aligned.figure) == []
-    assert clipped_text(bars.figure) == []
+    check(aligned)
+    check(bars)
     rows = bars.table.set_index(["group", "region"])
     for group, found in data["groups"].items():
         for region in ("off_topic", "correction", "on_topic", "baseline"):
@@ -125,7 +119,7 @@ def test_without_data_there_is_an_empty_panel(
     module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for drawn in module.figures([]):
-        assert "no complete run of" in texts(drawn.figure)
+        assert "no complete run of" in said(drawn)
         assert drawn.table.empty
     (tmp_path / "none").mkdir()
     options = ["--results", str(tmp_path / "none"), "--output", str(tmp_path)]

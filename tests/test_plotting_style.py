@@ -26,10 +26,13 @@ from esr.analysis.outcomes import Outcome
 from esr.errors import UserError
 from esr.judge.base import Status
 from esr.runs.paths import REPOSITORY
+from esr.runs.run_metadata import RunMetadata
 from plotting import plot_exp1, rates, style
-from plotting.figure import Drawn, clipped_text, grid, save
+from plotting.figure import Drawn, Panel, clipped_text, compose, overlapping_text, save
+from plotting.published import published
 from plotting.selection import find_sources
 from plotting.sources import Source, differing_settings
+from tests.printed import check, said, texts
 
 
 def made_up(seed: int, latents: int = 40, share: float = 0.2) -> list[Outcome]:
@@ -51,6 +54,25 @@ def source(model: str, outcomes: Sequence[Outcome], **changes: Any) -> Source:
     return Source(model=model, outcomes=outcomes, **{**fields, **changes})
 
 
+def of_the_paper(model: str) -> Source:
+    """A model whose counts are the published ones; which trial restarts is made up."""
+    numbers = {
+        number.quantity: number
+        for number in published()
+        if (number.experiment, number.model, number.arm) == (1, model, "steered")
+    }
+    n = numbers["multi_attempt_rate"].n or 0
+    shares = [numbers[name].value or 0.0 for name in ("multi_attempt_rate", "esr_rate")]
+    multi, improved = (round(share * n / 100) for share in shares)
+    first = round(numbers["mean_first_score"].value or 0.0)
+    outcomes = []
+    for trial in range(n):
+        last = () if trial >= multi else ((first + 20.0,) if trial < improved else (first - 20.0,))
+        scores = (float(first), *last)
+        outcomes.append(Outcome(trial * 31 % 997, f"{trial}", scores, Status.GRADED))
+    return source(model, outcomes)
+
+
 UNGRADED = [
     Outcome(0, "lost", None, Status.FAILED),
     Outcome(0, "none", None, Status.NO_ATTEMPTS),
@@ -70,10 +92,6 @@ def drawn(sources: Sequence[Source], **options: bool) -> Drawn:
     return made
 
 
-def texts(figure: Figure) -> str:
-    return " ".join(" ".join(t.get_text().split()) for t in figure.findobj(Text))
-
-
 class TestStyle:
     def test_families_share_a_colour_and_differ_from_each_other(self) -> None:
         assert style.colour("70b") == style.colour("8b")
@@ -89,12 +107,14 @@ class TestStyle:
         assert len({round(g, 2) for g in grey}) == 3
 
     def test_saves_three_files_side_by_side(self, tmp_path: Path) -> None:
-        with style.look():
-            figure, panels = grid("any", [1.0])
-            panels[0, 0].plot([1, 2])
         table = pd.DataFrame({"x": [0, 1], "y": [1.0, 1 / 3]})
-        paths = save(Drawn("name", figure, table), tmp_path / "new")
-        assert [p.name for p in paths] == ["name.png", "name.pdf", "name.csv"]
+        rows = [(1.0, [Panel(lambda axes: axes.plot([1, 2]))])]
+        notes = ["A line.", "", "No bar."]
+        drawn = compose("name", "any", rows, table, about="Lines.", sources=[], notes=notes)
+        paths = save(drawn, tmp_path / "new")
+        names = ["name.png", "name.pdf", "name.csv", "name.caption.md"]
+        assert [p.name for p in paths] == names
+        assert paths[3].read_text() == "**Lines.**\n\nA line.\n\nNo bar.\n"
         assert paths[0].read_bytes().startswith(b"\x89PNG")
         assert paths[1].read_bytes().startswith(b"%PDF")
         pd.testing.assert_frame_equal(pd.read_csv(paths[2]), table)
@@ -111,47 +131,78 @@ class TestStyle:
         assert style.organism_note(titles) == f"small; small, base: {style.ORGANISM_NOTE}"
         assert style.organism_note([]) == ""
 
-    def test_clipped_text_is_found(self) -> None:
+    def test_clipped_and_overlapping_text_is_found(self) -> None:
         figure = Figure((3.4, 1.0))
         figure.text(0.9, 0.5, "much too long to fit into the figure")
         figure.text(0.1, 0.5, "fits")
         assert clipped_text(figure) == ["much too long to fit into the figure"]
+        assert overlapping_text(figure) == []
+        figure.text(0.12, 0.52, "over it")
+        assert overlapping_text(figure) == [("fits", "over it")]
+
+    def test_tick_labels_of_neighbours_that_meet_are_found(self) -> None:
+        figure = Figure((3.4, 1.0))
+        for place in (0.1, 0.5):
+            axes = figure.add_axes((place, 0.4, 0.4, 0.5))
+            axes.set_xticks([0, 1], ["nought", "one hundred"])
+        assert overlapping_text(figure) == [("one hundred", "nought")]
 
     def test_an_undefined_bar_draws_nothing_and_says_so(self) -> None:
         axes = Figure().subplots()
         undefined: dict[str, Any] = {"rate": None, "count": 0, "n": 0, "wilson": None}
         undefined |= {"paper_interval": None, "cluster_interval": None}
         rate: dict[str, Any] = {"rate": 0.25, "count": 1, "n": 4, "wilson": None}
-        rate |= {"paper_interval": (-0.1, 0.6), "cluster_interval": (0.1, 0.5)}
-        bars = [rates.Bar("a", undefined, "red"), rates.Bar("b", rate, "red")]
-        rates.horizontal_bars(axes, bars, 1.0)
+        rate |= {"paper_interval": (-0.1, 1.6), "cluster_interval": (0.1, 0.5)}
+        rates.bars(axes, [rates.Bar("a", undefined, "red"), rates.Bar("b", rate, "red")], 1.0)
         assert [p.get_width() for p in axes.patches if isinstance(p, Rectangle)] == [25.0]
-        shown = " ".join(text.get_text() for text in axes.findobj(Text))
-        assert "a: none graded" in shown
-        assert "b: 25.0 % (1/4)" in shown
-        assert min(float(np.min(np.asarray(line.get_xdata()))) for line in axes.lines) == 0
-        assert rates.top(rate) == 0.6
+        shown = [text.get_text() for text in axes.findobj(Text)]
+        assert "not defined (n 0)" in shown
+        assert "25.0 % (1/4)" in shown
+        ends = np.concatenate([np.asarray(line.get_xdata()) for line in axes.lines])
+        assert (ends.min(), ends.max()) == (0, 100), "an interval beyond 0 to 100"
+        assert rates.top(rate) == 1.0
 
-    @pytest.mark.parametrize("paragraphs", [1, 12])
-    def test_notes_and_mark_take_no_room_from_the_panels(self, paragraphs: int) -> None:
-        notes = ["word " * 60] * paragraphs
-        with style.look():
-            figure, panels = grid("any", [1.0, 2.0], 2, sources=FOUR, notes=notes)
-            figure.draw_without_rendering()
-        assert panels.shape == (2, 2)
-        heights = [axes.get_window_extent().height / figure.dpi for axes in panels[:, 0]]
+    def test_a_null_is_drawn_under_its_bar(self) -> None:
+        axes = Figure().subplots()
+        rate: dict[str, Any] = {"rate": 0.5, "count": 2, "n": 4, "cluster_interval": None}
+        null = {"rate": 0.4, "n": 4, "cluster_interval": (0.3, 0.6)}
+        rates.bars(axes, [rates.Bar("a", rate, "red", null)], 1.0)
+        drawn = [sorted(map(float, np.asarray(line.get_xdata()))) for line in axes.lines]
+        assert drawn == [[30.0, 60.0], [40.0]]
+
+    def test_few_trials_are_pale_and_n_stands_above(self) -> None:
+        axes = Figure().subplots()
+        both = [{"rate": 0.5, "n": n, "cluster_interval": None} for n in (9, 10)]
+        rates.points(axes, [0, 1], both, "red")
+        rates.sizes(axes, [0, 1], both)
+        assert [line.get_alpha() for line in axes.lines] == [0.3, 1.0]
+        assert [text.get_text() for text in axes.texts] == ["9", "10"]
+
+    def test_long_names_fill_two_lines(self) -> None:
+        axes = Figure().subplots()
+        rate = {"rate": 0.5, "n": 4, "cluster_interval": None}
+        rates.bars(axes, [rates.Bar("dont_get_distracted, no steering", rate, "red")], 1.0)
+        (label,) = axes.get_yticklabels()
+        assert label.get_text() == "dont get distracted,\nno steering"
+
+    def test_the_mark_takes_no_room_from_the_panels(self) -> None:
+        rows = [(height, [Panel(lambda axes: axes.plot([1, 2]))] * 2) for height in (1.0, 2.0)]
+        drawn = compose("name", "any", rows, pd.DataFrame(), about="", sources=FOUR)
+        figure = drawn.figure
+        figure.draw_without_rendering()
+        heights = [axes.get_window_extent().height / figure.dpi for axes in figure.axes[::2]]
         assert heights == pytest.approx([0.75, 1.75], abs=0.25)
-        assert clipped_text(figure) == []
-        boxes = [text.get_window_extent() for text in figure.texts]
-        assert len(boxes) == 2
-        for axes in panels.flat:
-            assert not any(axes.get_tightbbox().overlaps(box) for box in boxes)
+        check(drawn)
+        (mark,) = figure.texts
+        assert mark.get_fontsize() == 5
+        panels: list[Any] = [axes.get_tightbbox() for axes in figure.axes]
+        assert not any(panel.overlaps(mark.get_window_extent()) for panel in panels)
 
-    def test_without_rows_there_is_one_empty_panel_and_nothing_to_draw_in(self) -> None:
-        figure, panels = grid("experiment_99", [], 2, notes=["said of data"])
-        assert panels.shape == (0, 2)
-        assert "no complete run of experiment_99" in texts(figure)
-        assert "said of data" not in texts(figure)
+    def test_without_rows_there_is_one_empty_panel(self) -> None:
+        drawn = compose("x", "experiment_99", [], pd.DataFrame(), about="Nothing.", sources=[])
+        assert len(drawn.figure.axes) == 1
+        assert "no complete run of experiment_99" in texts(drawn.figure)
+        assert drawn.caption == "**Nothing.**\n"
 
     def test_drawing_leaves_no_global_settings(self) -> None:
         before = dict(matplotlib.rcParams)
@@ -195,39 +246,84 @@ class TestFigureOfExperiment1:
                 assert row["count"] == sum(within)
 
     def test_drawn_bars_equal_the_csv(self) -> None:
-        figure, table = drawn(FOUR).figure, drawn(FOUR).table
+        made = drawn(FOUR)
         for row, model in ((0, "70b"), (3, "tiny")):
-            rows: Any = table[table.model == model].set_index("quantity")
-            left, right = figure.axes[2 * row : 2 * row + 2]
-            widths = {round(p.get_width(), 9) for p in right.patches if isinstance(p, Rectangle)}
-            rates = rows.loc[["multi_attempt_rate", "esr_rate"], "value"].astype(float)
-            assert widths == {round(100 * rate, 9) for rate in rates}
-            heights = [p.get_height() for p in left.patches if isinstance(p, Rectangle)]
-            assert heights == list(rows.loc["trials_with_score_change", "count"])
+            rows: Any = made.table[made.table.model == model].set_index("quantity")
+            panels = made.figure.axes[3 * row : 3 * row + 3]
+            left, middle, right = (
+                [p for p in axes.patches if isinstance(p, Rectangle)] for axes in panels
+            )
+            assert [p.get_height() for p in left] == list(
+                rows.loc["trials_with_score_change", "count"]
+            )
+            for patches, names in (
+                (middle, ["multi_attempt_rate", "esr_rate"]),
+                (right, ["conditional_improvement_rate", "redraw_null"]),
+            ):
+                expected = 100 * rows.loc[names, "value"].astype(float)
+                assert [p.get_width() for p in patches] == pytest.approx(list(expected))
+
+    def test_models_of_a_kind_share_a_scale(self) -> None:
+        ends = [axes.get_xlim()[1] for axes in drawn(FOUR).figure.axes[1::3]]
+        assert ends[0] == ends[1] != ends[3]
 
     def test_says_what_must_be_said(self) -> None:
-        shown = texts(drawn(FOUR).figure)
-        assert f"tiny: {style.ORGANISM_NOTE}" in shown
-        assert "70b: not graded and left out: 1 no attempts, 1 failed" in shown
-        assert "Runs differ in judge (scripted, lexical); seed (3, 4)" in shown
-        assert "no multi-attempt trials" in shown
-        assert "none of 2 trials graded" in shown
-        assert "redraw null" in shown
+        made = drawn(FOUR)
+        assert f"tiny: {style.ORGANISM_NOTE}" in texts(made.figure)
+        assert f"tiny: {style.ORGANISM_NOTE}" in made.caption
+        assert "70b: not graded and left out: 1 no attempts, 1 failed" in made.caption
+        assert "Runs differ in judge (scripted, lexical); seed (3, 4)" in made.caption
+        assert "no multi-attempt trials" in texts(made.figure)
+        assert "none of 2 trials graded" in texts(made.figure)
+        assert "redraw null" in texts(made.figure)
+        null = metrics.redraw_null(FOUR[0].outcomes)
+        assert f"70b: excess {100 * null.excess:+.0f} [" in made.caption
+
+    def test_settings_that_are_not_the_default_stand_in_picture_and_caption(self) -> None:
+        options = {"pairing": "scheduler-order", "n_latents": 12, "profile": "release"}
+        odd = "--pairing scheduler-order --profile release --n-latents 12 --seed 3"
+        (plain,) = (replace(s, settings={**s.settings, "seed": 0}) for s in FOUR[:1])
+        metadata = RunMetadata(schema_version=1, status="complete", model="70b", config=options)
+        run = replace(FOUR[0], metadata=metadata)
+        made = drawn([run])
+        assert f"Settings that are not the default: {odd}." in made.caption
+        assert odd in texts(made.figure)
+        assert "not the default" not in said(drawn([plain]))
+        other = replace(plain, title="another")
+        made = drawn([other, run])
+        assert f"not the default: 70b: {odd}." in made.caption
+        assert f"70b: {odd}" in texts(made.figure)
 
     def test_says_when_too_few_latents_passed_the_filter(self) -> None:
         note = "only 12 of 40 latents pass the filter"
         few = replace(FOUR[0], data={**FOUR[0].data, "selection": {"note": note}})
-        assert f"70b: {note}." in texts(drawn([few]).figure)
-        assert "pass the filter" not in texts(drawn(FOUR).figure)
+        assert f"70b: {note}." in drawn([few]).caption
+        assert "pass the filter" not in said(drawn(FOUR))
 
-    def test_no_organism_no_banner(self) -> None:
-        shown = texts(drawn(FOUR[:1]).figure)
-        assert style.ORGANISM_NOTE not in shown
-        assert "Judge: scripted" in shown
+    def test_no_organism_no_mark(self) -> None:
+        made = drawn(FOUR[:1])
+        assert style.ORGANISM_NOTE not in said(made)
+        assert "Judge: scripted" in made.caption
 
     @pytest.mark.parametrize("chosen", [[], [0], [1], [2], [3], [0, 1, 2, 3]])
-    def test_no_text_is_clipped(self, chosen: list[int]) -> None:
-        assert clipped_text(drawn([FOUR[i] for i in chosen]).figure) == []
+    def test_no_text_is_clipped_or_covered(self, chosen: list[int]) -> None:
+        check(drawn([FOUR[i] for i in chosen]))
+
+    def test_five_models_in_the_shape_of_the_published_numbers(self) -> None:
+        """Outcomes drawn so that counts are the paper's (``data/paper_numbers.json``), no data."""
+        models = [of_the_paper(key) for key in ("70b", "gemma-27b", "gemma-9b", "gemma-2b", "8b")]
+        made = drawn(models)
+        check(made)
+        rows: Any = made.table[made.table.model == "70b"].set_index("quantity")
+        assert (rows.loc["multi_attempt_rate", "count"], rows.loc["esr_rate", "count"]) == (
+            360,
+            187,
+        )
+        assert "7.38 % (360/4,877)" in texts(made.figure)
+        assert "3.83 % (187/4,877)" in texts(made.figure)
+        assert {axes.get_xlim()[1] for axes in made.figure.axes[1::3]} == {
+            made.figure.axes[1].get_xlim()[1]
+        }
 
     def test_nothing_to_draw_is_an_empty_panel(self) -> None:
         figure = drawn([]).figure
@@ -241,7 +337,7 @@ class TestFigureOfExperiment1:
         assert table.loc["esr_rate", "n"] == metrics.esr_rate(kept).n
         left_out = len(FOUR[0].outcomes) - len(kept)
         assert table.loc["left_out", "value"] == left_out > 0
-        shown = texts(drawn(FOUR[:1], exclude_degraded=True).figure)
+        shown = drawn(FOUR[:1], exclude_degraded=True).caption
         assert f"Degraded responses left out: 70b {left_out}" in shown
 
 
@@ -314,7 +410,7 @@ class TestCommand:
         arguments = ["--results", str(tmp_path / "results"), "--output", str(tmp_path / "figures")]
         assert plot_exp1.main(arguments) == 0
         made = sorted(p.name for p in (tmp_path / "figures").iterdir())
-        assert made == ["exp1_esr.csv", "exp1_esr.pdf", "exp1_esr.png"]
+        assert made == [f"exp1_esr.{kind}" for kind in ("caption.md", "csv", "pdf", "png")]
         assert "ESR rate" in capsys.readouterr().out
         first = {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()}
         assert plot_exp1.main(arguments) == 0

@@ -81,7 +81,7 @@ class TestCommand:
             "Next: python -m experiment_02_multi_boost tiny" in told
         )
         made = {path.name for path in (tmp_path / "out").iterdir()}
-        figures = {f"exp1_esr.{kind}" for kind in ("png", "pdf", "csv")}
+        figures = {f"exp1_esr.{kind}" for kind in ("png", "pdf", "csv", "caption.md")}
         numbers = {"paper_numbers.csv", "paper_numbers.tex"}
         assert made == figures | numbers | {"index.html", "assets", "transcripts"}
         page = (tmp_path / "out" / "index.html").read_text()
