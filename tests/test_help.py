@@ -35,6 +35,7 @@ STEPS = (
     "experiment_09_activation_stats",
     "experiment_10_random_latent_control",
     "esr.models",
+    "esr.runs",
     "esr.upstream",
     "esr.organism",
 )

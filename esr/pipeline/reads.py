@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from esr.engine.base import Reading, ReadRequest
 from esr.errors import StorageError, UserError
 from esr.pipeline.context import Progress, RunContext
-from esr.runs.entries import set_aside
+from esr.runs.entries import crc_of, set_aside
 from esr.runs.plain import json_digest
 from esr.steering import interventions as iv
 
@@ -117,10 +116,7 @@ def recorded(request: ReadRequest, context: RunContext) -> Reading | None:
 
 
 def _crc(tensors: Mapping[str, Tensor]) -> str:
-    crc = 0
-    for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].numpy().tobytes(), crc)
-    return f"{crc:08x}"
+    return crc_of({name: tensor.numpy() for name, tensor in tensors.items()})
 
 
 def _file(context: RunContext, key: str) -> Path:

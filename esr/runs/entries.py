@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from esr.errors import StorageError
 from esr.runs.folder import warn, write_json
 from esr.runs.plain import json_digest, plain, restore
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -49,6 +54,14 @@ def set_aside(path: Path, reason: str) -> None:
     warn(f"{path} is damaged ({reason[:200]}); it counts as absent, and is kept as {aside.name}")
     with contextlib.suppress(OSError):
         path.replace(aside)
+
+
+def crc_of(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """CRC-32 of tensors in the order of their names, 8 hex digits."""
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].tobytes(), crc)
+    return f"{crc:08x}"
 
 
 def _strerror(error: Exception) -> str | None:
