@@ -29,7 +29,7 @@ def trial(latent: int, number: int, arm: str, draw: np.random.Generator) -> dict
     if chance < 0.1:
         texts, scores = [*texts, RESTART + ON * 2], [first, last]
     score: dict[str, Any] | None = {
-        "raw_response": "",
+        "raw_response": f"<judge> {len(texts)} attempts",
         "attempts": attempts([t.strip() for t in texts], scores),
         "status": "graded",
     }
@@ -49,6 +49,15 @@ def trial(latent: int, number: int, arm: str, draw: np.random.Generator) -> dict
     }
 
 
+def calibration(latent: int) -> dict[str, Any]:
+    """As a run records it: three rounds, one of them skipped."""
+    boost = 7.5 + latent % 5
+    scores = [[5.0, 80.0], [9.0, None], [boost, 35.0]]
+    ends = {"low": boost - 2, "high": boost + 2}
+    counts = {"rounds": 2, "skipped": 1, "error": None}
+    return {"latent": latent, "value": boost, **ends, **counts, "scores": scores}
+
+
 def write_run(
     root: Path,
     package: str,
@@ -58,6 +67,7 @@ def write_run(
     config: dict[str, Any] | None = None,
     facts: dict[str, Any] | None = None,
     extra: dict[str, Any] | None = None,
+    calibrated: bool = False,
 ) -> Path:
     """A complete run of the given trials."""
     known = {**MODEL, "judge_id": "lexical", "seed": 3, "run_id": run_id, **(config or {})}
@@ -73,6 +83,7 @@ def write_run(
             "threshold": own[0]["threshold"],
             "error": None,
             "trials": own,
+            **({"calibration": calibration(latent)} if calibrated else {}),
         }
         for latent, own in by_latent.items()
     ]
@@ -112,7 +123,7 @@ def a_family(root: Path, latents: int = 40) -> None:
     }
     clear["feature_label"] = "<b>volcanoes</b>"
     clear["error"] = None
-    write_run(root, "experiment_01_esr", "aaaa", steered)
+    write_run(root, "experiment_01_esr", "aaaa", steered, calibrated=True)
     parent = {"parent": {"run_id": "aaaa", "digest": "d", "path": "x"}}
     for package, arm, seed in (
         ("experiment_03_off_topic_detectors", "ablation", 2),

@@ -1,4 +1,4 @@
-"""The report folder: page, scripts, styles, and one script of transcripts per run."""
+"""The report folder: one page, one script, one style sheet, and scripts of transcripts per run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ from esr.errors import cannot_write
 from esr.runs.provenance import now
 from plotting import style
 from plotting.published import Row, document
-from plotting.report import example, tables, transcripts
-from plotting.sources import Source
+from plotting.report import tables, transcripts
+from plotting.sources import DAMAGE, Source, left_out
 
-ASSETS = Path(__file__).parent / "static"
-STYLES = ("base.css", "page.css", "transcripts.css")
-SCRIPTS = ("store.js", "dom.js", "filters.js", "list.js", "trial.js", "data.js", "main.js")
-"""In the order they are loaded; ``data.js`` is written, the others are copied."""
+ASSETS = ("page.css", "page.js")
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Missing:
 
 def write(
     folder: Path,
-    runs: Sequence[Source],
+    sources: Sequence[Source],
     rows: Sequence[Row],
     figures: Sequence[Figure],
     missing: Sequence[Missing],
@@ -71,7 +68,7 @@ def write(
 
     Args:
         folder: the report's.
-        runs: newest first; those of experiment 1 come first in the browser.
+        sources: newest first; those of experiment 1 come first in the browser.
         rows: published and measured numbers.
         figures: drawn.
         missing: not drawn.
@@ -81,81 +78,77 @@ def write(
     Raises:
         UserError: the folder cannot be written to.
     """
-    ordered = sorted(runs, key=lambda run: run.experiment or 99)
-    facts = [transcripts.run_facts(run, exclude_degraded) for run in ordered]
+    readable: list[Source] = []
+    runs: list[dict[str, Any]] = []
+    scripts: dict[str, str] = {}
+    for source in sorted(sources, key=lambda source: source.experiment or 99):
+        try:
+            run = tables.run(source, exclude_degraded)
+            scripts |= transcripts.scripts(source) if run["trials"] else {}
+        except DAMAGE as error:
+            left_out(source.path, error)
+        else:
+            readable.append(source)
+            runs.append(run)
     try:
-        assets = folder / "assets"
-        assets.mkdir(parents=True, exist_ok=True)
-        for name in (*STYLES, *SCRIPTS):
-            if name != "data.js":
-                shutil.copyfile(ASSETS / name, assets / name)
-        data = _data(facts, rows, figures)
-        (assets / "data.js").write_text(transcripts.as_script("ESR.boot", data), encoding="ascii")
         shutil.rmtree(folder / "transcripts", ignore_errors=True)
-        for run, known in zip(ordered, facts, strict=True):
-            if known["trials"]:
-                transcripts.write(run, folder)
+        for name in ("assets", "transcripts"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for name in ASSETS:
+            shutil.copyfile(Path(__file__).parent / name, folder / "assets" / name)
+        for name, script in scripts.items():
+            (folder / "transcripts" / name).write_text(script, encoding="ascii")
+        data = transcripts.as_script("ESR.start", _data(runs, rows, figures))
+        (folder / "assets" / "data.js").write_text(data, encoding="ascii")
+        text = _render(
+            organisms=list(dict.fromkeys(s.title for s in readable if s.organism)),
+            headline=tables.headline(rows),
+            verdict_line=tables.verdict_line(rows),
+            numbers=tables.numbers(rows),
+            runs=runs,
+            trials=sum(run["trials"] for run in runs),
+            example=transcripts.clearest(readable),
+            figures=[_with_files(folder, figure) for figure in figures],
+            drawn=len({figure.experiment for figure in figures}),
+            missing=missing,
+            exclude_degraded=exclude_degraded,
+            notices=notices,
+        )
         page = folder / "index.html"
-        text = _render(folder, ordered, facts, rows, figures, missing, exclude_degraded, notices)
-        page.write_text(text, encoding="utf-8")
+        # Half a character, which JSON can hold and UTF-8 cannot, is spelled out.
+        page.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise cannot_write(folder, error) from error
     return page
 
 
 def _data(
-    facts: Sequence[dict[str, Any]], rows: Sequence[Row], figures: Sequence[Figure]
+    runs: Sequence[dict[str, Any]], rows: Sequence[Row], figures: Sequence[Figure]
 ) -> dict[str, Any]:
-    """What the scripts need at the start."""
-    first: dict[str, str] = {}
-    for figure in figures:
-        first.setdefault(str(figure.experiment), figure.anchor)
-    measured = {str(row.published.experiment) for row in rows if row.measured}
+    """What the script needs at the start."""
+    hidden = ("provenance", "run_id", "started", "status")
     return {
-        "runs": list(facts),
-        "titles": document()["experiments"],
-        "figures": first,
-        "numbers": sorted(measured),
+        "runs": [{k: v for k, v in run.items() if k not in hidden} for run in runs],
+        "figures": {str(figure.experiment): figure.anchor for figure in reversed(figures)},
+        "numbers": sorted({str(row.published.experiment) for row in rows if row.measured}),
         "organism_note": style.ORGANISM_NOTE,
     }
 
 
-def _render(
-    folder: Path,
-    runs: Sequence[Source],
-    facts: Sequence[dict[str, Any]],
-    rows: Sequence[Row],
-    figures: Sequence[Figure],
-    missing: Sequence[Missing],
-    exclude_degraded: bool,
-    notices: Sequence[str],
-) -> str:
+def _render(**content: Any) -> str:
     environment = Environment(
-        loader=PackageLoader("plotting.report"),
+        loader=PackageLoader("plotting.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.globals["banner"] = _banner
-    return environment.get_template("index.html").render(
+    return environment.get_template("page.html").render(
         paper=document()["paper"],
         marks=document()["marks"],
-        made=now(),
-        styles=STYLES,
-        scripts=SCRIPTS,
-        organisms=list(dict.fromkeys(run.title for run in runs if run.organism)),
+        written=now(),
         organism_note=style.ORGANISM_NOTE,
-        headline=tables.headline(rows),
-        verdict_line=tables.verdict_line(rows),
-        numbers=tables.numbers(rows),
-        runs=tables.runs(runs, facts),
-        trials=sum(known["trials"] for known in facts),
-        example=example.clearest(runs),
-        figures=[_with_size(folder, figure) for figure in figures],
-        drawn=len({figure.experiment for figure in figures}),
-        missing=missing,
-        exclude_degraded=exclude_degraded,
-        notices=notices,
+        **content,
     )
 
 
@@ -165,10 +158,12 @@ def _banner(titles: Sequence[str]) -> Markup:
     return Markup('<p class="organism">{}.</p>').format(escape(note)) if note else Markup()
 
 
-def _with_size(folder: Path, figure: Figure) -> dict[str, Any]:
-    """A figure with its size in pixels, so that the page does not jump while it loads."""
+def _with_files(folder: Path, figure: Figure) -> dict[str, Any]:
+    """A figure with its caption, and its size in pixels: the page must not jump while it loads."""
     header = (folder / f"{figure.name}.png").read_bytes()[16:24]
     width, height = (int.from_bytes(header[i : i + 4], "big") for i in (0, 4))
+    caption = folder / f"{figure.name}.caption.md"
+    text = caption.read_text(encoding="utf-8").replace("**", "") if caption.is_file() else ""
     return {
         **vars(figure),
         "anchor": figure.anchor,
@@ -176,4 +171,5 @@ def _with_size(folder: Path, figure: Figure) -> dict[str, Any]:
         "height": height,
         "wide": width > 300 * (style.COLUMN_WIDTH + 0.1),
         "csv": (folder / f"{figure.name}.csv").is_file(),
+        "caption": [part for part in text.split("\n\n") if part.strip()],
     }

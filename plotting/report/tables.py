@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import urlencode
 
+from esr.analysis import metrics
 from esr.models import REGISTRY
+from esr.runs.run_metadata import RunMetadata
+from esr.runs.same_settings import as_options
 from plotting.measured import Measured
 from plotting.paper_numbers import shown
 from plotting.published import NOT_RUN, VERDICTS, Row, document
+from plotting.selection import unusual
 from plotting.sources import Source
 
 _QUANTITIES = {
@@ -26,6 +32,13 @@ _OUTCOMES = {
 }
 """What a rate counts, as filters of the transcripts."""
 
+_OTHER_RUNS = {
+    "experiment_03_find_detectors": "3 · Search for off-topic detectors",
+    "finetuning-data": "4 · Data for fine-tuning",
+    "finetuning": "4 · Fine-tuning, training",
+}
+"""Results folders without trials of an experiment, and what their runs are."""
+
 
 def headline(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Experiment 1: one line per model that was measured."""
@@ -41,25 +54,28 @@ def headline(rows: Sequence[Row]) -> list[dict[str, Any]]:
         if ours.quantity == "multi_attempt_rate":
             line |= {"multi": shown(ours), "n": f"{ours.n:,}"}
         if ours.quantity == "esr_rate":
-            line |= {"esr": shown(ours), "link": link(ours)}
+            line |= {"esr": shown(ours), "link": _link_to_trials(ours)}
             if not ours.organism:
                 line["paper"] = row.published.printed
     return list(lines.values())
 
 
-def link(ours: Measured) -> str:
+def _link_to_trials(ours: Measured) -> str:
     """The trials that a number counts, in the browser of transcripts; empty where it has none."""
     if ours.quantity not in (*_OUTCOMES, "mean_first_score") or not ours.run_arm:
         return ""
-    filters = {"run": ours.run, "arm": ours.run_arm, **_OUTCOMES.get(ours.quantity, {})}
-    return f"#transcripts?{urlencode(filters)}"
+    return link(run=ours.run, arm=ours.run_arm, **_OUTCOMES.get(ours.quantity, {}))
+
+
+def link(**filters: str) -> str:
+    """A view of the transcripts."""
+    return f"#transcripts?{urlencode(filters, errors='replace')}"
 
 
 def verdict_line(rows: Sequence[Row]) -> str:
     """How many numbers came to which verdict."""
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
-    known = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return f"published numbers: {known}"
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
 
 
 def numbers(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -68,16 +84,9 @@ def numbers(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for key, title in document()["experiments"].items():
         own = [row for row in rows if row.published.experiment == int(key)]
         own.sort(key=lambda row: row.verdict == NOT_RUN)
-        measured = sum(row.measured is not None for row in own)
-        groups.append(
-            {
-                "experiment": int(key),
-                "title": title,
-                "measured": measured,
-                "told": verdict_line(own).removeprefix("published numbers: "),
-                "rows": [_number(row) for row in own],
-            }
-        )
+        group = {"experiment": int(key), "title": title, "verdicts": verdict_line(own)}
+        measured = any(row.measured for row in own)
+        groups.append({**group, "measured": measured, "rows": [_number(row) for row in own]})
     return groups
 
 
@@ -91,74 +100,125 @@ def _number(row: Row) -> dict[str, Any]:
         "quantity": _QUANTITIES.get(paper.quantity, paper.quantity),
         "published": f"{paper.printed} %" if paper.unit == "%" else paper.printed,
         "marks": " ".join(paper.marks),
-        "where": f"{paper.where}; {paper.note}" if paper.note else paper.where,
+        "where": paper.where,
         "measured": shown(ours),
         "n": f"{ours.n:,}" if ours and ours.n else "",
         "verdict": row.verdict,
-        "link": link(ours) if ours else "",
+        "link": _link_to_trials(ours) if ours else "",
     }
 
 
 def _title(model: str) -> str:
-    known = REGISTRY.get(model)
-    return known.title if known else {"all": "all models", "gemma": "Gemma-2"}.get(model, model)
+    spec = REGISTRY.get(model)
+    return spec.title if spec else {"all": "all models", "gemma": "Gemma-2"}.get(model, model)
 
 
-def runs(found: Sequence[Source], facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Runs with where they come from."""
-    titles = document()["experiments"]
-    return [
-        {
-            **known,
-            "experiment_title": titles.get(str(run.experiment), "other"),
-            "provenance": provenance(run),
-            "arms": [(name, arm["counts"]) for name, arm in known["arms"].items()],
-        }
-        for run, known in zip(found, facts, strict=True)
+def run(source: Source, exclude_degraded: bool = False) -> dict[str, Any]:
+    """What the page says of a run before its trials are loaded, the rates of each arm included."""
+    arms = {}
+    for name, outcomes in source.arms.items():
+        counted = [o for o in outcomes if not (exclude_degraded and o.degraded)]
+        summary: Mapping[str, Any] = metrics.summary(counted, source.seed)
+        rates = {key: summary[key] for key in ("counts", "multi_attempt_rate", "esr_rate")}
+        view = link(run=source.key, arm=name)
+        arms[name] = {**rates, "left_out": len(outcomes) - len(counted), "link": view}
+    base = REGISTRY.get(str(source.settings.get("base_model") or source.model))
+    return {
+        "key": source.key,
+        "experiment": source.experiment,
+        "heading": heading(source),
+        "variant": variant(source),
+        "model": source.model,
+        "title": source.title,
+        "organism": source.organism,
+        "run_id": source.run_id,
+        "status": source.status,
+        "judge": source.judge,
+        "started": source.started,
+        "family": source.family,
+        "neuronpedia": base.neuronpedia if base else "",
+        "arms": arms,
+        "trials": sum(map(len, source.arms.values())),
+        "provenance": provenance(source),
+    }
+
+
+def heading(source: Source) -> str:
+    """Number and name of the experiment; what a run does that belongs to none of the ten."""
+    if not source.experiment:
+        return _OTHER_RUNS.get(source.package, source.package)
+    return f"{source.experiment} · {document()['experiments'][str(source.experiment)]}"
+
+
+def variant(source: Source) -> str:
+    """What tells a run from others of its experiment and model; empty for the default."""
+    settings = source.settings
+    parts = [
+        settings.get("prompt_variant_id"),
+        "no steering" if settings.get("no_steering") else "",
+        as_options(unusual(source.metadata)) if source.metadata else source.path.name,
     ]
+    return ", ".join(str(part) for part in parts if part)
 
 
-def provenance(run: Source) -> list[tuple[str, str]]:
+def provenance(source: Source) -> list[tuple[str, str]]:
     """What ``run.json`` and the results say of a run; what is not recorded is left out."""
-    facts, config = run.metadata.plain() if run.metadata else {}, run.settings
-    git = facts.get("git") or {}
-    commit = str(git.get("commit") or "")[:12]
-    parent = facts.get("parent") or {}
-    hardware = facts.get("hardware") or {}
+    run_json, config = source.metadata or RunMetadata(schema_version=1), source.settings
+    commit = (run_json.git.commit or "")[:12]
+    parent, hardware = run_json.parent, run_json.hardware
+    layers = (config.get("steering_layer"), config.get("feature_layer"))
     listed = [
-        ("File", run.path.name if run.metadata is None else ""),
-        ("Command", " ".join(str(a) for a in facts.get("argv") or [])),
-        ("Started", facts.get("started")),
-        ("Ended", facts.get("ended")),
-        ("Resumed", facts.get("resumed") or None),
-        ("Error", facts.get("error")),
-        ("Commit", f"{commit}, with changes" if commit and git.get("dirty") else commit),
-        ("Replays", parent.get("run_id") or parent.get("digest")),
+        ("File", "" if source.metadata else source.path.name),
+        ("Command", command(run_json.argv)),
+        ("Started", run_json.started),
+        ("Ended", run_json.ended),
+        ("Resumed", run_json.resumed if run_json.resumed > 0 else ""),
+        ("Error", run_json.error),
+        ("Commit", f"{commit}, with changes" if commit and run_json.git.dirty else commit),
+        ("Replays", parent.run_id or parent.digest if parent else ""),
+        ("Latents", latents(source)),
         ("Engine", config.get("engine")),
         ("Pairing", config.get("pairing")),
         ("Profile", config.get("profile")),
-        ("Layers", _layers(config)),
+        ("Layers", "steered at {}, read at {}".format(*layers) if layers[0] is not None else ""),
         ("Prompts", config.get("prompt_set")),
         ("Seed", config.get("seed")),
-        ("Judge", run.judge),
+        ("Judge", source.judge),
         ("Rubric", str(config.get("rubric_hash") or "")[:16]),
-        ("Spent", None if facts.get("spend") is None else f"${facts['spend']:.2f}"),
-        ("Python", facts.get("python")),
-        ("Packages", ", ".join(f"{k} {v}" for k, v in (facts.get("packages") or {}).items())),
+        ("Spent", f"${run_json.spend:.2f}" if "spend" in run_json.model_fields_set else ""),
+        ("Python", run_json.python),
+        ("Packages", ", ".join(f"{k} {v}" for k, v in run_json.packages.items())),
         ("Machine", _machine(hardware)),
-        ("Results", run.digest and f"SHA-256 {run.digest}…"),
+        ("Results", source.digest and f"SHA-256 {source.digest}…"),
     ]
     return [(name, str(value)) for name, value in listed if value not in (None, "")]
 
 
-def _layers(config: Mapping[str, Any]) -> str:
-    steering, feature = config.get("steering_layer"), config.get("feature_layer")
-    return "" if steering is None else f"steered at {steering}, read at {feature}"
+def command(argv: Sequence[str]) -> str:
+    """A recorded command as it can be typed: a package by its name, not by its file."""
+    words: list[str] = []
+    for word in argv:
+        path = PurePath(word)
+        words += ["-m", path.parent.name] if path.name == "__main__.py" else [word]
+    return shlex.join(words)
+
+
+def latents(source: Source) -> str:
+    """How many latents there are, and of those without a boost the reason."""
+    features = source.results.features if source.results else []
+    failed = [f for f in features if f.error]
+    reasons = "; ".join(f"{f.feature_index_in_sae}: {f.error}" for f in failed[:20])
+    if not failed:
+        return f"{len(features):,}" if features else ""
+    return f"{len(features):,}, of which {len(failed):,} failed ({reasons})"
 
 
 def _machine(hardware: Mapping[str, Any]) -> str:
-    gpus = ", ".join(hardware.get("gpus") or [])
-    parts = [hardware.get("system"), f"{hardware['cores']} cores" if hardware.get("cores") else ""]
-    memory = hardware.get("memory_gib")
-    parts += [f"{memory} GiB" if memory else "", gpus]
+    cores, memory = hardware.get("cores"), hardware.get("memory_gib")
+    parts = [
+        hardware.get("system"),
+        f"{cores} cores" if cores else "",
+        f"{memory} GiB" if memory else "",
+        *(hardware.get("gpus") or []),
+    ]
     return ", ".join(str(part) for part in parts if part)

@@ -1,127 +1,130 @@
-"""Trials as compact data for the page: one script per run, loaded when it is wanted.
+"""Trials for the page's browser: scripts per run, loaded when they are wanted.
 
-A script, not JSON to be fetched: browsers refuse to fetch from a page opened as a file.
+Scripts, not JSON to be fetched: browsers refuse to fetch from a page opened as a file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from esr.analysis import metrics
-from esr.analysis.outcomes import degraded, outcome_of
+from esr.analysis.episodes import Episode, by_clarity, from_results
+from esr.analysis.outcomes import outcome_of
 from esr.judge.lexical import restart_spans
 from esr.judge.spans import Span, spans_of
-from esr.runs.results import Trial
+from esr.runs.results import Feature, Trial
 from plotting.sources import Source, arm_of
 
 
-class Table:
-    """Texts that recur, stored once: text -> number."""
+class Block(NamedTuple):
+    """A stretch of a response, or what a judge quoted.
 
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self._numbers: dict[str, int] = {}
-
-    def number(self, text: str) -> int:
-        """Place of a text in ``texts``."""
-        if text not in self._numbers:
-            self._numbers[text] = len(self.texts)
-            self.texts.append(text)
-        return self._numbers[text]
-
-
-def run_data(run: Source) -> dict[str, Any]:
-    """All judged trials of a run that have a response or an error.
-
-    A trial is a list, in the order of ``fields``. Attempts are [score, start, end], with the
-    quoted text in place of start and end where it does not stand in the response; a response is
-    stored once.
+    Attributes:
+        attempt: 1, 2, ...; 0 for what lies between attempts.
+        score: of the attempt.
+        quoted: whether these are the judge's words, which do not stand in the response.
+        parts: text, restart phrase, text, restart phrase, ...
     """
-    prompts, labels, arms = Table(), Table(), Table()
-    trials = []
-    for trial in run.judged_trials:
-        response = trial.response or ""
-        trials.append(
-            [
-                trial.name,
-                arms.number(arm_of(run, trial)),
-                trial.latent,
-                labels.number(trial.feature_label or ""),
-                prompts.number(trial.prompt or ""),
-                trial.threshold,
-                trial.seed,
-                str(outcome_of(trial).status),
-                int(degraded(response)),
-                response,
-                _attempts(response, trial),
-                [list(span) for span in utf16(response, restart_spans(response)) if span],
-                trial.error or "",
-            ]
-        )
-    return {
-        "fields": FIELDS,
-        "prompts": prompts.texts,
-        "labels": labels.texts,
-        "arms": arms.texts,
-        "trials": trials,
-    }
+
+    attempt: int
+    score: float | None
+    quoted: bool
+    parts: list[str]
+
+
+def blocks(response: str, attempts: Iterable[tuple[Span | None, str, float | None]]) -> list[Block]:
+    """A response in stretches; those that are not quoted make up the whole of it.
+
+    Args:
+        response: the text.
+        attempts: where each stands, what the judge quoted of it, and its score.
+    """
+    marks = restart_spans(response)
+    stretches: list[Block] = []
+    cursor = 0
+
+    def until(end: int, attempt: int = 0, score: float | None = None) -> None:
+        nonlocal cursor
+        if end > cursor:
+            parts = list(_parts(response, cursor, end, marks))
+            stretches.append(Block(attempt, score, False, parts))
+            cursor = end
+
+    for place, (span, quote, score) in enumerate(attempts, 1):
+        if span is None or span[1] <= cursor:
+            stretches.append(Block(place, score, True, [quote]))
+        else:
+            until(span[0])
+            until(span[1], place, score)
+    until(len(response))
+    return stretches
+
+
+def _parts(response: str, start: int, end: int, marks: Sequence[Span]) -> Iterator[str]:
+    for low, high in marks:
+        if high > start and low < end:
+            yield response[start : max(low, start)]
+            yield response[max(low, start) : min(high, end)]
+            start = min(high, end)
+    yield response[start:end]
 
 
 FIELDS = (
     *("id", "arm", "latent", "label", "prompt", "boost", "seed", "status", "degraded"),
-    *("response", "attempts", "restarts", "error"),
+    *("blocks", "error"),
 )
 
 
-def _attempts(response: str, trial: Trial) -> list[list[Any]]:
-    spans = utf16(response, spans_of(trial))
-    return [
-        [attempt.score, *(span or (attempt.attempt_text,))]
-        for attempt, span in zip(trial.attempts, spans, strict=True)
-    ]
+def scripts(source: Source) -> dict[str, str]:
+    """Scripts by file name: trials and calibrations, and what the judge answered word for word.
 
-
-def utf16(response: str, spans: Sequence[Span | None]) -> Iterator[Span | None]:
-    """Spans in characters as spans in UTF-16 units, as JavaScript counts."""
-    if response.isascii() or not any(ord(c) > 0xFFFF for c in response):
-        yield from spans
-        return
-    units = [0]
-    for character in response:
-        units.append(units[-1] + (2 if ord(character) > 0xFFFF else 1))
-    for span in spans:
-        yield None if span is None else (units[span[0]], units[span[1]])
-
-
-def run_facts(run: Source, exclude_degraded: bool = False) -> dict[str, Any]:
-    """What the page says of a run before its trials are loaded, the rates of each arm included."""
-    arms = {}
-    for name, outcomes in run.arms.items():
-        kept = [o for o in outcomes if not (exclude_degraded and o.degraded)]
-        summary: Mapping[str, Any] = metrics.summary(kept, run.seed)
-        shown = {key: summary[key] for key in _SHOWN}
-        arms[name] = {**shown, "left_out": len(outcomes) - len(kept)}
+    A trial is a list in the order of ``fields``; its index is its place among the judged trials.
+    """
+    trials = source.judged_trials
+    features = source.results.features if source.results else []
+    latents = {f.feature_index_in_sae: _calibration(f) for f in features if f.calibration}
+    data = {"fields": FIELDS, "trials": [_trial(source, t) for t in trials], "latents": latents}
+    answers = [(trial.score.raw_response if trial.score else None) or "" for trial in trials]
     return {
-        "key": run.key,
-        "experiment": run.experiment,
-        "model": run.model,
-        "title": run.title,
-        "organism": run.organism,
-        "run_id": run.run_id,
-        "status": run.status,
-        "judge": run.judge,
-        "started": run.started,
-        "family": run.family,
-        "arms": arms,
-        "trials": sum(len(outcomes) for outcomes in run.arms.values()),
-        "file": f"transcripts/{run.key}.js",
+        f"{source.key}.js": as_script("ESR.add", source.key, data),
+        f"{source.key}.answers.js": as_script("ESR.addAnswers", source.key, answers),
     }
 
 
-_SHOWN = ("counts", "multi_attempt_rate", "conditional_improvement_rate", "esr_rate")
+def _trial(source: Source, trial: Trial) -> list[Any]:
+    response, outcome = trial.response or "", outcome_of(trial)
+    attempts = (
+        (span, attempt.attempt_text, attempt.score)
+        for span, attempt in zip(spans_of(trial), trial.attempts, strict=True)
+    )
+    return [
+        trial.name,
+        arm_of(source, trial),
+        trial.latent,
+        trial.feature_label or "",
+        trial.prompt or "",
+        trial.threshold,
+        trial.seed,
+        str(outcome.status),
+        outcome.degraded,
+        blocks(response, attempts),
+        trial.error or "",
+    ]
+
+
+def _calibration(feature: Feature) -> dict[str, Any]:
+    """How the boost of a latent came about."""
+    entry = feature.calibration
+    assert entry is not None
+    return {
+        "value": entry["value"],
+        "low": entry["low"],
+        "high": entry["high"],
+        "rounds": entry["rounds"],
+        "skipped": entry["skipped"],
+        "scores": entry.get("scores") or [],
+    }
 
 
 def as_script(function: str, *arguments: Any) -> str:
@@ -130,9 +133,32 @@ def as_script(function: str, *arguments: Any) -> str:
     return f"{function}({','.join(texts)});\n"
 
 
-def write(run: Source, folder: Path) -> Path:
-    """Write the script of one run below ``folder``."""
-    path = folder / "transcripts" / f"{run.key}.js"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(as_script("ESR.store.add", run.key, run_data(run)), encoding="ascii")
-    return path
+def clearest(sources: Iterable[Source]) -> dict[str, Any] | None:
+    """The self-correction that the page opens with: the largest gain in experiment 1.
+
+    Large models come before organisms.
+
+    Returns:
+        what the page shows of it; None where no response corrected itself.
+    """
+    eligible = [s for s in sources if s.experiment == 1 and s.status == "complete" and s.stands]
+    for source in sorted(eligible, key=lambda source: source.organism):
+        episodes = by_clarity(from_results(source.results)) if source.results else []
+        if episodes:
+            return _shown(source, episodes[0])
+    return None
+
+
+def _shown(source: Source, episode: Episode) -> dict[str, Any]:
+    total = sum(o.improved for outcomes in source.arms.values() for o in outcomes)
+    names = [trial.name for trial in source.judged_trials]
+    attempts = zip(episode.spans, episode.attempts, episode.scores, strict=True)
+    return {
+        "title": source.title,
+        "organism": source.organism,
+        "of": f"{total:,} self-corrections" if total != 1 else "one self-correction",
+        "label": episode.latent_label,
+        "prompt": episode.prompt,
+        "blocks": blocks(episode.response, attempts),
+        "link": f"#transcripts?open={source.key}.{names.index(episode.trial_id)}",
+    }
