@@ -84,6 +84,12 @@ class SpendLimitError(StopError):
     exit_status = 3
 
 
+class JudgeError(StopError):
+    """The judge rejects what it is asked, or cannot be reached."""
+
+    exit_status = 4
+
+
 class StorageError(StopError):
     """A file of the run can be written no longer: disk full, read-only, over a limit of size.
 
@@ -110,7 +116,7 @@ def run_command(command: Callable[[], None]) -> int:
 
     Returns:
         0; 1 when the engine stopped or a file cannot be written; 2 for a user error; 3 when the
-        spend limit stopped the run; 130 on Ctrl-C; 143 on SIGTERM.
+        spend limit stopped the run, 4 when the judge did; 130 on Ctrl-C; 143 on SIGTERM.
     """
     try:
         with _handled(_raise):

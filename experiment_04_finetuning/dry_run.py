@@ -65,7 +65,7 @@ def writing_estimate(sweep: Sweep) -> prices.Estimate:
         input_tokens=count * prices.estimate_tokens(WRITER_CHARACTERS["asked"]),
         output_tokens=count * prices.estimate_tokens(WRITER_CHARACTERS["answered"]),
     )
-    cost = prices.dollars(model, usage) if prices.known(model) else None
+    cost = prices.dollars(model, usage) if prices.price(model) is not None else None
     return prices.Estimate(count, usage.input_tokens, usage.output_tokens, cost)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from esr.analysis import comparison, metrics, tables
 from esr.analysis.outcomes import outcomes_from_results
+from esr.judge.ledger import Ledger
 from esr.models import ModelSpec
 from esr.pipeline import latents
 from esr.pipeline.calibration import calibrate
@@ -122,17 +123,15 @@ async def evaluate(config: Config, sweep: Sweep) -> list[dict[str, Any]]:
         SpendLimitError: the limit is reached.
     """
     models = {percent: sweep.fine_tuned(percent) for percent in config.data.percents}
-    async with open_context(NAME, base_config(config), sweep.spec) as context:
+    ledger = Ledger(config.max_spend)
+    async with open_context(NAME, base_config(config), sweep.spec, ledger=ledger) as context:
         evaluated = [await conduct(EXPERIMENT, base_config(config), context)]
-        base_run, spent = context.run.path, context.spent
+        base_run = context.run.path
     print(show(evaluated[0]), flush=True)
     for percent, spec in models.items():
         settings = fine_tuned_config(config, sweep, percent, Path(base_run))
-        # Nothing is left of a limit that is reached: the next verdict stops the run.
-        left = config.max_spend and max(config.max_spend - spent, 1e-9)
-        async with open_context(NAME, replace(settings, max_spend=left), spec) as context:
+        async with open_context(NAME, settings, spec, ledger=ledger) as context:
             evaluated.append(await conduct(EXPERIMENT, settings, context))
-            spent += context.spent
         print(show(evaluated[-1]), flush=True)
     return evaluated
 

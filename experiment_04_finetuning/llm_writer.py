@@ -58,10 +58,12 @@ class LlmWriter:
 
     Args:
         client: who writes.
+        sample: other texts are written under another name, such as that of a fresh run.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, sample: str = "") -> None:
         self.client = client
+        self.sample = sample
 
     @property
     def id(self) -> str:
@@ -73,14 +75,21 @@ class LlmWriter:
         del attempt
         form = _NORMAL if item.kind == "normal" else _DRIFT
         user = form.format(prompt=item.prompt, subject=item.subject, number=item.number + 1)
+        request = Request(
+            _SYSTEM,
+            user,
+            max_tokens=MAX_TOKENS,
+            temperature=WRITER_TEMPERATURE,
+            sample=self.sample,
+            purpose="example",
+        )
         completion = await self.client.complete(
-            Request(_SYSTEM, user, max_tokens=MAX_TOKENS, temperature=WRITER_TEMPERATURE)
+            request, usable=lambda answer: isinstance(_example(item, answer), Example)
         )
         example = _example(item, completion)
         if isinstance(example, str):
-            problem = f"{example}: {completion.text[:500]}"
-            return Written(None, completion.cost, problem)
-        return Written(example, completion.cost)
+            return Written(None, f"{example}: {completion.text[:500]}")
+        return Written(example)
 
     async def close(self) -> None:
         """Close connections."""
@@ -92,10 +101,10 @@ def _example(item: Item, completion: Completion) -> Example | str:
     if completion.stop is not Stop.END:
         return str(completion.fault or completion.stop)
     parts = _PARTS if item.kind == "self_correction" else ("answer",)
-    found: dict[str, Any] | Reason = find_json(completion.text, parts[0])
-    if isinstance(found, Reason):
-        return str(found)
-    texts = [found.get(name) for name in parts]
+    answer: dict[str, Any] | Reason = find_json(completion.text, parts[0])
+    if isinstance(answer, Reason):
+        return str(answer)
+    texts = [answer.get(name) for name in parts]
     if not all(isinstance(text, str) and text.strip() for text in texts):
         return "a part is missing"
     if item.kind == "normal":

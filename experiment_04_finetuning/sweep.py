@@ -16,6 +16,7 @@ from typing import Any
 
 from esr import judge
 from esr.errors import UserError
+from esr.judge.ledger import Ledger
 from esr.models import ModelSpec, chat
 from esr.models.identity import model_identity
 from esr.models.prompts import PromptSet
@@ -73,15 +74,20 @@ class Sweep:
             return TemplateWriter(self.seed).id
         return llm_writer.writer_id(judge.resolve(self.data.writer))
 
-    def writer(self) -> Writer:
+    def writer(self, ledger: Ledger | None = None, sample: str = "") -> Writer:
         """Who writes.
 
+        Args:
+            ledger: where answers are paid.
+            sample: names the data set, so that a fresh one has texts of its own.
+
         Raises:
-            UserError: unknown writer, or its key is missing.
+            UserError: unknown writer.
         """
         if self.data.writer == TEMPLATE:
             return TemplateWriter(self.seed)
-        return llm_writer.LlmWriter(judge.create_client(self.data.writer))
+        client = judge.create_client(self.data.writer, ledger=ledger)
+        return llm_writer.LlmWriter(client, sample)
 
     def data_run(self, *, new: bool = False) -> RunFolder:
         """Where the data set is, or will be."""
@@ -165,11 +171,11 @@ async def generate(
     wanted = items(sweep.prompts.prompts, sweep.subjects, sweep.data, sweep.seed)
     template = chat.load(sweep.spec)
     with sweep.data_run(new=new) as run:
-        writer = sweep.writer()
+        ledger = Ledger(max_spend)
+        ledger.open(run.journal)
+        writer = sweep.writer(ledger, run.metadata.run_id)
         try:
-            pool, failed = await write_examples(
-                wanted, writer, run.journal, max_spend=max_spend, quiet=quiet
-            )
+            pool, failed = await write_examples(wanted, writer, run.journal, quiet=quiet)
         finally:
             await writer.close()
         if len(failed) > MOST_FAILED * len(wanted):
@@ -190,7 +196,7 @@ async def generate(
             "prompts": len(sweep.prompts.prompts),
             "subjects": len(sweep.subjects),
             "pool": _pool_counts(pool, failed),
-            "spend": round(sum(value for _, value in run.journal.values("cost")), 6),
+            "spend": round(ledger.spent_in_run, 6),
             "mixes": dict(sorted(statistics_by_mix.items(), key=lambda entry: int(entry[0]))),
         }
         write_json(run.path / "statistics.json", statistics)

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from esr.errors import SpendLimitError
 from esr.runs.journal import Journal
 from experiment_04_finetuning.examples import Example, Item
 
@@ -23,12 +22,10 @@ class Written:
 
     Attributes:
         example: None where the answer was no example.
-        cost: US dollars.
         problem: why there is no example, and what was answered.
     """
 
     example: Example | None
-    cost: float = 0.0
     problem: str = ""
 
 
@@ -54,7 +51,6 @@ async def write_examples(
     writer: Writer,
     journal: Journal,
     *,
-    max_spend: float = 0.0,
     quiet: bool = False,
 ) -> tuple[list[Example], dict[str, str]]:
     """Every item, written once: what the journal holds is never asked for again.
@@ -63,7 +59,6 @@ async def write_examples(
         items: what to write.
         writer: who writes.
         journal: of the run.
-        max_spend: US dollars after which nothing more is asked; 0 for no limit.
         quiet: no progress bar.
 
     Returns:
@@ -72,13 +67,12 @@ async def write_examples(
     Raises:
         SpendLimitError: the limit is reached.
     """
-    spend = Spend(max_spend, sum(value for _, value in journal.values("cost")))
     with tqdm(total=len(items), desc="examples", unit="example", disable=quiet) as bar:
 
         async def one(item: Item) -> str:
             problem = ""
             if journal.get("example", item.key) is None:
-                problem = await _ask(item, writer, journal, spend)
+                problem = await _ask(item, writer, journal)
             bar.update()
             return problem
 
@@ -94,32 +88,11 @@ async def write_examples(
     return [Example.from_json(data) for data in written if data is not None], failed
 
 
-@dataclass
-class Spend:
-    """US dollars of a run, and the limit."""
-
-    limit: float
-    total: float = 0.0
-
-    def check(self) -> None:
-        """Refuse to ask once the limit is reached."""
-        if self.limit and self.total >= self.limit:
-            raise SpendLimitError(
-                f"writing has cost ${self.total:.2f}, the limit of --max-spend; "
-                "repeat the command with a higher limit to go on"
-            )
-
-
-async def _ask(item: Item, writer: Writer, journal: Journal, spend: Spend) -> str:
+async def _ask(item: Item, writer: Writer, journal: Journal) -> str:
     """Ask until there is an example; the last problem where there is none."""
     problem = ""
     for attempt in range(TRIES):
-        spend.check()
         written = await writer.write(item, attempt)
-        if written.cost:
-            spend.total += written.cost
-            # A key of its own per answer: what was paid for a useless answer counts too.
-            journal.put("cost", f"{item.key}#{journal.count('cost')}", written.cost)
         if written.example is not None:
             journal.put("example", item.key, written.example.to_json())
             return ""

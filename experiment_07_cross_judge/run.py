@@ -11,7 +11,7 @@ from typing import Any
 from esr import judge, models
 from esr.analysis import agreement, metrics, tables
 from esr.errors import StopError, UserError, run_async, run_command
-from esr.judge.base import Attempt, Judge, Status, Verdict
+from esr.judge.base import Attempt, CallSettings, Judge, Status, Verdict
 from esr.models import ModelSpec
 from esr.pipeline import replay
 from esr.pipeline.context import RunContext
@@ -158,7 +158,8 @@ async def regrade(
     own = context.judge
     other: Judge = own
     if name != config.judge:
-        other = judge.create(name, concurrency=config.judge_concurrency, rubric=config.rubric)
+        calls = CallSettings(config.judge_concurrency)
+        other = judge.create(name, calls=calls, rubric=config.rubric, ledger=context.ledger)
         if config.judge_batch:
             other = judge.batched(other, context.run.path / f"batches-{name}.jsonl")
     infos[name] = asdict(other.info)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -80,6 +82,7 @@ class JudgeServer:
         self.files: dict[str, str] = {}
         self.batches_end = True
         self.lose_next_batch_answer = False
+        self.hidden_lists = 0
         self.url = ""
         self._asked: Counter[str] = Counter()
 
@@ -187,9 +190,22 @@ class JudgeServer:
         items = {item["custom_id"]: item["params"] for item in body["requests"]}
         return self._submitted(self._new_batch(items), self._anthropic_form)
 
-    async def _anthropic_list(self, _: web.Request) -> web.Response:
-        data = [self._anthropic_form(batch) for batch in reversed(self.batches)]
-        return web.json_response({"data": data, "has_more": False})
+    async def _anthropic_list(self, request: web.Request) -> web.Response:
+        page, more = self._page(request, "after_id")
+        data = [self._anthropic_form(batch) for batch in page]
+        last = page[-1] if page else None
+        return web.json_response({"data": data, "has_more": more, "last_id": last})
+
+    def _page(self, request: web.Request, cursor: str) -> tuple[list[str], bool]:
+        """One page of batches, the newest first, and whether there are more."""
+        if self.hidden_lists:
+            self.hidden_lists -= 1
+            return [], False
+        newest = list(reversed(self.batches))
+        after = request.query.get(cursor)
+        start = newest.index(after) + 1 if after else 0
+        end = start + int(request.query["limit"])
+        return newest[start:end], end < len(newest)
 
     async def _anthropic_batch(self, request: web.Request) -> web.Response:
         return web.json_response(self._anthropic_form(request.match_info["id"]))
@@ -209,13 +225,13 @@ class JudgeServer:
         return web.Response(text="\n".join(lines))
 
     def _anthropic_form(self, batch: str) -> dict[str, Any]:
-        n = len(self.batches[batch]["items"])
+        n, made = len(self.batches[batch]["items"]), self.batches[batch]["made"]
         counts = dict.fromkeys(("processing", "errored", "canceled", "expired"), 0)
         return {
             "id": batch,
             "type": "message_batch",
             "processing_status": "ended" if self.batches_end else "in_progress",
-            "created_at": "2099-01-01T00:00:00Z",
+            "created_at": datetime.fromtimestamp(made, UTC).isoformat(),
             "expires_at": "2099-01-02T00:00:00Z",
             "request_counts": {**counts, "succeeded": n},
             "results_url": f"{self.url}/v1/messages/batches/{batch}/results",
@@ -259,9 +275,10 @@ class JudgeServer:
             lines.append({"custom_id": key, "response": response, "error": None})
         return lines
 
-    async def _openai_list(self, _: web.Request) -> web.Response:
-        data = [self._openai_form(batch) for batch in self.batches]
-        return web.json_response({"object": "list", "data": data, "has_more": False})
+    async def _openai_list(self, request: web.Request) -> web.Response:
+        page, more = self._page(request, "after")
+        data = [self._openai_form(batch) for batch in page]
+        return web.json_response({"object": "list", "data": data, "has_more": more})
 
     async def _openai_batch(self, request: web.Request) -> web.Response:
         return web.json_response(self._openai_form(request.match_info["id"]))
@@ -271,7 +288,7 @@ class JudgeServer:
             "id": batch,
             "object": "batch",
             "completion_window": "24h",
-            "created_at": 0,
+            "created_at": int(self.batches[batch]["made"]),
             "endpoint": "/v1/chat/completions",
             "input_file_id": "file-0",
             "status": "completed" if self.batches_end else "in_progress",
@@ -281,13 +298,18 @@ class JudgeServer:
 
     def _new_batch(self, items: dict[str, Any], metadata: Any = None) -> str:
         name = f"batch-{len(self.batches)}"
-        self.batches[name] = {"items": items, "metadata": metadata}
+        self.batches[name] = {"items": items, "metadata": metadata, "made": time.time()}
         return name
+
+    def add_others(self, count: int, item: dict[str, Any], size: int = 1) -> None:
+        """Newer batches of somebody else."""
+        for number in range(count):
+            self._new_batch({f"other-{number}-{i}": item for i in range(size)})
 
     def _submitted(self, batch: str, form: Callable[[str], Any]) -> web.Response:
         if self.lose_next_batch_answer:
             self.lose_next_batch_answer = False
-            return web.json_response({"error": {"message": "lost"}}, status=400)
+            return web.json_response({"error": {"message": "lost"}}, status=502)
         return web.json_response(form(batch))
 
     def _batch_reply(self, provider: str, body: dict[str, Any], user: str) -> Reply:

@@ -24,6 +24,8 @@ from esr.engine.base import (
     ReadRequest,
 )
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
+from esr.judge.ledger import Ledger
+from esr.judge.prices import Usage
 from esr.models import Calibration, GenerationProfile, ModelSpec, SaeSource
 from esr.models.prompts import MetaPrompt, Prompt, PromptSet
 from esr.pipeline.context import RunContext
@@ -104,18 +106,21 @@ class ScriptedEngine:
 class ScriptedJudge:
     """Scores fixed by the response; about 5 % of responses always fail, 5 % have no attempt."""
 
-    def __init__(self, log: Path, delay: float = 0.0) -> None:
+    def __init__(self, log: Path, delay: float = 0.0, ledger: Ledger | None = None) -> None:
         self.log = log
         self.delay = delay
         self.calls = 0
+        self.ledger = ledger or Ledger()
 
     info = JudgeInfo("scripted", "0" * 16)
 
     async def grade(self, request: JudgeRequest) -> Verdict:
+        self.ledger.check()
         self.calls += 1
         with self.log.open("a") as file:
             file.write(f"verdict {request.prompt} | {request.response}\n")
         await asyncio.sleep(self.delay)
+        pay(self.ledger, 0.001)
         if (draw := number(request.response, 20)) < 2:
             status = Status.FAILED if draw else Status.NO_ATTEMPTS
             return Verdict(status, raw="scripted fault")
@@ -125,6 +130,11 @@ class ScriptedJudge:
 
     async def close(self) -> None:
         return None
+
+
+def pay(ledger: Ledger, cost: float) -> None:
+    """Pay for an answer as a language model's client does."""
+    ledger.pay("verdict", "scripted", Usage(10, 5), cost)
 
 
 def spec(folder: Path) -> ModelSpec:
@@ -150,16 +160,26 @@ def spec(folder: Path) -> ModelSpec:
     )
 
 
-async def rate(labels: Sequence[str]) -> list[float | None]:
+async def rate(labels: Sequence[str]) -> list[float]:
     """Every label is concrete."""
     return [80.0 for _ in labels]
 
 
 def context(
-    run: RunFolder, folder: Path, *, delay: float = 0.0, judge: Any = None, **options: Any
+    run: RunFolder,
+    folder: Path,
+    *,
+    delay: float = 0.0,
+    judge: Any = None,
+    max_spend: float = 0.0,
+    **options: Any,
 ) -> RunContext:
     """A context over an open run folder; calls are logged to ``folder/calls.log``."""
     log = folder / "calls.log"
+    ledger = Ledger(max_spend)
+    ledger.open(run.journal)
+    judge = judge or ScriptedJudge(log, delay)
+    judge.ledger = ledger
 
     async def start() -> ScriptedEngine:
         return ScriptedEngine(log, delay)
@@ -168,7 +188,8 @@ def context(
         spec=spec(folder),
         profile=GenerationProfile(),
         prompts=PROMPTS,
-        judge=judge or ScriptedJudge(log, delay),
+        judge=judge,
+        ledger=ledger,
         run=run,
         seed=0,
         start_engine=start,

@@ -9,34 +9,41 @@ from typing import Any
 import pytest
 
 from esr.analysis.episodes import Episode
-from esr.errors import SpendLimitError
-from esr.judge import registry
+from esr.errors import SpendLimitError, UserError
 from esr.judge.boundaries import Boundaries
-from esr.judge.client import Completion, Request, Stop
+from esr.judge.client import Client, Completion, Request, Stop, failed
+from esr.judge.faults import Fault
+from esr.judge.llm import LlmJudge
+from esr.judge.prices import Usage
+from esr.judge.rubric import Rubric
 from esr.pipeline.annotation import EpisodeConfig, mark
+from esr.pipeline.context import RunContext
+from esr.runs.folder import RunFolder
 from tests import scripted
 
 RESPONSE = "Lava flows. Wait, wrong. Peel apple {n}."
 
 
-class Model:
+class Model(Client):
     """Quotes the three parts; fails for the responses named."""
 
-    model = "model-2026"
+    provider = "scripted"
 
     def __init__(self, failing: set[int]) -> None:
+        super().__init__("model-2026", key="", base_url="")
         self.failing = failing
         self.asked: list[int] = []
 
-    async def complete(self, request: Request) -> Completion:
+    async def _send(self, request: Request) -> Completion:
         number = int(request.user.split("apple ")[1][0])
         self.asked.append(number)
         if number in self.failing:
-            return Completion("", Stop.FAILED, cost=0.0)
+            return failed(Fault.SERVER, "down")
         quotes = {"off_topic": "Lava", "correction": "Wait, wrong", "on_topic": "Peel apple"}
-        return Completion(f"<json>{json.dumps(quotes)}</json>", Stop.END, cost=0.25)
+        text = f"<json>{json.dumps(quotes)}</json>"
+        return Completion(text, Stop.END, Usage(1, 1, charged=0.25))
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         return None
 
 
@@ -47,26 +54,21 @@ def episodes(n: int) -> list[Episode]:
     ]
 
 
-def asking(monkeypatch: pytest.MonkeyPatch, failing: set[int]) -> Model:
-    model = Model(failing)
-
-    def create(name: str, **options: Any) -> Model:
-        del name, options
-        return model
-
-    monkeypatch.setattr(registry, "create_client", create)
-    return model
+def context_of(run: RunFolder, folder: Path, model: Model, **options: Any) -> RunContext:
+    context = scripted.context(
+        run, folder, judge=LlmJudge(model, Rubric("r", "s", "$prompt")), **options
+    )
+    model.ledger = context.ledger
+    return context
 
 
 CONFIG = EpisodeConfig(judge="haiku")
 
 
-async def test_marks_are_kept_and_failures_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = asking(monkeypatch, {1})
+async def test_marks_are_kept_and_failures_asked_again(tmp_path: Path) -> None:
+    model = Model({1})
     with scripted.open_run(tmp_path) as run:
-        context = scripted.context(run, tmp_path)
+        context = context_of(run, tmp_path, model)
         first = await mark(CONFIG, context, episodes(3))
         text = RESPONSE
         expected = Boundaries(0, text.index("Wait"), text.index("Peel"))
@@ -74,32 +76,30 @@ async def test_marks_are_kept_and_failures_asked_again(
         assert first["t0"].method == "model-2026"
         assert first["t1"].boundaries is None
         assert first["t1"].status == "failed"
-        assert context.spent == 0.5
+        assert context.ledger.spent == 0.5
         model.failing.clear()
         again = await mark(CONFIG, context, episodes(3))
     assert again["t1"].boundaries == expected
     assert sorted(model.asked) == [0, 1, 1, 2]
 
 
-async def test_the_spend_limit_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asking(monkeypatch, set())
-    with scripted.open_run(tmp_path) as run:
-        context = scripted.context(run, tmp_path, max_spend=0.2)
-        context.spent = 0.3
-        with pytest.raises(SpendLimitError):
-            await mark(CONFIG, context, episodes(2))
+async def test_the_spend_limit_holds_over_repetitions(tmp_path: Path) -> None:
+    model = Model({0})
+    for _ in range(3):
+        with pytest.raises(SpendLimitError), scripted.open_run(tmp_path) as run:  # noqa: PT012
+            context = context_of(run, tmp_path, model, max_spend=0.7)
+            for episode in episodes(6):
+                await mark(CONFIG, context, [episode])
+    assert sorted(model.asked) == [0, 1, 2, 3], "0.25 each, of 0.7; a failure is free"
 
 
-async def test_an_offline_judge_asks_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = asking(monkeypatch, set())
+async def test_an_offline_judge_asks_nobody(tmp_path: Path) -> None:
     offline = EpisodeConfig(judge="lexical")
     with scripted.open_run(tmp_path) as run:
         context = scripted.context(run, tmp_path)
-        found = await mark(offline, context, episodes(1))
-        assert found["t0"].boundaries is None, "the quotations do not stand in the text"
-        assert (found["t0"].method, found["t0"].status) == ("offline", "not located")
+        marks = await mark(offline, context, episodes(1))
+        assert marks["t0"].boundaries is None, "the quotations do not stand in the text"
+        assert (marks["t0"].method, marks["t0"].status) == ("offline", "not located")
         forced = EpisodeConfig(judge="lexical", boundaries="judge")
-        assert not forced.offline(context)
-    assert model.asked == []
+        with pytest.raises(UserError, match="'lexical' is no language model"):
+            await mark(forced, context, episodes(1))

@@ -13,6 +13,7 @@ from esr.analysis import metrics
 from esr.analysis.outcomes import outcomes_from_results
 from esr.engine.base import Engine
 from esr.errors import SpendLimitError, UserError
+from esr.judge.ledger import Ledger
 from esr.models.prompts import PromptSet
 from esr.pipeline.experiment import main, run
 from esr.pipeline.replay import ReplayedRun
@@ -185,7 +186,12 @@ async def test_spend_limit_covers_the_whole_command(
     judged = scripted.ScriptedJudge(tmp_path / "calls.log")
     monkeypatch.setattr("esr.pipeline.engines.start_engine", start)
     monkeypatch.setattr("esr.models.chat.load", lambda *_: scripted.ScriptedChat())
-    monkeypatch.setattr("esr.judge.create", lambda *_, **__: judged)
+
+    def create(_: str, *, ledger: Ledger, **__: object) -> scripted.ScriptedJudge:
+        judged.ledger = ledger
+        return judged
+
+    monkeypatch.setattr("esr.judge.create", create)
     model = replace(scripted.spec(tmp_path), prompt_set="organism", judge="lexical")
     config = Config(
         variants=("self_monitor", "resist_manipulation"),

@@ -156,12 +156,11 @@ async def test_language_model_and_its_faults(
     parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret-key-0123456789")
-    monkeypatch.setattr("esr.judge.anthropic.RETRIES", 0)
     monkeypatch.setattr(cache, "default_path", lambda: tmp_path / "cache.sqlite")
 
     def behave(call: Any) -> Reply:
         if scripted.number(call.user, 4) == 0 and call.number == 0:
-            return Reply("down, key sk-secret-key-0123456789", status=500)
+            return Reply("no, key sk-secret-key-0123456789", status=400)
         return Reply()
 
     async with JudgeServer(behave).running() as server:

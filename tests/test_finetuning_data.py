@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,13 @@ from typing import Any
 import pytest
 
 from esr.errors import SpendLimitError, UserError
-from esr.judge.client import Client, Completion, Fault, Request, Stop, failed
+from esr.judge.base import CallSettings
+from esr.judge.cache import Store
+from esr.judge.client import Client, Completion, Request, Stop, failed
+from esr.judge.faults import Fault
+from esr.judge.ledger import Ledger
 from esr.judge.lexical import LexicalJudge
+from esr.judge.prices import Usage
 from esr.models import get, prompts
 from esr.organism.lexicon import load_topics
 from esr.runs.journal import Journal
@@ -161,7 +167,7 @@ class Scripted(Client):
         self.requests.append(request)
         return self.answers[(len(self.requests) - 1) % len(self.answers)]
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         return None
 
 
@@ -205,15 +211,15 @@ class Faulty:
 
     id = "faulty"
 
-    def __init__(self, bad: str, cost: float = 0.0) -> None:
-        self.bad, self.cost, self.asked = bad, cost, 0
+    def __init__(self, bad: str) -> None:
+        self.bad, self.asked = bad, 0
         self.good = TemplateWriter(0)
 
     async def write(self, item: Item, attempt: int) -> Written:
         self.asked += 1
         if item.key == self.bad:
-            return Written(None, self.cost, "refused: no")
-        return replace(await self.good.write(item, attempt), cost=self.cost)
+            return Written(None, "refused: no")
+        return await self.good.write(item, attempt)
 
     async def close(self) -> None:
         return None
@@ -236,14 +242,37 @@ async def test_what_is_written_is_never_asked_for_again(tmp_path: Path) -> None:
 
 async def test_writing_stops_at_the_spend_limit_and_goes_on(tmp_path: Path) -> None:
     wanted = items(PROMPTS.prompts, ["volcano"], replace(ORGANISM_DATA, examples=6), 0)[:6]
+    assert {item.kind for item in wanted} == {"self_correction"}
     journal = Journal(tmp_path / "journal.jsonl")
-    with pytest.raises(SpendLimitError, match=r"\$0\.03"):
-        await write_examples(wanted, Faulty("", 0.01), journal, max_spend=0.03, quiet=True)
-    assert journal.count("example") == 3
-    found, _ = await write_examples(wanted, Faulty("", 0.01), journal, max_spend=1.0, quiet=True)
-    assert len(found) == 6
-    assert sum(value for _, value in journal.values("cost")) == pytest.approx(0.06)
+    paid = replace(GOOD, usage=Usage(1, 1, charged=0.01))
+    useless = replace(paid, text="no json")
+
+    async def write(limit: float) -> tuple[list[Example], Scripted]:
+        client = Scripted([useless, *[paid] * 20])
+        client.calls = CallSettings(concurrency=1)
+        client._slots = asyncio.Semaphore(1)
+        client.ledger = Ledger(limit)
+        client.ledger.open(journal)
+        return (await write_examples(wanted, LlmWriter(client), journal, quiet=True))[0], client
+
+    for _ in range(2):
+        with pytest.raises(SpendLimitError, match=r"\$0\.03"):
+            await write(0.03)
+    assert journal.count("paid") == 3
+    written, client = await write(1.0)
+    assert len(written) == 6
+    assert client.ledger.spent == pytest.approx(0.01 * journal.count("paid"))
+    assert journal.count("paid") > 6, "useless answers are paid for, too"
     journal.close()
+
+
+async def test_a_fresh_data_set_has_texts_of_its_own(tmp_path: Path) -> None:
+    client = Scripted([GOOD])
+    client.store = Store(tmp_path / "c.sqlite")
+    for sample, asked in (("one", 1), ("one", 1), ("two", 2)):
+        await LlmWriter(client, sample).write(ITEM, 0)
+        assert len(client.requests) == asked
+    await client.close()
 
 
 async def test_too_many_failures_stop_the_command(
@@ -251,7 +280,7 @@ async def test_too_many_failures_stop_the_command(
 ) -> None:
     sweep = organism(tmp_path, percents=(50,), examples=20)
     key = items(PROMPTS.prompts, sweep.subjects, sweep.data, 0)[0].key
-    monkeypatch.setattr(sweeps.Sweep, "writer", lambda _: Faulty(key))
+    monkeypatch.setattr(sweeps.Sweep, "writer", lambda *_: Faulty(key))
     with pytest.raises(UserError, match="1 of 40 examples could not be written"):
         await generate(sweep, quiet=True)
     monkeypatch.undo()

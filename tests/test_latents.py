@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from esr.engine.base import Reading, ReadRequest
-from esr.errors import UserError
+from esr.errors import JudgeError
 from esr.pipeline import latents
 from esr.steering.pooling import PooledReading
 from tests import scripted
@@ -53,14 +53,15 @@ async def test_the_draw_depends_on_the_seed(tmp_path: Path) -> None:
     assert found[0] != found[2]
 
 
-async def test_a_rating_that_failed_stops_and_is_no_zero(tmp_path: Path) -> None:
-    async def rate(labels: list[str]) -> list[float | None]:
-        return [None, *[90.0] * (len(labels) - 1)]
+async def test_a_rating_that_failed_stops_and_nothing_is_chosen(tmp_path: Path) -> None:
+    async def fail(_: list[str]) -> list[float]:
+        raise JudgeError("1 of 15 labels could not be rated")
 
     with scripted.open_run(tmp_path) as run:
-        context = scripted.context(run, tmp_path, rate_labels=rate)
-        with pytest.raises(UserError, match=r"1 of 15 labels could not be rated"):
+        context = scripted.context(run, tmp_path, rate_labels=fail)
+        with pytest.raises(JudgeError):
             await latents.select(context, 5)
+        assert context.run.journal.count("selection") == 0
 
 
 async def test_paper_filter_bars_the_most_active_latents_prompt_by_prompt(

@@ -18,6 +18,7 @@ import pytest
 
 from esr.errors import SpendLimitError
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
+from esr.judge.ledger import Ledger
 from esr.pipeline.latents import unsteered
 from esr.pipeline.schema import TrialSpec, boosted
 from esr.pipeline.trials import run_trials
@@ -141,11 +142,14 @@ class FailingOnce:
     def __init__(self) -> None:
         self.down = True
         self.calls = 0
+        self.ledger = Ledger()
 
     async def grade(self, request: JudgeRequest) -> Verdict:
+        self.ledger.check()
         self.calls += 1
         if self.down:
             return Verdict(Status.FAILED, raw="connection refused")
+        scripted.pay(self.ledger, 0.5)
         return Verdict(Status.GRADED, (Attempt(request.response, 50.0),), "ok", cost=0.5)
 
     async def close(self) -> None:
@@ -194,7 +198,7 @@ async def test_spend_limit_stops_before_the_next_call_and_can_be_resumed(tmp_pat
     assert read_run(scripted.open_run(tmp_path).path).status == "interrupted"
     with scripted.open_run(tmp_path) as run:
         context = scripted.context(run, tmp_path, judge=judge)
-        assert context.spent >= 1.0, "earlier spend is counted"
+        assert context.ledger.spent >= 1.0, "earlier spend is counted"
         records = await run_trials(specs(context, 6), context)
     assert [r.status for r in records] == ["graded"] * 6
     assert judge.calls == 6

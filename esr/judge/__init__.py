@@ -1,8 +1,7 @@
 """Judges: what splits a response into attempts and scores them."""
 
-from esr.judge.base import Attempt, Judge, JudgeInfo, JudgeRequest, Status, Verdict
+from esr.judge.base import Attempt, CallSettings, Judge, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.judge.registry import (
-    CONCURRENCY,
     batched,
     create,
     create_client,
@@ -16,8 +15,8 @@ from esr.judge.registry import (
 )
 
 __all__ = [
-    "CONCURRENCY",
     "Attempt",
+    "CallSettings",
     "Judge",
     "JudgeInfo",
     "JudgeRequest",

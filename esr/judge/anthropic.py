@@ -9,16 +9,8 @@ import anthropic
 import httpx2
 from anthropic.types import Message
 
-from esr.judge.client import (
-    RETRIES,
-    TIMEOUT,
-    Client,
-    Completion,
-    Fault,
-    Request,
-    Stop,
-    failed,
-)
+from esr.judge.client import Client, Completion, Request, Stop, failed
+from esr.judge.faults import Fault
 from esr.judge.prices import Usage
 
 BASE_URL = "https://api.anthropic.com"
@@ -33,14 +25,17 @@ class AnthropicClient(Client):
     """Messages API. The system prompt and the fixed start are marked for prompt caching."""
 
     provider = "anthropic"
+    transport = (anthropic.AnthropicError, httpx2.HTTPError, OSError)
 
     def __init__(self, model: str, **options: Any) -> None:
         super().__init__(model, **options)
-        self.faults = (anthropic.AnthropicError, httpx2.HTTPError, ValueError)
         # The end of a model is announced once, by esr.judge.notice, not at every call.
         warnings.filterwarnings("ignore", "The model .* is deprecated", DeprecationWarning)
         self.sdk = anthropic.AsyncAnthropic(
-            api_key=self._key, base_url=self.base_url, timeout=TIMEOUT, max_retries=RETRIES
+            api_key=self._key or "none",
+            base_url=self.base_url,
+            timeout=self.calls.timeout,
+            max_retries=0,
         )
 
     def parameters(self, request: Request) -> dict[str, Any]:
@@ -68,7 +63,7 @@ class AnthropicClient(Client):
         message = await self.sdk.messages.create(**self.parameters(request), **extra)
         return read(message)
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         await self.sdk.close()
 
 
@@ -92,47 +87,3 @@ def _usage(message: Message) -> Usage:
     # Anthropic counts cached tokens beside input_tokens, the others count them within.
     total = usage.input_tokens + read_back + written
     return Usage(total, usage.output_tokens, read_back, written)
-
-
-class AnthropicBatches:
-    """Message batches (:class:`esr.judge.batch.BatchApi`)."""
-
-    def __init__(self, client: AnthropicClient) -> None:
-        self._batches = client.sdk.messages.batches
-        # No retries: a batch whose receipt is lost must be found again, not sent twice.
-        self._once = client.sdk.with_options(max_retries=0).messages.batches
-
-    async def submit(self, bodies: dict[str, dict[str, Any]], mark: str) -> str:  # noqa: ARG002
-        """Send a batch; Anthropic has no place for a mark."""
-        requests: Any = [{"custom_id": key, "params": body} for key, body in bodies.items()]
-        return (await self._once.create(requests=requests)).id
-
-    async def find(self, mark: str, since: float, count: int) -> str | None:  # noqa: ARG002
-        """The first batch of that size since then. Its results are matched by id anyway."""
-        recent = [batch async for batch in self._batches.list(limit=100)][:100]
-        for batch in reversed(recent):
-            counts = batch.request_counts
-            total = (
-                counts.processing
-                + counts.succeeded
-                + counts.errored
-                + counts.canceled
-                + counts.expired
-            )
-            if total == count and batch.created_at.timestamp() >= since - 60:
-                return batch.id
-        return None
-
-    async def finished(self, batch: str) -> bool:
-        """Whether the batch has ended."""
-        return (await self._batches.retrieve(batch)).processing_status == "ended"
-
-    async def results(self, batch: str) -> dict[str, Completion]:
-        """Completions by request id."""
-        found = {}
-        async for item in await self._batches.results(batch):
-            if item.result.type == "succeeded":
-                found[item.custom_id] = read(item.result.message)
-            else:
-                found[item.custom_id] = failed(Fault.SERVER, item.result.to_json())
-        return found

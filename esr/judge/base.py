@@ -118,6 +118,25 @@ class JudgeInfo:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class CallSettings:
+    """How language models are asked; nothing here changes an answer.
+
+    Attributes:
+        concurrency: calls on their way at once (``--judge-concurrency``).
+        retries: further tries of a call after a passing fault.
+        timeout: seconds without a sign of life after which a call is given up and tried again.
+        longest_wait: seconds; a provider that asks to be left alone for longer has failed.
+        patience: calls that fail in a row before the run stops.
+    """
+
+    concurrency: int = 32
+    retries: int = 5
+    timeout: float = 120.0
+    longest_wait: float = 300.0
+    patience: int = 10
+
+
 class Judge(Protocol):
     """Splits responses into attempts and scores them (paper sections 2.1 and A.2)."""
 

@@ -1,122 +1,134 @@
-"""Verdicts at half price through the providers' batch endpoints, resumable after a kill.
+"""Answers at half price through the providers' batch endpoints, resumable after a kill.
 
-A batch takes up to a day. Which batch holds which verdict is journaled before and after it is
+A batch takes up to a day. Which batch holds which answer is journaled before and after it is
 sent, so that a repeated command waits for the batch that is under way instead of sending another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, TypeVar
 
-from esr.errors import UserError
-from esr.judge.base import JudgeInfo, JudgeRequest, Verdict
-from esr.judge.cache import verdict_key
-from esr.judge.client import Completion, Fault, failed, fault_of
-from esr.judge.llm import LlmJudge, verdict
+import tenacity
+
+from esr.errors import SpendLimitError
+from esr.judge import prices
+from esr.judge.batch_apis import batch_api
+from esr.judge.client import Client, Completion, Request, estimated_usage, failed
+from esr.judge.faults import Fault, describe, fault_of
+from esr.judge.prices import Usage
 from esr.runs.journal import Journal
 
-MAX_REQUESTS = 10_000
-"""Requests of one batch; both providers allow more, but limit the bytes as well."""
+T = TypeVar("T")
 
-QUIET_SECONDS = 10.0
-"""A batch is sent once no new request has come for so long."""
-
-POLL_SECONDS = 60.0
-
-
-class BatchApi(Protocol):
-    """A provider's batch endpoint.
-
-    Any method may raise the client's faults.
-    """
-
-    async def submit(self, bodies: dict[str, dict[str, Any]], mark: str) -> str:
-        """Send requests by id; ``mark`` names the batch where the provider lets it. Its id."""
-        ...
-
-    async def find(self, mark: str, since: float, count: int) -> str | None:
-        """A batch of ours that was sent, but whose id was not journaled."""
-        ...
-
-    async def finished(self, batch: str) -> bool:
-        """Whether the batch has ended, one way or the other."""
-        ...
-
-    async def results(self, batch: str) -> dict[str, Completion]:
-        """Completions by request id; what the provider did not answer is left out."""
-        ...
+_REFUSED = frozenset(
+    {Fault.AUTH, Fault.QUOTA, Fault.NOT_FOUND, Fault.BAD_REQUEST, Fault.RATE_LIMIT}
+)
+"""Faults after which a batch has certainly not been taken."""
 
 
-class BatchJudge:
-    """A judge that gathers requests into batches (:class:`esr.judge.base.Judge`).
+@dataclass(frozen=True)
+class BatchSettings:
+    """When batches are sent and looked for.
 
-    Meant to stand inside a :class:`esr.judge.cache.CachedJudge`, which keeps the answers.
-
-    Args:
-        judge: model and rubric.
-        state: journal of the batches, beside the run.
+    Attributes:
+        most: requests of one batch; both providers allow more, but limit the bytes as well.
         quiet: seconds without a new request after which a batch is sent.
         poll: seconds between looks at a batch under way.
+        settle: seconds after sending in which a batch may be missing from the provider's list.
+        clock_margin: seconds by which the provider's clock may be behind ours.
     """
 
-    def __init__(
-        self,
-        judge: LlmJudge,
-        state: Path,
-        quiet: float = QUIET_SECONDS,
-        poll: float = POLL_SECONDS,
-    ) -> None:
-        self.judge = judge
-        self.api = _api(judge)
+    most: int = 10_000
+    quiet: float = 10.0
+    poll: float = 60.0
+    settle: float = 900.0
+    clock_margin: float = 86_400.0
+
+
+class BatchClient(Client):
+    """A client that gathers questions into batches.
+
+    Args:
+        client: who is asked; this one shares its cache and its ledger, and closes it.
+        state: journal of the batches, beside the run.
+        settings: when batches are sent.
+
+    Raises:
+        UserError: the provider has no batch endpoint.
+    """
+
+    def __init__(self, client: Client, state: Path, settings: BatchSettings | None = None) -> None:
+        super().__init__(
+            client.model,
+            key="",
+            base_url=client.base_url,
+            calls=client.calls,
+            store=client.store,
+            ledger=client.ledger,
+            missing_key=client.missing_key,
+        )
+        self.provider, self.transport = client.provider, client.transport  # type: ignore[misc]
+        self.client = client
+        self.api = batch_api(client)
+        self.settings = settings or BatchSettings()
         self.journal = Journal(state)
-        self._quiet, self._poll = quiet, poll
-        self._asked: dict[str, JudgeRequest] = {}
-        self._queue: dict[str, JudgeRequest] = {}
+        self._slots = nullcontext()
+        self._asked: dict[str, Request] = {}
+        self._queue: dict[str, Request] = {}
         self._answers: dict[str, asyncio.Future[Completion]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._last = 0.0
-        self._mark_of = {
-            key: mark
-            for mark, sent in self.journal.values("requests")
-            for key in sent["keys"]
-            if self.journal.get("dropped", key) != mark
-        }
+        self._mark_of: dict[str, str] = {}
+        for mark, sent in self.journal.values("requests"):
+            if self.journal.get("refused", mark) is not None:
+                continue
+            if self.journal.get("collected", mark) is None:
+                self.ledger.reserve(mark, sent["estimate"])
+            dropped = self.journal.get
+            self._mark_of |= {k: mark for k in sent["keys"] if dropped("dropped", k) != mark}
 
-    @property
-    def info(self) -> JudgeInfo:
-        """The judge's own identity: a batch changes the price, not the answer."""
-        return self.judge.info
+    async def _send(self, request: Request) -> Completion:
+        return await self.client._send(request)
 
-    async def grade(self, request: JudgeRequest) -> Verdict:
-        """The verdict, once its batch has ended; a provider's fault is a status."""
-        key = verdict_key(self.info, request)
-        if key not in self._answers:
-            self._answers[key] = asyncio.get_running_loop().create_future()
-            self._asked[key] = request
-            mark = self._mark_of.get(key)
-            if mark is None:
-                self._queue[key] = request
-                self._last = time.monotonic()
-                self._start("send", self._send_when_quiet())
-            else:
-                self._start(mark, self._collect(mark))
-        completion = await asyncio.shield(self._answers[key])
-        return verdict(completion, request.response)
+    async def complete(
+        self, request: Request, usable: Callable[[Completion], bool] = lambda _: True
+    ) -> Completion:
+        """As :meth:`Client.complete`, once the batch has ended; what is useless is sent again
+        when the command is repeated."""
+        completion = await super().complete(request, usable)
+        mark = self._mark_of.get(key := self.key_of(request))
+        useless = not (completion.complete and usable(completion))
+        if useless and mark and self.journal.get("collected", mark) is not None:
+            self.journal.put("dropped", key, mark)
+            del self._mark_of[key]
+        return completion
 
-    async def close(self) -> None:
-        """Stop waiting; batches under way stay under way."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        self.journal.close()
-        await self.judge.close()
+    async def _ask(self, key: str, request: Request) -> Completion:
+        if self.missing_key is not None:
+            raise self.missing_key
+        self._answers[key] = asyncio.get_running_loop().create_future()
+        self._asked[key] = request
+        mark = self._mark_of.get(key)
+        if mark is None:
+            self._enqueue([key])
+        else:
+            self._start(mark, self._collect(mark))
+        return await self._answers[key]
 
-    def _start(self, name: str, work: Any) -> None:
+    def _enqueue(self, keys: Iterable[str]) -> None:
+        self._queue |= {key: self._asked[key] for key in keys if key in self._asked}
+        self._last = time.monotonic()
+        self._start("send", self._send_when_quiet())
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         if name in self._tasks and not self._tasks[name].done():
             work.close()
             return
@@ -125,92 +137,130 @@ class BatchJudge:
     async def _send_when_quiet(self) -> None:
         while self._queue:
             waited = time.monotonic() - self._last
-            if waited < self._quiet and len(self._queue) < MAX_REQUESTS:
-                await asyncio.sleep(self._quiet - waited)
+            if waited < self.settings.quiet and len(self._queue) < self.settings.most:
+                await asyncio.sleep(self.settings.quiet - waited)
                 continue
-            keys = list(self._queue)[:MAX_REQUESTS]
-            await self._send({key: self._queue.pop(key) for key in keys})
+            keys = list(self._queue)[: self.settings.most]
+            await self._submit({key: self._queue.pop(key) for key in keys})
 
-    async def _send(self, requests: dict[str, JudgeRequest]) -> None:
+    async def _submit(self, requests: dict[str, Request]) -> None:
+        estimate = sum(self._estimate(request) for request in requests.values())
+        try:
+            self.ledger.check(estimate)
+        except SpendLimitError as limit:
+            for key in requests:
+                self._answers[key].set_exception(limit)
+            return
         mark = uuid.uuid4().hex
-        rubric, output = self.judge.rubric, self.judge.output
-        bodies = {
-            key: self.judge.client.parameters(rubric.request(request, output))
-            for key, request in requests.items()
-        }
-        self.journal.put("requests", mark, {"keys": list(requests), "sent": time.time()})
-        self._mark_of.update(dict.fromkeys(requests, mark))
+        bodies = {key: self.client.parameters(request) for key, request in requests.items()}
+        sent = {"keys": list(requests), "sent": time.time(), "estimate": estimate}
+        self.journal.put("requests", mark, sent)
+        self.ledger.reserve(mark, estimate)
+        self._mark_of |= dict.fromkeys(requests, mark)
         try:
             batch = await self.api.submit(bodies, mark)
-        except self.judge.client.faults as error:
+        except Exception as error:
             # It may have arrived all the same: repeating the command looks for it first.
+            if fault_of(error, self.transport) in _REFUSED:
+                self._refuse(mark)
             self._fail(requests, error)
             return
         self.journal.put("batch", mark, batch)
         self._start(mark, self._collect(mark))
+
+    def _estimate(self, request: Request) -> float:
+        """US dollars of one answer: thinking, and what is quoted of the response."""
+        usage = estimated_usage(request, request.user[: prices.QUOTED_CHARACTERS])
+        output = usage.output_tokens + prices.THINKING_TOKENS
+        return prices.dollars(self.model, Usage(usage.input_tokens, output), batch=True)
+
+    def _refuse(self, mark: str) -> None:
+        """Forget a batch that the provider has not taken."""
+        self.journal.put("refused", mark, True)
+        self.ledger.release(mark)
+        self._mark_of = {key: other for key, other in self._mark_of.items() if other != mark}
 
     async def _collect(self, mark: str) -> None:
         """Wait for a batch and hand out its answers."""
         sent = self.journal.get("requests", mark) or {}
         keys = [key for key in sent["keys"] if self._mark_of.get(key) == mark]
         try:
-            batch = self.journal.get("batch", mark)
-            batch = batch or await self.api.find(mark, sent["sent"], len(sent["keys"]))
+            batch = self.journal.get("batch", mark) or await self._find(mark, sent)
             if batch is None:
-                self._requeue(keys)
+                self._refuse(mark)
+                self._enqueue(keys)
                 return
-            self.journal.put("batch", mark, batch)
-            while not await self.api.finished(batch):
-                await asyncio.sleep(self._poll)
-            results = await self.api.results(batch)
-        except self.judge.client.faults as error:
+            results = await self._results(batch)
+        except Exception as error:
             # The batch is still there: repeating the command looks again.
             self._fail(keys, error)
             return
         missing = failed(Fault.MALFORMED, f"batch {batch} has no answer to this request")
+        answers = {}
         for key in keys:
-            completion = self.judge.client.checked(results.get(key, missing), batch=True)
-            self._answer(key, completion)
-            if not verdict(completion, "").answered:
-                self.journal.put("dropped", key, mark)
+            request = self._asked.get(key) or Request("", "")
+            answer = self.client.checked(request, results.get(key, missing), batch=True)
+            answers[key] = self._arrived(key, request.purpose, answer, f"{batch}/{key}")
+        self.journal.put("collected", mark, batch)
+        self.ledger.release(mark)
+        for key, answer in answers.items():
+            self._hand_out(key, answer)
 
-    def _requeue(self, keys: Sequence[str]) -> None:
-        """Send again what was journaled but never reached the provider."""
+    async def _results(self, batch: str) -> dict[str, Completion]:
+        """Answers of a batch, once it has ended."""
+        while not await self._patiently(self.api.finished, batch):
+            await asyncio.sleep(self.settings.poll)
+        return await self._patiently(self.api.results, batch)
+
+    async def _patiently(self, look: Callable[[str], Awaitable[T]], batch: str) -> T:
+        """A look at a batch; a passing fault in a day of looking is no reason to give up."""
+        retrying = tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(self.calls.retries + 1),
+            retry=tenacity.retry_if_exception(self._passes),
+            wait=tenacity.wait_fixed(self.settings.poll),
+            reraise=True,
+        )
+        return await retrying(look, batch)
+
+    async def _find(self, mark: str, sent: dict[str, Any]) -> str | None:
+        """The batch whose receipt was lost; None where the provider has never had it."""
+        since, count = sent["sent"] - self.settings.clock_margin, len(sent["keys"])
+        age = max(0.0, time.time() - sent["sent"])
+        until, told = time.monotonic() + self.settings.settle - age, False
+        while True:
+            async for batch in self.api.find(mark, since, count):
+                if self.api.marked or set(await self._results(batch)) <= set(sent["keys"]):
+                    self.journal.put("batch", mark, batch)
+                    return batch
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            if not told:
+                print(
+                    f"note: a batch sent {age:.0f} s ago is not in the provider's list; it is sent "
+                    f"again if it has not come in {left:.0f} s",
+                    file=sys.stderr,
+                )
+                told = True
+            await asyncio.sleep(min(self.settings.poll, left))
+
+    def _fail(self, keys: Iterable[str], error: Exception) -> None:
+        fault = fault_of(error, self.transport)
         for key in keys:
-            self._mark_of.pop(key, None)
-            if key in self._asked:
-                self._queue[key] = self._asked[key]
-        self._last = time.monotonic()
-        self._start("send", self._send_when_quiet())
+            self._hand_out(key, failed(fault, self.client.scrub(describe(error))))
 
-    def _fail(self, keys: Sequence[str] | dict[str, Any], error: Exception) -> None:
-        text = self.judge.client.scrub(f"{type(error).__name__}: {error}")
-        for key in keys:
-            self._answer(key, failed(fault_of(error), text))
-
-    def _answer(self, key: str, completion: Completion) -> None:
+    def _hand_out(self, key: str, completion: Completion) -> None:
         future = self._answers.get(key)
         if future is not None and not future.done():
             future.set_result(completion)
 
+    async def close(self, grace: float = 0.0) -> None:
+        """Stop waiting; batches under way stay under way."""
+        await super().close(grace)
 
-async def grade_batch(judge: BatchJudge, requests: Sequence[JudgeRequest]) -> list[Verdict]:
-    """Verdicts of many responses, in order."""
-    return list(await asyncio.gather(*(judge.grade(request) for request in requests)))
-
-
-def _api(judge: LlmJudge) -> BatchApi:
-    client = judge.client
-    if client.provider == "anthropic":
-        from esr.judge.anthropic import AnthropicBatches, AnthropicClient
-
-        return AnthropicBatches(cast(AnthropicClient, client))
-    if client.provider == "openai":
-        from esr.judge.openai import OpenAIBatches, OpenAIClient
-
-        return OpenAIBatches(cast(OpenAIClient, client))
-    raise UserError(
-        f"judge {client.model} has no batch endpoint",
-        "haiku, sonnet, gpt-5-mini",
-        "leave out --judge-batch",
-    )
+    async def _close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self.journal.close()
+        await self.client.close()

@@ -6,16 +6,14 @@ response: models quote well and count characters badly.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from esr.judge.base import JudgeRequest, Status
-from esr.judge.cache import Store, key_of
+from esr.judge.base import FAILURES, JudgeRequest, Status
 from esr.judge.client import Client, Completion, Request, Stop
 from esr.judge.parsing import Reason, find_json
 from esr.judge.spans import find
-from esr.runs.plain import digest
 
 _SYSTEM = """\
 A language model answered a prompt while one of its internal features, unrelated to the prompt, \
@@ -54,14 +52,17 @@ class Annotation:
         boundaries: None unless GRADED.
         raw: what the model answered.
         reason: why a failure failed.
-        cost: US dollars; 0 from the store.
     """
 
     status: Status
     boundaries: Boundaries | None = None
     raw: str = ""
     reason: str = ""
-    cost: float = 0.0
+
+    @property
+    def answered(self) -> bool:
+        """Whether the model gave an answer that need not be asked for again."""
+        return self.status not in FAILURES
 
 
 class _Quotes(BaseModel):
@@ -70,72 +71,40 @@ class _Quotes(BaseModel):
     on_topic: str | None
 
 
-class BoundaryAnnotator:
-    """Asks a language model for the boundaries of responses.
-
-    Args:
-        client: who is asked.
-        store: where answers are kept; None keeps none.
-    """
-
-    def __init__(self, client: Client, store: Store | None = None) -> None:
-        self.client = client
-        self.store = store
-        self.rubric_hash = digest(_SYSTEM)
-
-    async def annotate(self, request: JudgeRequest) -> Annotation:
-        """Boundaries of one response; a provider's fault is a status."""
-        key = key_of(
-            "boundaries",
-            self.client.model,
-            self.rubric_hash,
-            request.prompt,
-            request.response,
-            request.latent_label,
-        )
-        stored = self.store.get(key) if self.store is not None else None
-        if stored is not None:
-            places = stored["boundaries"]
-            boundaries = Boundaries(**places) if places else None
-            return Annotation(Status(stored["status"]), boundaries, stored["raw"])
-        user = (
-            f"<prompt>\n{request.prompt}\n</prompt>\n\n<unrelated_feature>\n"
-            f"{request.latent_label}\n</unrelated_feature>\n\n"
-            f"<response>\n{request.response}\n</response>"
-        )
-        completion = await self.client.complete(Request(_SYSTEM, user))
-        found = read(completion, request.response)
-        if self.store is not None and found.status in (Status.GRADED, Status.NO_ATTEMPTS):
-            places = asdict(found.boundaries) if found.boundaries else None
-            value = {"status": str(found.status), "boundaries": places, "raw": found.raw}
-            self.store.put(key, value)
-        return found
-
-    async def close(self) -> None:
-        """Close connections."""
-        await self.client.close()
+async def annotate(client: Client, request: JudgeRequest) -> Annotation:
+    """Boundaries of one response, asked of a language model; a provider's fault is a status."""
+    user = (
+        f"<prompt>\n{request.prompt}\n</prompt>\n\n<unrelated_feature>\n"
+        f"{request.latent_label}\n</unrelated_feature>\n\n"
+        f"<response>\n{request.response}\n</response>"
+    )
+    completion = await client.complete(
+        Request(_SYSTEM, user, purpose="boundaries"),
+        usable=lambda answer: read(answer, request.response).answered,
+    )
+    return read(completion, request.response)
 
 
 def read(completion: Completion, response: str) -> Annotation:
     """Boundaries from an answer, as positions in the response."""
-    text, cost = completion.text, completion.cost
+    text = completion.text
     if completion.stop is Stop.FAILED:
-        return Annotation(Status.FAILED, None, text, str(completion.fault), cost)
+        return Annotation(Status.FAILED, None, text, str(completion.fault))
     if completion.stop in (Stop.REFUSED, Stop.FILTERED):
-        return Annotation(Status.REFUSED, None, text, str(completion.stop), cost)
-    found = find_json(text, "correction")
-    if isinstance(found, Reason):
-        return Annotation(Status.UNPARSEABLE, None, text, str(found), cost)
+        return Annotation(Status.REFUSED, None, text, str(completion.stop))
+    answer = find_json(text, "correction")
+    if isinstance(answer, Reason):
+        return Annotation(Status.UNPARSEABLE, None, text, str(answer))
     try:
-        quotes = _Quotes.model_validate(found)
+        quotes = _Quotes.model_validate(answer)
     except ValidationError:
-        return Annotation(Status.UNPARSEABLE, None, text, "quotes_malformed", cost)
+        return Annotation(Status.UNPARSEABLE, None, text, "quotes_malformed")
     if quotes.correction is None:
-        return Annotation(Status.NO_ATTEMPTS, None, text, "", cost)
+        return Annotation(Status.NO_ATTEMPTS, None, text)
     boundaries = locate(response, quotes.off_topic, quotes.correction, quotes.on_topic)
     if boundaries is None:
-        return Annotation(Status.UNPARSEABLE, None, text, "quotes_not_found", cost)
-    return Annotation(Status.GRADED, boundaries, text, "", cost)
+        return Annotation(Status.UNPARSEABLE, None, text, "quotes_not_found")
+    return Annotation(Status.GRADED, boundaries, text)
 
 
 def locate(

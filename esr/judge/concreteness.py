@@ -1,7 +1,4 @@
-"""How concrete a latent's label is, 0 to 100 (paper A.1.2; the release asks in batches of 50).
-
-A rating that could not be had is None, never 0.
-"""
+"""How concrete a latent's label is, 0 to 100 (paper A.1.2; the release asks in batches of 50)."""
 
 from __future__ import annotations
 
@@ -9,29 +6,21 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from esr.judge import registry
-from esr.judge.cache import Store, default_path, key_of
-from esr.judge.client import Client, Completion, Request, Stop
+from esr.errors import JudgeError
+from esr.judge.base import Judge
+from esr.judge.client import Client, Completion, Request
+from esr.judge.llm import client_of
 from esr.judge.parsing import Reason, find_json
-from esr.runs.plain import digest
 
 BATCH = 50
 """Labels per question (release)."""
 
 PLACEHOLDER = "feature_"
 """Start of labels that name nothing; they are not asked about and rated 0 (release)."""
-
-
-class ConcretenessRater(Protocol):
-    """Rates labels."""
-
-    async def rate(self, labels: Sequence[str]) -> list[float | None]:
-        """Concreteness of each label, 0 to 100, in order; None where rating failed."""
-        ...
 
 
 _SYSTEM = """\
@@ -58,68 +47,46 @@ class _Rating(BaseModel):
     rating: Annotated[float, Field(ge=0, le=100, strict=True)]
 
 
-class LlmConcreteness:
-    """Asks a language model, and remembers what it said of each label.
+async def rate(judge: Judge, labels: Sequence[str]) -> list[float]:
+    """Concreteness of each label, 0 to 100, in order: by the model behind a judge, or by word
+    lists where the judge is offline.
 
-    Args:
-        client: who is asked.
-        store: where ratings are kept; None keeps none.
-        batch: labels per question.
+    Raises:
+        JudgeError: the model left labels without a rating; says what it answered.
+        SpendLimitError: the limit is reached.
     """
+    client = client_of(judge)
+    if client is None:
+        return [share_of_content(label) for label in labels]
+    ratings = {label: 0.0 for label in labels if label.startswith(PLACEHOLDER)}
+    while missing := [label for label in dict.fromkeys(labels) if label not in ratings]:
+        batches = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
+        answers = await asyncio.gather(*(_ask(client, batch) for batch in batches))
+        given = {label: rating for _, rated in answers for label, rating in rated.items()}
+        if not given:
+            raise JudgeError(
+                f"{len(missing)} of {len(labels)} labels could not be rated for concreteness: "
+                f"judge {client.model} said {answers[0][0][:200]!r}; next: repeat the command, "
+                "ratings so far are kept"
+            )
+        ratings |= given
+    return [ratings[label] for label in labels]
 
-    def __init__(self, client: Client, store: Store | None = None, batch: int = BATCH) -> None:
-        self.client = client
-        self.store = store
-        self.batch = batch
-        self.cost = 0.0
-        self.failures: list[str] = []
-        self.rubric_hash = digest(_SYSTEM)
 
-    async def rate(self, labels: Sequence[str]) -> list[float | None]:
-        """Concreteness of each label, in order; None where the model did not give one."""
-        ratings: dict[str, float] = {}
-        for label in set(labels):
-            known = 0.0 if label.startswith(PLACEHOLDER) else self._stored(label)
-            if known is not None:
-                ratings[label] = known
-        open_labels = list(dict.fromkeys(label for label in labels if label not in ratings))
-        size = self.batch
-        batches = [open_labels[i : i + size] for i in range(0, len(open_labels), size)]
-        for found in await asyncio.gather(*(self._ask(batch) for batch in batches)):
-            ratings.update(found)
-        return [ratings.get(label) for label in labels]
-
-    async def _ask(self, labels: list[str]) -> dict[str, float]:
-        """Ratings of one batch: those that were given and can be read."""
-        user = "\n".join(f"{n}. {json.dumps(label)}" for n, label in enumerate(labels, 1))
-        completion = await self.client.complete(Request(_SYSTEM, user))
-        self.cost += completion.cost
-        found = {labels[n - 1]: r for n, r in _read(completion).items() if 0 < n <= len(labels)}
-        if len(found) < len(labels):
-            missing = len(labels) - len(found)
-            self.failures.append(f"{missing} of {len(labels)} not rated: {completion.text[:200]}")
-        if self.store is not None:
-            for label, rating in found.items():
-                self.store.put(self._key(label), rating)
-        return found
-
-    def _stored(self, label: str) -> float | None:
-        value = self.store.get(self._key(label)) if self.store is not None else None
-        return None if value is None else float(value)
-
-    def _key(self, label: str) -> str:
-        return key_of("concreteness", self.client.model, self.rubric_hash, label)
-
-    async def close(self) -> None:
-        """Close connections."""
-        await self.client.close()
+async def _ask(client: Client, labels: list[str]) -> tuple[str, dict[str, float]]:
+    """The answer for one batch, and the ratings in it that can be read."""
+    user = "\n".join(f"{n}. {json.dumps(label)}" for n, label in enumerate(labels, 1))
+    request = Request(_SYSTEM, user, purpose="concreteness")
+    completion = await client.complete(request, usable=lambda answer: bool(_read(answer)))
+    rated = {labels[n - 1]: r for n, r in _read(completion).items() if 0 < n <= len(labels)}
+    return completion.text, rated
 
 
 def _read(completion: Completion) -> dict[int, float]:
-    if completion.stop not in (Stop.END, Stop.LENGTH):
+    if not completion.complete:
         return {}
-    found = find_json(completion.text, "ratings")
-    entries = [] if isinstance(found, Reason) else found["ratings"]
+    answer = find_json(completion.text, "ratings")
+    entries = [] if isinstance(answer, Reason) else answer["ratings"]
     ratings: dict[int, float] = {}
     for entry in entries if isinstance(entries, list) else []:
         try:
@@ -148,42 +115,14 @@ _GRAMMAR = """
 _EMPTY_WORDS = frozenset((_FUNCTION_WORDS + _CONVERSATION + _GRAMMAR).split())
 
 
-class StopWordConcreteness:
-    """Offline rating by word lists: the share of a label's words that carry content.
+def share_of_content(label: str) -> float:
+    """100 × content words / words; 0 for a placeholder and for a label without words.
 
     Function words, words of conversation and words about language carry none. It knows nothing
-    of meaning: it serves the organism, whose labels are lists of words, and dry runs.
+    of meaning: it serves the organism, whose labels are lists of words.
     """
-
-    async def rate(self, labels: Sequence[str]) -> list[float | None]:
-        """100 × content words / words of each label; never None."""
-        return [share_of_content(label) for label in labels]
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
-def share_of_content(label: str) -> float:
-    """100 × content words / words; 0 for a placeholder and for a label without words."""
     words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", label.lower())
     if not words or label.startswith(PLACEHOLDER):
         return 0.0
     content = [word for word in words if word not in _EMPTY_WORDS and len(word) > 1]
     return 100.0 * len(content) / len(words)
-
-
-async def rate(judge_name: str, labels: Sequence[str]) -> list[float | None]:
-    """Rate labels with the model behind a judge; with word lists where the judge is offline.
-
-    Raises:
-        UserError: no such judge, or its key is missing.
-    """
-    if registry.spec(judge_name).provider == "offline":
-        return await StopWordConcreteness().rate(labels)
-    store = Store(default_path())
-    rater = LlmConcreteness(registry.create_client(judge_name), store)
-    try:
-        return await rater.rate(labels)
-    finally:
-        await rater.close()
-        store.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
+from collections.abc import Mapping
+
+from esr.judge.base import Attempt, Judge, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.judge.client import MAX_TOKENS, Client, Completion, Stop
 from esr.judge.parsing import Reason, read_attempts, verbatim
 from esr.judge.rubric import Output, Rubric
@@ -15,7 +17,7 @@ class LlmJudge:
         client: who is asked.
         rubric: by which rules.
         output: how the answer is to be given, where the rubric has that form.
-        settings: further facts for the judge's identity, such as a server's address.
+        settings: further settings for the judge's identity, such as a server's address.
     """
 
     def __init__(
@@ -28,27 +30,20 @@ class LlmJudge:
         self.client = client
         self.rubric = rubric
         self.output = rubric.output(output)
-        self._info = JudgeInfo(
-            client.model,
-            rubric.hash(self.output),
-            {
-                "provider": client.provider,
-                "rubric": rubric.name,
-                "output": self.output,
-                "max_tokens": MAX_TOKENS,
-                "temperature": None,
-                **(settings or {}),
-            },
-        )
+        self.settings = settings or {}
 
     @property
     def info(self) -> JudgeInfo:
-        """Who judges, by which rules. Temperature None: the provider's default."""
-        return self._info
+        """Who judges, by which rules."""
+        client = self.client
+        return identity(client.model, client.provider, self.rubric, self.output, self.settings)
 
     async def grade(self, request: JudgeRequest) -> Verdict:
-        """Judge one response; a provider's fault is a status."""
-        completion = await self.client.complete(self.rubric.request(request, self.output))
+        """Judge one response; a single fault of the provider is a status."""
+        completion = await self.client.complete(
+            self.rubric.request(request, self.output),
+            usable=lambda answer: verdict(answer, request.response).answered,
+        )
         return verdict(completion, request.response)
 
     async def close(self) -> None:
@@ -57,6 +52,21 @@ class LlmJudge:
 
     def __repr__(self) -> str:
         return f"LlmJudge({self.client.model!r}, rubric={self.rubric.name!r})"
+
+
+def identity(
+    model: str, provider: str, rubric: Rubric, output: Output, settings: Mapping[str, str]
+) -> JudgeInfo:
+    """Identity of a judge; see :class:`LlmJudge`. Temperature None: the provider's default."""
+    output = rubric.output(output)
+    fixed = {"max_tokens": MAX_TOKENS, "temperature": None}
+    asked = {"provider": provider, "rubric": rubric.name, "output": output, **fixed, **settings}
+    return JudgeInfo(model, rubric.hash(output), asked)
+
+
+def client_of(judge: Judge) -> Client | None:
+    """The language model behind a judge; None behind an offline one."""
+    return judge.client if isinstance(judge, LlmJudge) else None
 
 
 def verdict(completion: Completion, response: str) -> Verdict:

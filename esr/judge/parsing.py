@@ -14,7 +14,7 @@ from esr.judge.spans import attempt_spans
 
 
 class Reason(StrEnum):
-    """Why an answer that did arrive is no verdict. Faults: :class:`esr.judge.client.Fault`."""
+    """Why an answer that did arrive is no verdict. Faults: :class:`esr.judge.faults.Fault`."""
 
     EMPTY = "empty_answer"
     TRUNCATED = "truncated"
@@ -38,7 +38,6 @@ class _Answer(BaseModel):
 
 _TAGGED = re.compile(r"<json>(.*?)(?:</json>|\Z)", re.DOTALL | re.IGNORECASE)
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
-_FENCE = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*(?:```)?\s*\Z", re.DOTALL)
 
 
 def find_json(text: str, key: str) -> dict[str, Any] | Reason:
@@ -54,13 +53,13 @@ def find_json(text: str, key: str) -> dict[str, Any] | Reason:
     Returns:
         The object, or why there is none.
     """
-    text = _THINKING.sub("", text)
+    thought, closed, rest = text.rpartition("</think>")
+    text = _THINKING.sub("", thought + closed) + rest
     if not text.strip():
         return Reason.EMPTY
     tagged = _TAGGED.findall(text)
-    body = _FENCE.sub(r"\1", tagged[-1]) if tagged else text
-    objects, broken = _objects(body)
-    matching = [found for found in objects if key in found]
+    objects, broken = _objects(tagged[-1] if tagged else text)
+    matching = [item for item in objects if key in item]
     if matching:
         return matching[-1]
     if broken:
@@ -69,18 +68,34 @@ def find_json(text: str, key: str) -> dict[str, Any] | Reason:
 
 
 def _objects(text: str) -> tuple[list[dict[str, Any]], bool]:
-    """JSON objects in a text, in order, and whether some brace opened none."""
-    decoder, at, broken = json.JSONDecoder(strict=False), 0, False
-    found: list[dict[str, Any]] = []
-    while (start := text.find("{", at)) >= 0:
+    """JSON objects in a text, in order, and whether some brace opened none.
+
+    What is read in vain is counted, so that a text made to be slow is given up in linear time.
+    """
+    decoder, at, broken = json.JSONDecoder(object_hook=_printable, strict=False), 0, False
+    objects: list[dict[str, Any]] = []
+    allowed = 4 * len(text)
+    while allowed > 0 and (start := text.find("{", at)) >= 0:
         try:
             value: dict[str, Any]
             value, at = decoder.raw_decode(text, start)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError) as error:
             at, broken = start + 1, True
+            # An error that names no place, as of a number with too many digits, may have read all.
+            end = error.pos if isinstance(error, json.JSONDecodeError) else len(text)
+            # Making the error costs a look at every line before it.
+            allowed -= end - start + 1 + len(text) // 500
         else:
-            found.append(value)
-    return found, broken
+            objects.append(value)
+    return objects, broken
+
+
+def _printable(item: dict[str, Any]) -> dict[str, Any]:
+    """An object whose texts can be written to a file: an escape may name half a character."""
+    return {
+        key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        for key, value in item.items()
+    }
 
 
 def read_attempts(
@@ -95,11 +110,11 @@ def read_attempts(
     Returns:
         Status, attempts, and the reason where the status is a failure.
     """
-    found = find_json(text, "attempts")
-    if isinstance(found, Reason):
-        return Status.UNPARSEABLE, (), Reason.TRUNCATED if truncated else found
+    parsed = find_json(text, "attempts")
+    if isinstance(parsed, Reason):
+        return Status.UNPARSEABLE, (), Reason.TRUNCATED if truncated else parsed
     try:
-        answer = _Answer.model_validate(found)
+        answer = _Answer.model_validate(parsed)
     except ValidationError as error:
         return Status.UNPARSEABLE, (), _reason(error)
     attempts = tuple(Attempt(a.attempt_text, a.score) for a in answer.attempts)

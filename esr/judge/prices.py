@@ -2,11 +2,12 @@
 
 US dollars per million tokens, list prices without batch discount, as the providers' pages gave
 them on ``READ_ON``. Check them before you rely on an estimate; a model that is not in the table
-is estimated and counted at no cost, and :func:`known` says so.
+is counted at no cost, and its estimate says that the price is unknown.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 READ_ON = "2026-11-21"
@@ -19,6 +20,10 @@ CHARACTERS_PER_TOKEN = 4.0
 
 THINKING_TOKENS = 300
 """Output of a verdict beyond the response it quotes: an assumption, for estimates alone."""
+
+
+QUOTED_CHARACTERS = 300
+"""Most of a response that a verdict quotes (the rubric's limit), for estimates alone."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,14 @@ class Usage:
     cache_read: int = 0
     cache_write: int = 0
     charged: float | None = None
+
+    @property
+    def sane(self) -> bool:
+        """Whether these are numbers a provider can mean; what is not is never added up."""
+        counts = (self.input_tokens, self.output_tokens, self.cache_read, self.cache_write)
+        whole = all(type(count) is int and count >= 0 for count in counts)
+        charge = self.charged is None or 0 <= self.charged < math.inf
+        return whole and charge and self.cache_read + self.cache_write <= self.input_tokens
 
 
 @dataclass(frozen=True)
@@ -84,11 +97,6 @@ def price(model: str) -> Price | None:
     return None
 
 
-def known(model: str) -> bool:
-    """Whether the table prices a model."""
-    return price(model) is not None
-
-
 def dollars(model: str, usage: Usage, *, batch: bool = False) -> float:
     """Cost of one call in US dollars; 0 for a model that is not in the table."""
     if usage.charged is not None:
@@ -123,12 +131,12 @@ class Estimate:
     dollars: float | None
 
     def __add__(self, other: Estimate) -> Estimate:
-        known = self.dollars is not None and other.dollars is not None
+        priced = self.dollars is not None and other.dollars is not None
         return Estimate(
             self.calls + other.calls,
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
-            (self.dollars or 0.0) + (other.dollars or 0.0) if known else None,
+            (self.dollars or 0.0) + (other.dollars or 0.0) if priced else None,
         )
 
     def __str__(self) -> str:

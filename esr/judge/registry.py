@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from esr.errors import UserError
 from esr.judge import keys, prices
-from esr.judge.base import Judge, JudgeInfo
+from esr.judge.base import CallSettings, Judge, JudgeInfo
 
 if TYPE_CHECKING:
     from esr.judge.client import Client
+    from esr.judge.ledger import Ledger
     from esr.judge.rubric import Output
-
-CONCURRENCY = 16
-"""Judge calls in flight at once."""
 
 Provider = Literal["anthropic", "openai", "openrouter", "google", "local", "offline"]
 
@@ -90,20 +88,37 @@ def spec(name: str) -> JudgeSpec:
         UserError: no such judge.
     """
     base, _, url = name.partition("@")
-    found = _SPECS.get(base)
+    judge = _SPECS.get(base)
     provider, _, model = base.partition(":")
-    if found is None and model and provider in _OTHER_MODELS:
+    if judge is None and model and provider in _OTHER_MODELS:
         kind: Provider = "local" if provider == "openai" and url else provider
-        found = JudgeSpec(name, kind, model)
+        judge = JudgeSpec(name, kind, model)
     bad_url = bool(url) and not url.startswith(("http://", "https://"))
-    if found is None or bad_url or (url and found.provider == "offline"):
+    if judge is None or bad_url or (url and judge.provider == "offline"):
         raise UserError(
             f"unknown judge {name!r}",
             f"{', '.join(_SPECS)}, anthropic:MODEL, openai:MODEL, openrouter:MODEL, google:MODEL, "
             "openai:MODEL@http://host:port/v1",
             "--judge haiku",
         )
-    return replace(found, name=name, base_url=url) if url else found
+    if url and not _plain_address(url):
+        # Not repeated: the address may hold a key, and what is printed may be kept.
+        raise UserError(
+            f"the address of judge {base} holds a user, a password, a query or no host",
+            "http://host:port/path; keys come from the environment or .env",
+            f"--judge {base}@http://host:port/v1",
+        )
+    return replace(judge, name=name, base_url=url) if url else judge
+
+
+def _plain_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and not (
+            "@" in parts.netloc or parts.query or parts.fragment or (parts.port or 1) < 0
+        )
+    except ValueError:
+        return False
 
 
 def resolve(name: str) -> str:
@@ -128,12 +143,12 @@ def has_key(name: str) -> bool:
 
 def notice(name: str, today: date | None = None) -> str:
     """One line where the provider has announced the end of a judge's model; else empty."""
-    found = spec(name)
-    if found.retires is None:
+    judge = spec(name)
+    if judge.retires is None:
         return ""
-    verb = "stops" if found.retires > (today or date.today()) else "stopped"
+    verb = "stops" if judge.retires > (today or date.today()) else "stopped"
     return (
-        f"judge {name}: its provider {verb} serving {found.model} on {found.retires}; answers of "
+        f"judge {name}: its provider {verb} serving {judge.model} on {judge.retires}; answers of "
         "another model are refused"
     )
 
@@ -141,114 +156,130 @@ def notice(name: str, today: date | None = None) -> str:
 def create(
     name: str,
     *,
-    concurrency: int = CONCURRENCY,
+    calls: CallSettings | None = None,
     rubric: str = "own",
     cache: Path | None = None,
+    ledger: Ledger | None = None,
 ) -> Judge:
-    """A judge, ready to be asked. Checks the key, sends nothing.
+    """A judge, ready to be asked. Sends nothing; a missing key is told by the first question.
 
-    Verdicts of language models are kept in a file and never paid twice; offline judges are free.
+    Answers of language models are kept in a file and never paid twice; offline judges are free.
 
     Args:
         name: see :func:`spec`.
-        concurrency: calls in flight at once.
+        calls: how it is asked.
         rubric: ``own`` or ``upstream``; offline judges have rules of their own.
-        cache: file that keeps verdicts; the one shared by all runs when left out.
-
-    Raises:
-        UserError: no such judge or rubric, or its key is missing.
-    """
-    found = spec(name)
-    if found.provider == "offline":
-        return _offline(found.model)
-    from esr.judge.cache import CachedJudge
-    from esr.judge.llm import LlmJudge
-    from esr.judge.rubric import get
-
-    rules = get(rubric)
-    client = create_client(name, concurrency=concurrency)
-    judge = LlmJudge(client, rules, found.output, _address(found))
-    return CachedJudge(judge, cache, concurrency)
-
-
-def info(name: str, rubric: str = "own") -> JudgeInfo:
-    """The identity of a judge, as :func:`create` would make it; needs no key.
+        cache: file that keeps answers; the one shared by all runs when left out.
+        ledger: where answers are paid; one without limit when left out.
 
     Raises:
         UserError: no such judge or rubric.
     """
-    found = spec(name)
-    if found.provider == "offline":
-        return _offline(found.model).info
+    judge = spec(name)
+    if judge.provider == "offline":
+        return _offline(judge.model)
     from esr.judge.llm import LlmJudge
     from esr.judge.rubric import get
 
-    # Of the client, the identity has its model and its provider alone.
-    client = cast("Client", SimpleNamespace(model=found.model, provider=found.provider))
-    return LlmJudge(client, get(rubric), found.output, _address(found)).info
+    rules = get(rubric)
+    client = create_client(name, calls=calls, cache=cache, ledger=ledger)
+    return LlmJudge(client, rules, judge.output, _address(judge))
 
 
-def _address(found: JudgeSpec) -> dict[str, str]:
-    return {"base_url": found.base_url} if found.base_url else {}
+def info(name: str, rubric: str = "own") -> JudgeInfo:
+    """The identity of a judge, as :func:`create` would make it; needs no key and no SDK.
+
+    Raises:
+        UserError: no such judge or rubric.
+    """
+    judge = spec(name)
+    if judge.provider == "offline":
+        return _offline(judge.model).info
+    from esr.judge.llm import identity
+    from esr.judge.rubric import get
+
+    return identity(judge.model, judge.provider, get(rubric), judge.output, _address(judge))
 
 
-def batched(grader: Judge, state: Path) -> Judge:
+def _address(judge: JudgeSpec) -> dict[str, str]:
+    return {"base_url": judge.base_url} if judge.base_url else {}
+
+
+def batched(judge: Judge, state: Path) -> Judge:
     """The same judge through its provider's batch endpoint, at half price, within a day.
 
     Args:
-        grader: made by :func:`create`; the new judge takes it over and closes it.
+        judge: made by :func:`create`; the new judge shares its cache and ledger, and closes it.
         state: journal of the batches, beside the run.
 
     Raises:
         UserError: the judge has no batch endpoint.
     """
-    from esr.judge.batch import BatchJudge
-    from esr.judge.cache import CachedJudge
     from esr.judge.llm import LlmJudge
 
-    if not isinstance(grader, CachedJudge) or not isinstance(grader.judge, LlmJudge):
+    if not isinstance(judge, LlmJudge):
         raise UserError(
-            f"judge {grader.info.id} has no batch endpoint",
+            f"judge {judge.info.id} has no batch endpoint",
             "haiku, sonnet, gpt-5-mini",
             "leave out --judge-batch",
         )
-    grader.store.close()
-    return CachedJudge(BatchJudge(grader.judge, state), grader.store.path, concurrency=0)
+    from esr.judge.batch import BatchClient
+
+    return LlmJudge(BatchClient(judge.client, state), judge.rubric, judge.output, judge.settings)
 
 
-def create_client(name: str, *, concurrency: int = CONCURRENCY) -> Client:
-    """The bare model behind a judge's name, for everything but grading.
+def create_client(
+    name: str,
+    *,
+    calls: CallSettings | None = None,
+    cache: Path | None = None,
+    ledger: Ledger | None = None,
+) -> Client:
+    """The bare model behind a judge's name, for everything but grading; see :func:`create`.
 
     Raises:
-        UserError: no such judge, an offline one, or its key is missing.
+        UserError: no such judge, or an offline one.
     """
-    found = spec(name)
-    if found.provider == "offline":
+    from esr.judge.cache import Store, default_path
+
+    judge = spec(name)
+    if judge.provider == "offline":
         raise UserError(f"judge {name!r} is no language model", "haiku, sonnet, ...", "name one")
-    key = _required_key(found)
-    if found.provider == "anthropic":
+    key = keys.find(_KEYS.get(judge.provider, _OPTIONAL_LOCAL_KEY))
+    options: dict[str, Any] = {
+        "key": key,
+        "missing_key": None if key or judge.provider == "local" else missing_key(name),
+        "calls": calls or CallSettings(),
+        "store": Store(cache or default_path()),
+        "ledger": ledger,
+    }
+    if judge.provider == "anthropic":
         from esr.judge import anthropic
 
-        url = found.base_url or anthropic.BASE_URL
-        return anthropic.AnthropicClient(
-            found.model, key=key, base_url=url, concurrency=concurrency
-        )
-    if found.provider == "google":
+        options["base_url"] = judge.base_url or anthropic.BASE_URL
+        return anthropic.AnthropicClient(judge.model, **options)
+    if judge.provider == "google":
         from esr.judge import google
 
-        url = found.base_url or google.BASE_URL
-        return google.GoogleClient(found.model, key=key, base_url=url, concurrency=concurrency)
+        options["base_url"] = judge.base_url or google.BASE_URL
+        return google.GoogleClient(judge.model, **options)
     from esr.judge import openai
 
-    url = found.base_url or (_OPENROUTER if found.provider == "openrouter" else openai.BASE_URL)
-    return openai.OpenAIClient(
-        found.model,
-        provider=found.provider,
-        key=key,
-        base_url=url,
-        concurrency=concurrency,
-        # A local server may call its model what it likes.
-        verify_model=found.provider != "local",
+    base = _OPENROUTER if judge.provider == "openrouter" else openai.BASE_URL
+    options["base_url"] = judge.base_url or base
+    # A local server may call its model what it likes.
+    options["verify_model"] = judge.provider != "local"
+    return openai.OpenAIClient(judge.model, provider=judge.provider, **options)
+
+
+def missing_key(name: str) -> UserError:
+    """What is said where a judge's key is not there."""
+    variable = key_variable(name)
+    return UserError(
+        f"judge {name} needs {variable}, which is neither in the environment nor in "
+        f"{keys.env_file()}",
+        "",
+        f"add a line {variable}=... to that file (see .env.example), or --judge lexical",
     )
 
 
@@ -260,21 +291,6 @@ def _offline(model: str) -> Judge:
     from esr.judge.lexical import LexicalJudge
 
     return LexicalJudge()
-
-
-def _required_key(found: JudgeSpec) -> str:
-    if found.provider == "local":
-        return keys.find(_OPTIONAL_LOCAL_KEY)
-    variable = _KEYS[found.provider]
-    key = keys.find(variable)
-    if not key:
-        raise UserError(
-            f"judge {found.name} needs {variable}, which is neither in the environment nor in "
-            f"{keys.env_file()}",
-            "",
-            f"add a line {variable}=... to that file (see .env.example), or --judge lexical",
-        )
-    return key
 
 
 def estimate(
@@ -296,17 +312,17 @@ def estimate(
         rubric: ``own`` or ``upstream``.
         batch: whether the batch endpoint is used.
     """
-    found = spec(name)
-    if found.provider == "offline":
+    judge = spec(name)
+    if judge.provider == "offline":
         return prices.Estimate(calls, 0, 0, 0.0)
     from esr.judge.rubric import get
 
     rules = get(rubric)
     return prices.estimate_calls(
-        found.model,
+        judge.model,
         calls,
-        fixed_characters=rules.characters(rules.output(found.output)),
+        fixed_characters=rules.characters(rules.output(judge.output)),
         variable_characters=prompt_characters + response_characters,
-        quoted_characters=min(response_characters, 300.0),
+        quoted_characters=min(response_characters, prices.QUOTED_CHARACTERS),
         batch=batch,
     )

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from esr.analysis.episodes import Episode, offline_boundaries
-from esr.errors import SpendLimitError
+from esr.errors import UserError
 from esr.judge import registry
 from esr.judge.base import JudgeRequest, Status
-from esr.judge.boundaries import Boundaries, BoundaryAnnotator
-from esr.judge.cache import Store, default_path
+from esr.judge.boundaries import Boundaries, annotate
+from esr.judge.client import Client
+from esr.judge.llm import client_of
 from esr.pipeline.context import Progress, RunContext
 from esr.pipeline.detector_files import DetectorConfig
 from esr.runs.plain import plain, restore
@@ -61,52 +62,41 @@ async def mark(
 
     Raises:
         SpendLimitError: ``--max-spend`` is reached.
+        JudgeError: the judge rejects what it is asked, or cannot be reached.
+        UserError: the judge of the run is no language model.
     """
     if config.offline(context):
         return {e.trial_id: _offline(e) for e in episodes}
-    name = config.judge_name(context)
-    open_ones = [e for e in episodes if _known(context, name, e) is None]
-    if open_ones:
-        client = registry.create_client(name, concurrency=config.judge_concurrency)
-        store = Store(default_path())
-        annotator = BoundaryAnnotator(client, store)
-        try:
-            with context.progress(len(open_ones), "boundaries") as progress:
-                await _gather([_ask(context, annotator, name, e, progress) for e in open_ones])
-        finally:
-            await annotator.close()
-            store.close()
+    name, client = config.judge_name(context), client_of(context.urgent_judge or context.judge)
+    if client is None:
+        raise UserError(
+            f"judge {name!r} is no language model", "haiku, sonnet, ...", "--boundaries offline"
+        )
+    unmarked = [e for e in episodes if _recorded(context, name, e) is None]
+    if unmarked:
+        with context.progress(len(unmarked), "boundaries") as progress:
+            await _gather([_ask(context, client, name, e, progress) for e in unmarked])
     missing = Mark(None, name, str(Status.FAILED))
-    return {e.trial_id: _known(context, name, e) or missing for e in episodes}
+    return {e.trial_id: _recorded(context, name, e) or missing for e in episodes}
 
 
 def _offline(episode: Episode) -> Mark:
-    found = offline_boundaries(episode.response, episode.spans)
-    return Mark(found, "offline", "graded" if found else "not located")
+    boundaries = offline_boundaries(episode.response, episode.spans)
+    return Mark(boundaries, "offline", "graded" if boundaries else "not located")
 
 
-def _known(context: RunContext, name: str, episode: Episode) -> Mark | None:
+def _recorded(context: RunContext, name: str, episode: Episode) -> Mark | None:
     data = context.run.journal.get(f"boundaries/{name}", episode.trial_id)
     return restore(Mark, data) if data else None
 
 
 async def _ask(
-    context: RunContext,
-    annotator: BoundaryAnnotator,
-    name: str,
-    episode: Episode,
-    progress: Progress,
+    context: RunContext, client: Client, name: str, episode: Episode, progress: Progress
 ) -> None:
-    if context.max_spend and context.spent >= context.max_spend:
-        raise SpendLimitError(
-            f"judging has cost ${context.spent:.2f}, the limit of --max-spend; "
-            "repeat the command with a higher limit to go on"
-        )
     request = JudgeRequest(episode.prompt, episode.response, episode.latent_label)
-    found = await annotator.annotate(request)
-    context.spent += found.cost
-    if found.status in (Status.GRADED, Status.NO_ATTEMPTS):
-        mark = Mark(found.boundaries, annotator.client.model, str(found.status))
+    annotation = await annotate(client, request)
+    if annotation.answered:
+        mark = Mark(annotation.boundaries, client.model, str(annotation.status))
         context.run.journal.put(f"boundaries/{name}", episode.trial_id, plain(mark))
     progress.step()
 

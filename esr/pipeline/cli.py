@@ -9,6 +9,7 @@ from simple_parsing import field
 
 from esr import models
 from esr.engine.base import Pairing
+from esr.judge.base import CallSettings
 from esr.pipeline.schema import LatentFilter
 from esr.runs import bounds
 from esr.runs.bounds import bounded
@@ -85,7 +86,7 @@ class CommonConfig:
     replicas: int = bounded(1, ge=1, le=1024, identity=False, metavar="N")
     """Engines that share the work, over Ray (docs/own-model.md); RAY_ADDRESS names a cluster."""
 
-    judge_concurrency: int = bounded(32, ge=1, identity=False, metavar="N")
+    judge_concurrency: int = bounded(CallSettings.concurrency, ge=1, identity=False, metavar="N")
     """Judge calls at once."""
 
     judge_batch: bool = incidental(False, action="store_true")

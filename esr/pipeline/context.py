@@ -6,7 +6,6 @@ The engine starts on first use only: a run whose generations are all on disk nee
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tqdm import tqdm
 
 from esr.engine.base import Engine, GenerationRequest, Reading, ReadRequest, Sampling
-from esr.errors import SpendLimitError
+from esr.judge.ledger import Ledger
+from esr.judge.llm import client_of
 from esr.models import GenerationProfile, ModelSpec, chat
 from esr.models.prompts import PromptSet
 from esr.runs.folder import RunFolder
@@ -59,10 +59,9 @@ class RunContext:
         run: the open run folder.
         seed: the run seed; every other seed derives from it.
         in_flight: requests sent to the engine at once.
-        judge_at_once: judge calls under way at once; 0 for no limit, as batches need.
-        max_spend: US dollars of judging after which the run stops; 0 for no limit.
+        ledger: what judging costs, and may cost.
         start_engine: makes the engine, called at most once.
-        rate_labels: concreteness of latent labels, 0 to 100; None where rating failed.
+        rate_labels: concreteness of latent labels, 0 to 100.
         settings: everything that can change what a trial yields, beyond its spec.
         parent: the run whose trials are replayed, where there is one.
     """
@@ -74,24 +73,19 @@ class RunContext:
     run: RunFolder
     seed: int
     start_engine: Callable[[], Awaitable[Engine]]
-    rate_labels: Callable[[Sequence[str]], Awaitable[list[float | None]]]
+    rate_labels: Callable[[Sequence[str]], Awaitable[list[float]]]
     settings: Mapping[str, Any]
+    ledger: Ledger
     parent: ReplayedRun | None = None
     urgent_judge: Judge | None = None
     in_flight: int = 64
-    judge_at_once: int = 32
-    max_spend: float = 0.0
     quiet: bool = False
-    spent: float = 0.0
     _engine: Engine | None = None
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _slots: asyncio.Semaphore = field(init=False)
-    _judging: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.in_flight)
-        self._judging = asyncio.Semaphore(self.judge_at_once or sys.maxsize)
-        self.spent = sum(v["cost"] for _, v in self.run.journal.values("verdict"))
 
     @property
     def replayed(self) -> ReplayedRun:
@@ -150,8 +144,19 @@ class RunContext:
         async with self._slots:
             return await engine.read(request)
 
+    async def preflight(self) -> None:
+        """Ask the judge one tiny question, before an engine is started for nothing.
+
+        Raises:
+            JudgeError: it does not answer; says why.
+            UserError: its key is missing.
+        """
+        client = client_of(self.judge)
+        if client is not None and self.run.status != "complete":
+            await client.ready()
+
     async def grade(self, request: JudgeRequest, *, urgent: bool = False) -> Verdict:
-        """Judge one response and count what it costs.
+        """Judge one response.
 
         Args:
             request: what to judge.
@@ -159,19 +164,9 @@ class RunContext:
 
         Raises:
             SpendLimitError: the limit has been reached; nothing was sent.
+            JudgeError: the judge rejects what it is asked, or cannot be reached.
         """
-        # The limit is looked at when a call's turn has come, not when it starts to wait: all
-        # trials of a run may be waiting at once.
-        async with self._judging:
-            if self.max_spend and self.spent >= self.max_spend:
-                raise SpendLimitError(
-                    f"judging has cost ${self.spent:.2f}, the limit of --max-spend; "
-                    "repeat the command with a higher limit to go on"
-                )
-            judge = (urgent and self.urgent_judge) or self.judge
-            verdict = await judge.grade(request)
-            self.spent += verdict.cost
-        return verdict
+        return await ((urgent and self.urgent_judge) or self.judge).grade(request)
 
     async def close(self) -> None:
         """Close the judges. The engine is closed by whoever gave :attr:`start_engine`."""
@@ -197,6 +192,6 @@ class Progress:
 
     def step(self, count: int = 1) -> None:
         """Count ``count`` finished trials."""
-        if self.context.spent:
-            self.bar.set_postfix_str(f"judge ${self.context.spent:.2f}", refresh=False)
+        if spent := self.context.ledger.spent:
+            self.bar.set_postfix_str(f"judge ${spent:.2f}", refresh=False)
         self.bar.update(count)

@@ -77,7 +77,9 @@ def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Sta
         f"{profile.repetition_penalty}, chat {profile.chat_variant}"
     )
     print(f"  prompts {prompt_set.name} ({len(prompt_set.prompts)})")
-    print(f"  judge {judge.resolve(judge_name)}")
+    variable = judge.key_variable(judge_name)
+    key = f"; {variable} is {'set' if judge.has_key(judge_name) else 'missing'}"
+    print(f"  judge {judge.resolve(judge_name)}{key if variable else ''}")
     print()
     print(f"  {'stage':24}{'responses':>11}{'max tokens':>14}{'reads':>8}{'judge calls':>13}")
     for stage in stages:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from esr.errors import (
     EngineError,
-    SpendLimitError,
     StopError,
     StorageError,
     run_async,
     run_command,
 )
+from esr.judge.ledger import Ledger
 from esr.models import ModelSpec
 from esr.models.identity import model_identity
 from esr.pipeline.cli import ConfigT
@@ -81,25 +81,13 @@ def main(experiment: Experiment[ConfigT], argv: Sequence[str] | None = None) -> 
 
 async def run(experiment: Experiment[ConfigT], config: ConfigT, spec: ModelSpec) -> None:
     """Run an experiment in its folder, or show the results of a run that is complete."""
-    spent, model = 0.0, model_identity(spec)
+    ledger, model = Ledger(config.max_spend), model_identity(spec)
     async with one_engine(config, spec) as start:
         for part in experiment.runs(config, spec):
-            limited = replace(part, max_spend=_left(config.max_spend, spent))
-            async with open_context(experiment.name, limited, spec, start, model) as context:
-                results = await conduct(experiment, limited, context)
+            async with open_context(experiment.name, part, spec, start, model, ledger) as context:
+                results = await conduct(experiment, part, context)
                 print(experiment.report(results))
                 print(f"run folder: {context.run.path}")
-                spent += context.spent
-
-
-def _left(limit: float, spent: float) -> float:
-    """What is left of ``--max-spend`` for the next run of the command; 0 means no limit."""
-    if limit and spent >= limit:
-        raise SpendLimitError(
-            f"judging has cost ${spent:.2f}, the limit of --max-spend; "
-            "repeat the command with a higher limit to go on"
-        )
-    return limit and limit - spent
 
 
 async def conduct(
@@ -108,6 +96,9 @@ async def conduct(
     """Run the specs and write ``results.json``, a partial one where the run is interrupted."""
     specs: list[TrialSpec] = []
     try:
+        stages = experiment.stages(config, context.spec)
+        if any(stage.judged and stage.responses for stage in stages):
+            await context.preflight()
         specs = await experiment.specs(config, context)
         records = await run_trials(specs, context)
     except (asyncio.CancelledError, KeyboardInterrupt, StopError, EngineError):

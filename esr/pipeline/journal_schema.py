@@ -36,6 +36,17 @@ class VerdictData(TypedDict):
     reason: NotRequired[str]
 
 
+@with_config(extra="allow")
+class PaidData(TypedDict):
+    """One answer of a judge or a writer: what it was asked for and what it cost in US dollars."""
+
+    purpose: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost: float
+
+
 class SweepData(TypedDict):
     """Boosts of experiment 2."""
 
@@ -64,6 +75,8 @@ VALUES: dict[str, Any] = {
     # Under the hash of the trial's spec.
     "generation": GenerationData,
     "verdict": VerdictData,
+    # Under a key of its own each: what was paid is never replaced.
+    "paid": PaidData,
     # Under the latent; under the filter and the number of latents.
     "threshold": ThresholdEntry,
     "selection": Selection,
@@ -74,9 +87,8 @@ VALUES: dict[str, Any] = {
     "episode": dict[str, int | str],
     # Under the way of matching.
     "sets": SetsData,
-    # Experiment 4: training examples, US dollars of each answer, why one could not be written.
+    # Experiment 4: training examples, and why one could not be written.
     "example": dict[str, Any],
-    "cost": Number,
     "failure": str,
 }
 """Kind of a line, up to a slash -> its value. A later line of one kind and key replaces it."""

@@ -42,7 +42,8 @@ async def select(context: RunContext, n: int, latent_filter: LatentFilter = "rel
     """Draw ``n`` latents that pass the filter; the choice is journaled.
 
     Raises:
-        UserError: no latent passes, or labels could not be rated.
+        UserError: no latent passes.
+        JudgeError: labels could not be rated.
     """
     named = load_labels(context.spec)
 
@@ -65,14 +66,7 @@ async def select(context: RunContext, n: int, latent_filter: LatentFilter = "rel
 async def _rate(context: RunContext, labels: Mapping[int, str]) -> dict[int, float]:
     """Concreteness of each label, 0 to 100."""
     ratings = await context.rate_labels(list(labels.values()))
-    failed = sum(rating is None for rating in ratings)
-    if failed:
-        raise UserError(
-            f"{failed} of {len(labels)} labels could not be rated for concreteness",
-            "a judge that answers",
-            "repeat the command; ratings so far are kept",
-        )
-    return {k: r for k, r in zip(labels, ratings, strict=True) if r is not None}
+    return dict(zip(labels, ratings, strict=True))
 
 
 async def _release(context: RunContext, n: int, labels: Mapping[int, str]) -> Selection:

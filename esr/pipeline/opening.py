@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from esr import judge
-from esr.judge.base import Judge
+from esr.judge.base import CallSettings, Judge
+from esr.judge.ledger import Ledger
 from esr.models import ModelSpec, prompts
 from esr.pipeline import replay
 from esr.pipeline.cli import CommonConfig, ReplayConfig
@@ -28,8 +29,9 @@ async def open_context(
     spec: ModelSpec,
     start: StartEngine | None = None,
     model: Mapping[str, Any] | None = None,
+    ledger: Ledger | None = None,
 ) -> AsyncIterator[RunContext]:
-    """The context of one run: judge checked, folder locked, engine not yet started.
+    """The context of one run: folder locked, judge not yet asked, engine not yet started.
 
     Args:
         name: of the experiment.
@@ -37,16 +39,24 @@ async def open_context(
         spec: the model.
         start: gives an engine that outlives the run; where left out, the run has its own.
         model: :func:`esr.models.identity.model_identity` from when that engine was not yet started.
+        ledger: of a command that opens several runs; where left out, the run has its own.
 
     Raises:
-        UserError: no parent run, a missing key, an unknown judge or prompt set, an unwritable
+        UserError: no parent run, an unknown judge or prompt set, an unwritable
             folder, or a run that another process has open.
     """
     parent = _parent_of(config, spec)
     settings = settings_of(config, spec, model)
-    grader = _judge(config, spec)
+    ledger = ledger or Ledger(config.max_spend)
+    grader = judge.create(
+        config.judge or spec.judge,
+        calls=CallSettings(config.judge_concurrency),
+        rubric=config.rubric,
+        ledger=ledger,
+    )
     async with AsyncExitStack() as stack:
         opened = stack.enter_context(_run_folder(name, config, spec, settings, parent))
+        ledger.open(opened.journal)
         if start is None:
             start = await stack.enter_async_context(one_engine(config, spec))
         context = RunContext(
@@ -59,34 +69,25 @@ async def open_context(
             settings=settings,
             parent=parent,
             in_flight=config.in_flight * config.replicas,
-            max_spend=config.max_spend,
-            **_judging(config, spec, grader, opened),
+            ledger=ledger,
+            judge=judge.batched(grader, opened.path / "batches.jsonl")
+            if config.judge_batch
+            else grader,
+            urgent_judge=grader,
+            rate_labels=partial(_rate, grader),
         )
         try:
             yield context
         finally:
             # First the answers on their way, which are paid for; then what all have cost.
             await context.close()
-            opened.update(spend=round(context.spent, 6))
+            opened.update(spend=round(ledger.spent_in_run, 6))
 
 
-def _judge(config: CommonConfig, spec: ModelSpec) -> Judge:
-    return judge.create(
-        config.judge or spec.judge, concurrency=config.judge_concurrency, rubric=config.rubric
-    )
-
-
-def _judging(
-    config: CommonConfig, spec: ModelSpec, grader: Judge, folder: RunFolder
-) -> dict[str, Any]:
-    """What of a context judges: trials by batch where asked for, calibration at once."""
+async def _rate(grader: Judge, labels: Sequence[str]) -> list[float]:
     from esr.judge import concreteness
 
-    common = {"rate_labels": partial(concreteness.rate, config.judge or spec.judge)}
-    if not config.judge_batch:
-        return {**common, "judge": grader, "judge_at_once": config.judge_concurrency}
-    batches = judge.batched(_judge(config, spec), folder.path / "batches.jsonl")
-    return {**common, "judge": batches, "urgent_judge": grader, "judge_at_once": 0}
+    return await concreteness.rate(grader, labels)
 
 
 @contextmanager

@@ -11,19 +11,20 @@ from pathlib import Path
 import pytest
 
 from esr import judge
-from esr.judge import JudgeRequest, Status, anthropic, concreteness, prices
-from esr.judge.boundaries import Boundaries, BoundaryAnnotator, locate
-from esr.judge.cache import Store
-from esr.judge.concreteness import LlmConcreteness, StopWordConcreteness
+from esr.errors import JudgeError
+from esr.judge import CallSettings, JudgeRequest, Status, prices
+from esr.judge.boundaries import Boundaries, annotate, locate
+from esr.judge.concreteness import rate
 from esr.judge.overlap import OverlapJudge
 from esr.judge.prices import Usage
 from tests.judge_server import Call, JudgeServer, Reply
+
+QUICK = CallSettings(retries=0)
 
 
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test-key-0123")
-    monkeypatch.setattr(anthropic, "RETRIES", 0)
 
 
 @pytest.fixture
@@ -43,56 +44,53 @@ def answer(ratings: list[dict[str, object]]) -> Callable[[Call], Reply]:
     return lambda _: Reply(f"<json>{json.dumps({'ratings': ratings})}</json>")
 
 
-async def test_labels_in_batches_of_fifty(server: JudgeServer) -> None:
+def judge_of(server: JudgeServer, folder: Path) -> judge.Judge:
+    return judge.create(f"haiku@{server.url}", cache=folder / "c.sqlite", calls=QUICK)
+
+
+async def test_labels_in_batches_of_fifty(server: JudgeServer, tmp_path: Path) -> None:
     server.behaviour = rate_by_length
-    client = judge.create_client(f"haiku@{server.url}")
     labels = [f"{'x' * (i % 40)}{i}" for i in range(120)] + ["feature_17", 'with "quotes"\nhere']
-    rater = LlmConcreteness(client)
-    assert await rater.rate(labels) == [
+    grader = judge_of(server, tmp_path)
+    assert await rate(grader, labels) == [
         0.0 if label == "feature_17" else float(len(label)) for label in labels
     ]
     assert len(server.calls) == 3
     assert all("feature_17" not in call.user for call in server.calls)
-    assert rater.cost > 0
-    await rater.close()
+    await grader.close()
 
 
-async def test_failed_rating_is_none_and_asked_again(server: JudgeServer, tmp_path: Path) -> None:
-    store = Store(tmp_path / "c.sqlite")
+async def test_failed_rating_says_why_and_is_asked_again(
+    server: JudgeServer, tmp_path: Path
+) -> None:
     labels = ["volcanoes", "however", "knitting", "rivers"]
-    client = judge.create_client(f"haiku@{server.url}")
-    rater = LlmConcreteness(client, store)
+    grader = judge_of(server, tmp_path)
     for reply in (Reply("down", status=500), Reply("no idea"), Reply("", stop="refusal")):
         server.behaviour = lambda _, reply=reply: reply  # type: ignore[misc]
-        assert await rater.rate(labels) == [None] * 4
-    server.behaviour = answer(
-        [
-            {"number": 1, "rating": 90},
-            {"number": 2, "rating": 120},
-            {"number": 3, "rating": "?"},
-            {"number": 9, "rating": 50},
-        ]
+        with pytest.raises(JudgeError, match=rf"4 of 4 labels.*{reply.text}"):
+            await rate(grader, labels)
+    some: list[dict[str, object]] = [
+        {"number": 1, "rating": 90},
+        {"number": 2, "rating": 120},
+        {"number": 3, "rating": "?"},
+        {"number": 9, "rating": 50},
+    ]
+    server.behaviour = lambda call: (
+        answer(some)(call) if "volcanoes" in call.user else Reply("no idea")
     )
-    assert await rater.rate(labels) == [90.0, None, None, None]
+    with pytest.raises(JudgeError, match=r"3 of 4 labels.*no idea"):
+        await rate(grader, labels)
     server.behaviour = answer([{"number": n, "rating": 10 * n} for n in (1, 2, 3)])
-    assert await rater.rate(labels) == [90.0, 10.0, 20.0, 30.0], "kept ratings are not asked again"
+    assert await rate(grader, labels) == [90.0, 10.0, 20.0, 30.0], "ratings so far are kept"
     asked = len(server.calls)
-    assert await rater.rate(labels) == [90.0, 10.0, 20.0, 30.0]
+    assert await rate(grader, labels) == [90.0, 10.0, 20.0, 30.0]
     assert len(server.calls) == asked
-    await rater.close()
-    store.close()
-
-
-async def test_rating_behind_a_judge(server: JudgeServer) -> None:
-    server.behaviour = rate_by_length
-    assert await concreteness.rate(f"haiku@{server.url}", ["abc"]) == [3.0]
-    (offline,) = await concreteness.rate("lexical", ["glacier ice"])
-    assert offline == 100.0
+    await grader.close()
 
 
 async def test_word_list_rating() -> None:
-    rate = StopWordConcreteness().rate
     concrete, mixed, function, talk, none, placeholder = await rate(
+        judge.create("lexical"),
         [
             "volcano, lava, crater",
             "the history of the violin",
@@ -100,10 +98,9 @@ async def test_word_list_rating() -> None:
             "sorry, wait, let me try again",
             "12, 34",
             "feature_123",
-        ]
+        ],
     )
     assert concrete == 100.0
-    assert mixed is not None
     assert 0 < mixed < 65
     assert function == talk == none == placeholder == 0.0
 
@@ -118,17 +115,16 @@ async def test_boundaries(server: JudgeServer, tmp_path: Path) -> None:
         "on_topic": "To boil an egg",
     }
     server.behaviour = lambda _: Reply(f"Thinking.\n<json>{json.dumps(quotes)}</json>")
-    store = Store(tmp_path / "c.sqlite")
-    annotator = BoundaryAnnotator(judge.create_client(f"haiku@{server.url}"), store)
+    client = judge.create_client(f"haiku@{server.url}", cache=tmp_path / "c.sqlite")
     request = JudgeRequest("How do I boil an egg?", EPISODE, "coral reefs")
-    found = await annotator.annotate(request)
-    assert found.boundaries == Boundaries(0, EPISODE.index("Wait"), EPISODE.index("To boil"))
-    assert found.cost > 0
-    again = await annotator.annotate(request)
-    assert (again.boundaries, again.cost) == (found.boundaries, 0.0)
-    assert len(server.calls) == 1
-    await annotator.close()
-    store.close()
+    annotation = await annotate(client, request)
+    expected = Boundaries(0, EPISODE.index("Wait"), EPISODE.index("To boil"))
+    assert annotation.boundaries == expected
+    cost = client.ledger.spent
+    assert cost > 0
+    assert (await annotate(client, request)).boundaries == expected
+    assert (len(server.calls), client.ledger.spent) == (1, cost)
+    await client.close()
 
 
 @pytest.mark.parametrize(
@@ -158,10 +154,10 @@ async def test_no_boundaries(
     server: JudgeServer, reply: Reply, status: Status, reason: str
 ) -> None:
     server.behaviour = lambda _: reply
-    annotator = BoundaryAnnotator(judge.create_client(f"haiku@{server.url}"))
-    found = await annotator.annotate(JudgeRequest("p", EPISODE, "l"))
-    assert (found.status, found.reason, found.boundaries) == (status, reason, None)
-    await annotator.close()
+    client = judge.create_client(f"haiku@{server.url}", calls=QUICK)
+    annotation = await annotate(client, JudgeRequest("p", EPISODE, "l"))
+    assert (annotation.status, annotation.reason, annotation.boundaries) == (status, reason, None)
+    await client.close()
 
 
 def test_repeated_words_are_found_in_order() -> None:
@@ -182,7 +178,7 @@ def test_price_of_cached_tokens() -> None:
     assert prices.dollars(model, usage) == pytest.approx(expected)
     assert prices.dollars(model, usage, batch=True) == pytest.approx(expected / 2)
     assert prices.dollars("my-own-model", usage) == 0.0
-    assert not prices.known("my-own-model")
+    assert prices.price("my-own-model") is None
     assert prices.price("gemini-2.5-flash-lite") is None, "another model's price was used"
 
 
