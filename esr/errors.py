@@ -62,6 +62,10 @@ def cannot_write(folder: Path, error: OSError) -> UserError:
     )
 
 
+_BAD_PATHS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
+"""What the system says of a path that was typed wrong, wherever it is first looked at."""
+
+
 class EngineError(Exception):
     """The engine stopped or is not to be trusted: the run stops; what was finished is kept."""
 
@@ -130,6 +134,12 @@ def run_command(command: Callable[[], None]) -> int:
     except StopError as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         return stop.exit_status
+    except OSError as error:
+        if error.errno not in _BAD_PATHS or not error.filename:
+            raise
+        problem = f"cannot use {str(error.filename)[:200]} ({error.strerror})"
+        print(f"error: {UserError(problem, 'a path', 'correct the path')}", file=sys.stderr)
+        return 2
     except (KeyboardInterrupt, asyncio.CancelledError) as interruption:
         print("interrupted: repeat the command to go on", file=sys.stderr)
         return 143 if isinstance(interruption, Terminated) else 130

@@ -26,7 +26,7 @@ class Config(ReplayConfig):
     """Latents whose thresholds give mean and sd where there is no run of experiment 1 to take
     them from: from the cache, or measured; default: the model's, 1,000 for the paper's five."""
 
-    n_boosts: int = bounded(10, ge=2, metavar="N")
+    n_boosts: int = bounded(10, ge=2, le=1000, metavar="N")
     """Boosts, evenly spaced (section 3.2)."""
 
     span: float = bounded(3.0, gt=0, metavar="SD")

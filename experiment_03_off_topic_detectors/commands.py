@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from esr.models import REGISTRY
 from esr.pipeline import experiment
 from esr.runs.commands import choose
 from experiment_03_off_topic_detectors import ablate, find
@@ -22,4 +23,4 @@ def ablate_detectors(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; the first argument names the step."""
     steps = {"find": find_detectors, "ablate": ablate_detectors}
-    return choose("python -m experiment_03_off_topic_detectors", steps, "ablate", argv)
+    return choose("python -m experiment_03_off_topic_detectors", steps, "ablate", argv, REGISTRY)

@@ -31,7 +31,7 @@ class FindConfig(CommonConfig):
     top: int = bounded(TOP, ge=1, metavar="N")
     """Latents listed by separability; 26 is the size of the paper's set."""
 
-    permutations: int = bounded(PERMUTATIONS, ge=1, metavar="N")
+    permutations: int = bounded(PERMUTATIONS, ge=1, le=10**6, metavar="N")
     """Relabelings behind the separability null (ours)."""
 
 

@@ -31,10 +31,10 @@ class DataSettings:
     )
     """Shares of self-correction, in per cent: one mix, one fine-tuned model each (3.5)."""
 
-    examples: int = bounded(915, ge=2, metavar="N")
+    examples: int = bounded(915, ge=2, le=10**6, metavar="N")
     """Examples per mix (A.3.5). A mix is smaller, at its exact share, where a pool is short."""
 
-    normal_per_prompt: int = bounded(20, ge=1, metavar="N")
+    normal_per_prompt: int = bounded(20, ge=1, le=10**4, metavar="N")
     """Normal responses written per prompt (A.3.5)."""
 
     writer: str = field(default="sonnet", metavar="NAME")

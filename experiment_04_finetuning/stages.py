@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from esr.errors import run_async, run_command
+from esr.models import REGISTRY
 from esr.pipeline.dry_run import show_plan
 from esr.pipeline.settings import resolve
 from esr.runs.commands import Step, choose
@@ -81,4 +82,4 @@ def main(argv: Sequence[str] | None = None, stage: str = "") -> int:
     steps |= {name: _step(name, [name], run.__doc__ or "") for name, run in STAGES.items()}
     if stage:
         return steps[stage](sys.argv[1:] if argv is None else argv)
-    return choose(PROGRAM, steps, "all", argv)
+    return choose(PROGRAM, steps, "all", argv, REGISTRY)

@@ -129,7 +129,7 @@ class Sweep:
             raise UserError(
                 f"no mix with {percent} % self-correction for model {self.spec.key}",
                 "mixes that generate has made with the same options",
-                f"python -m experiment_04_finetuning generate {self.spec.key}",
+                f"python -m experiment_04_finetuning generate {self.spec.key} --percents {percent}",
             )
         return path
 
@@ -147,7 +147,8 @@ class Sweep:
             raise UserError(
                 f"no model fine-tuned on {percent} % self-correction from {self.spec.key}",
                 "models that train has made with the same options",
-                f"python -m experiment_04_finetuning train {self.spec.key}",
+                f"python -m experiment_04_finetuning train {self.spec.key} --percents {percent}, "
+                "or evaluate with the --percents that were trained",
             )
         return replace(
             self.spec,

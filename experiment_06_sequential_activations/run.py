@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from esr.analysis.episodes import Episode, Regions, by_clarity, from_results, regions
 from esr.engine.base import ReadRequest
-from esr.errors import UserError
+from esr.errors import UserError, unknown
 from esr.judge.boundaries import Boundaries
 from esr.models import ModelSpec
 from esr.pipeline import annotation
@@ -20,17 +20,20 @@ from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.reads import recorded, run_reads
 from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.settings import check_latents
 from esr.steering.interventions import Boost
 from experiment_06_sequential_activations.config import Config
 
 
-def stages(config: Config, spec: ModelSpec) -> list[Stage]:  # noqa: ARG001
+def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """One text is read; where a model marks the boundaries it is asked once per candidate."""
+    check_latents("--latents", config.latents, spec)
     return [Stage("one episode", 0, 0, judged=False, reads=1)]
 
 
 async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """No trials: choose the episode, mark it, read it."""
+    check_latents("--latents", config.latents, context.spec)
     config.detector_set.check(context)
     episode, boundaries = await choose(config, context)
     data = {"trial_id": episode.trial_id, **asdict(boundaries)}
@@ -54,11 +57,14 @@ async def choose(config: Config, context: RunContext) -> tuple[Episode, Boundari
     graded = list(from_results(context.replayed.results))
     candidates = by_clarity(graded)
     if config.episode:
-        candidates = [e for e in graded if e.trial_id == config.episode and len(e.scores) == 2]
+        pairs = {e.trial_id: e for e in graded if len(e.scores) == 2}
+        if config.episode not in pairs:
+            names = list(dict.fromkeys([*(e.trial_id for e in candidates), *pairs]))
+            raise unknown("two-attempt trial", config.episode, names, "leave --episode out")
+        candidates = [pairs[config.episode]]
     if not candidates:
-        wanted = f"two-attempt trial {config.episode!r}" if config.episode else "such episode"
         raise UserError(
-            f"no {wanted} in {context.replayed.path} ({len(graded)} graded trials)",
+            f"no such episode in {context.replayed.path} ({len(graded)} graded trials)",
             "a trial of two attempts, of which the second is better",
             "a run with more trials (--n-trials), or --from-results PATH",
         )

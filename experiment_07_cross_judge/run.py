@@ -94,8 +94,13 @@ def judges_of(config: Config, spec: ModelSpec, original: str) -> list[str]:
     """
     if config.judges:
         named = [name.strip() for name in config.judges.split(",") if name.strip()]
-        for name in named:
-            judge.resolve(name)
+        same = [name for name in named if judge.resolve(name) == original]
+        if same or not named:
+            raise UserError(
+                f"--judges {config.judges}: {'graded the run itself' if same else 'no name'}",
+                "other judges than the run's own",
+                "--judges " + ",".join(n for n in judge.names() if judge.resolve(n) != original),
+            )
         return list(dict.fromkeys(named))
     offline = ("lexical", "overlap")
     names = [

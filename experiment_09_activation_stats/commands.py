@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from esr.errors import run_async
-from esr.models import ModelSpec
+from esr.models import REGISTRY, ModelSpec
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, show_plan
 from esr.pipeline.opening import open_context
-from esr.pipeline.settings import resolve
+from esr.pipeline.settings import check_latents, resolve
 from esr.runs import commands
 from esr.runs.commands import Step
 from experiment_09_activation_stats import collect, report
@@ -27,7 +27,7 @@ STEPS: Mapping[str, Callable[[Config, RunContext], Awaitable[str]]] = {
 }
 
 
-def stages(config: Config, spec: ModelSpec) -> list[Stage]:  # noqa: ARG001
+def stages(config: Config) -> list[Stage]:
     """Reads, as far as they can be told before the run of experiment 1 is looked at."""
     return [
         Stage("episodes", 0, 0, judged=False, reads=config.n_episodes or 146),
@@ -56,8 +56,9 @@ def _step(name: str, steps: Sequence[str], about: str) -> Step:
 
     def run(config: Config) -> None:
         spec = resolve(config)
+        check_latents("--backtracking-latents", config.backtracking_latents, spec)
         if config.dry_run:
-            show_plan(NAME, config, spec, stages(config, spec))
+            show_plan(NAME, config, spec, stages(config))
         else:
             run_async(conduct(config, spec))
 
@@ -68,4 +69,4 @@ def start(program: str, argv: Sequence[str] | None = None) -> int:
     """The command line; the first argument names the step."""
     steps = {"all": _step("all", list(STEPS), "All steps below, one after the other.")}
     steps |= {name: _step(name, [name], run.__doc__ or "") for name, run in STEPS.items()}
-    return commands.choose(program, steps, "all", argv)
+    return commands.choose(program, steps, "all", argv, REGISTRY)

@@ -28,5 +28,5 @@ class Config(EpisodeConfig):
     backtracking_latents: tuple[int, ...] = bounded((), ge=0, metavar="LATENT")
     """Backtracking latents by number, in place of the search over labels."""
 
-    window: int = bounded(150, ge=1, metavar="TOKENS")
+    window: int = bounded(150, ge=1, le=10**5, metavar="TOKENS")
     """Tokens shown before and after the correction (Figure A.15)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from esr.errors import UserError, run_async
+from esr.models import REGISTRY
 from esr.pipeline.experiment import main
 from esr.pipeline.opening import open_context
 from esr.pipeline.settings import resolve
@@ -50,4 +51,4 @@ def start(program: str, argv: Sequence[str] | None = None) -> int:
         "Compute the results once more from what is on disk, beside the newest ablation.",
     )
     steps = {"run-random": run_random, "analyze": analyze}
-    return commands.choose(program, steps, "run-random", argv)
+    return commands.choose(program, steps, "run-random", argv, REGISTRY)

@@ -14,7 +14,7 @@ from esr.runs.bounds import bounded
 class Config(DetectorConfig):
     """Clamp random latents instead of the detectors, in the same trials (A.3.3)."""
 
-    n_sets: int = bounded(3, ge=1, metavar="N")
+    n_sets: int = bounded(3, ge=1, le=1000, metavar="N")
     """Sets, each as large as the detector set (A.3.3)."""
 
     matching: Literal["matched", "uniform"] = "matched"

@@ -43,9 +43,9 @@ def test_dry_run_prints_the_counts_of_the_paper(capsys: pytest.CaptureFixture[st
     ("arguments", "message"),
     [
         (["71b"], "error: unknown model '71b'; allowed: 70b, 8b"),
-        (["tiny", "--engine", "tgi"], "error: argument --engine: invalid choice: 'tgi'"),
+        (["tiny", "--engine", "tgi"], "error: unknown value of --engine: 'tgi'; allowed: vllm"),
         (["tiny", "--n-latents", "0"], "error: --n-latents 0; allowed: 1 or more"),
-        (["tiny", "--n-latents", "many"], "error: argument --n-latents"),
+        (["tiny", "--n-latents", "many"], "error: --n-latents 'many'; allowed: a whole number"),
         (["tiny", "--prompts", "nope"], "error: no prompt set 'nope'"),
         (["tiny", "--judge", "judy"], "error: unknown judge 'judy'"),
         (["8b"], "error: judge haiku needs ANTHROPIC_API_KEY"),

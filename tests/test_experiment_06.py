@@ -85,7 +85,9 @@ async def test_a_named_episode(tmp_path: Path, replayed: ReplayedRun) -> None:
     other = by_clarity(from_results(replayed.results))[1]
     data, _ = await episode(tmp_path, replayed, config(tmp_path, episode=other.trial_id))
     assert data["episode"]["trial_id"] == other.trial_id
-    with pytest.raises(UserError, match="no two-attempt trial 'nowhere'"):
+    with pytest.raises(
+        UserError, match=r"unknown two-attempt trial 'nowhere'; allowed: .*leave --episode out"
+    ):
         await episode(tmp_path / "x", replayed, config(tmp_path, episode="nowhere"))
 
 

@@ -117,5 +117,5 @@ def test_a_step_must_be_named_where_there_is_no_default(capfd: pytest.CaptureFix
         "error: no step is named; allowed: list, check, suggest-prior; "
         "next: python -m esr.models --help",
         "error: unknown step 'chek'; allowed: list, check, suggest-prior; "
-        "next: python -m esr.models --help",
+        "next: did you mean 'check'?",
     ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from simple_parsing import field
 
 from esr import models
 from esr.engine.base import Pairing
+from esr.errors import UserError
 from esr.judge.base import CallSettings
 from esr.pipeline.schema import LatentFilter
 from esr.runs import bounds
@@ -109,6 +111,11 @@ class CommonConfig:
             # From here on the key stands for the file, in folders and results alike.
             object.__setattr__(self, "model", models.get(self.model_file).key)
         bounds.check(self)
+        for path in (Path(self.output), *Path(self.output).parents):
+            if path.exists() and not path.is_dir():
+                raise UserError(
+                    f"--output {self.output}: {path} is a file", "a folder", "--output FOLDER"
+                )
 
     def identity(self) -> dict[str, Any]:
         """The fields that can change a result, as plain data."""

@@ -75,7 +75,7 @@ async def run_reads(
             try:
                 _write(_file(context, key), await context.read(request))
             except UserError as error:
-                refused[key] = f"engine: {error}"
+                refused[key] = f"engine: {error.problem}"
         shared.step()
 
     with bar as shared:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from esr import judge, models
+from esr.errors import UserError
+from esr.judge import registry
 from esr.models import ModelSpec, prompts
 from esr.models.identity import model_identity
 from esr.pipeline.cli import CommonConfig
@@ -24,7 +26,37 @@ def resolve(config: CommonConfig) -> ModelSpec:
     # More latents are calibrated at once where more engines share them; changes no result.
     spec = replace(spec, in_flight=spec.in_flight * config.replicas)
     layer = spec.profile(config.profile).steering_layer
+    _check(config, spec)
     return spec if layer is None else replace(spec, steering_layer=layer)
+
+
+def _check(config: CommonConfig, spec: ModelSpec) -> None:
+    """Refuse what no run could do as asked, before anything is loaded or planned."""
+    questions = len(prompts.load(config.prompts, spec.prompt_set).prompts)
+    for option, value, most, why in (
+        ("--n-latents", config.n_latents, spec.d_sae, "the dictionary has no more"),
+        ("--n-trials", config.n_trials, questions, "each trial has a prompt of its own"),
+    ):
+        if value is not None and value > most:
+            raise UserError(f"{option} {value}", f"1 to {most}: {why}", f"{option} {most}")
+    name = config.judge or spec.judge
+    if config.rubric != "own" and registry.spec(name).provider == "offline":
+        raise UserError(
+            f"--rubric {config.rubric} with the judge {name}, which reads none",
+            "a language model as judge",
+            "--judge haiku, or leave --rubric out",
+        )
+
+
+def check_latents(option: str, latents: Sequence[int], spec: ModelSpec) -> None:
+    """Refuse latents that the dictionary does not have.
+
+    Raises:
+        UserError: names the first.
+    """
+    for latent in latents:
+        if not 0 <= latent < spec.d_sae:
+            raise UserError(f"{option} {latent}", f"0 to {spec.d_sae - 1}", f"{option} 0")
 
 
 def settings_of(

@@ -11,11 +11,14 @@ from simple_parsing import field
 
 from esr.errors import UserError
 
+LARGEST = 10**9
+"""A number with bounds has this one above, where it has no other."""
+
 _TESTS = {
-    "ge": (operator.ge, "{:g} or more"),
-    "gt": (operator.gt, "above {:g}"),
-    "le": (operator.le, "at most {:g}"),
-    "lt": (operator.lt, "below {:g}"),
+    "ge": (operator.ge, "{:,g} or more".format),
+    "gt": (operator.gt, "above {:,g}".format),
+    "le": (operator.le, "at most {:,}".format),
+    "lt": (operator.lt, "below {:,g}".format),
 }
 """Name of a bound -> what a value must be to it, and how that is said."""
 
@@ -59,17 +62,22 @@ def check(settings: Any) -> None:
             fine = all(_TESTS[name][0](number, bound) for name, bound in bounds.items())
             if not fine or (isinstance(number, float) and not math.isfinite(number)):
                 raise _refusal(item, value, bounds)
+            if bounds and number > LARGEST:
+                raise _refusal(item, value, {"le": LARGEST})
 
 
 def _refusal(item: Field[Any], value: Any, bounds: dict[str, float]) -> UserError:
     option = "--" + item.name.replace("_", "-")
-    allowed = ", ".join(_TESTS[name][1].format(bound) for name, bound in bounds.items())
-    default = None if item.default is MISSING else item.default
-    suggested = next(iter(bounds.values()), 1) if default is None else default
+    order = [name for name in _TESTS if name in bounds]
+    allowed = ", ".join(_TESTS[name][1](bounds[name]) for name in order)
+    default = None if item.default in (MISSING, ()) else item.default
+    suggested = bounds[order[0]] if default is None and order else default
     return UserError(
         f"{option} {_typed(value)}", allowed or "a finite number", f"{option} {_typed(suggested)}"
     )
 
 
 def _typed(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return " ".join(map(_typed, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -16,15 +16,16 @@ A field is an option, its docstring the help, its default the default::
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import SUPPRESS, Action, HelpFormatter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from simple_parsing import ArgumentParser, DashVariant
 
-from esr.errors import UserError, run_command
+from esr.errors import UserError, run_command, unknown
 
 OptionsT = TypeVar("OptionsT")
 
@@ -82,7 +83,11 @@ def step(
 
 
 def choose(
-    program: str, steps: Mapping[str, Step], default: str = "", argv: Sequence[str] | None = None
+    program: str,
+    steps: Mapping[str, Step],
+    default: str = "",
+    argv: Sequence[str] | None = None,
+    operands: Collection[str] = (),
 ) -> int:
     """Run the step that the first argument names.
 
@@ -91,6 +96,8 @@ def choose(
         steps: name -> step.
         default: the step where the first argument names none; a name is required where empty.
         argv: the command line's where left out.
+        operands: what may stand first in place of a step, such as the keys of models; with a
+            default, another word there is an unknown step.
 
     Returns:
         the exit status of the step.
@@ -106,10 +113,20 @@ def choose(
             print(f"  {name:24}{about[0] if about else ''}{mark}")
         print(f"\n{program} STEP --help lists the options of a step.")
         return 0
-    if default:
+    word = arguments[0] if arguments else ""
+    is_operand = not word or word.startswith("-") or word.endswith(".toml") or word in operands
+    named = not (default and is_operand)
+    late = [name for name in arguments[1:2] if name in steps]
+    if not named and not late:
         return steps[default](arguments)
-    problem = f"unknown step {arguments[0]!r}" if arguments else "no step is named"
-    print(f"error: {UserError(problem, ', '.join(steps), f'{program} --help')}", file=sys.stderr)
+    error = UserError("no step is named", ", ".join(steps), f"{program} --help")
+    if late:
+        problem = f"the step {late[0]!r} stands after {word!r}"
+        error = UserError(problem, "the step first", f"{program} {late[0]} {word}")
+    elif word:
+        what = "step or model" if default else "step"
+        error = unknown(what, word, [*steps, *operands], f"{program} --help")
+    print(f"error: {error}", file=sys.stderr)
     return 2
 
 
@@ -119,7 +136,22 @@ class _Parser(ArgumentParser):
     groups: Groups
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(message, "", f"{self.prog} --help")
+        """One line with what is allowed, which argparse leaves out, or words otherwise."""
+        text = message.removeprefix("argument ")
+        if match := re.fullmatch(r"unrecognized arguments: (.*)", text, re.DOTALL):
+            options = [name for action in self._actions for name in action.option_strings]
+            typed = match[1].split()[0].partition("=")[0]
+            raise unknown("argument", typed, options, f"{self.prog} --help")
+        if match := re.fullmatch(r"(\S+): invalid choice: '(.*)' \(choose from (.*)\)", text):
+            choices = match[3].replace("'", "").split(", ")
+            what = f"value of {_option(match[1])}:"
+            raise unknown(what, match[2], choices, f"{self.prog} --help")
+        for kind, allowed in (("int", "a whole number"), ("float", "a number")):
+            if match := re.fullmatch(rf"(\S+): invalid {kind} value: (.*)", text, re.DOTALL):
+                problem = f"{_option(match[1])} {match[2]}"
+                raise UserError(problem, allowed, f"{self.prog} --help")
+        allowed = "a value after it" if "expected" in text else "the options of --help"
+        raise UserError(text, allowed, f"{self.prog} --help")
 
     def format_help(self) -> str:
         actions = {action.dest.rpartition(".")[2]: action for action in self._actions}
@@ -157,6 +189,11 @@ class _Help(HelpFormatter):
             return text
         values = default if isinstance(default, tuple | list) else [default]
         return f"{text} (default: {' '.join(map(_shown, values))})"
+
+
+def _option(names: str) -> str:
+    """The first of an option's spellings, ``--n-latents`` of ``--n-latents/--n_latents``."""
+    return names.partition("/")[0]
 
 
 def _in_usage(action: Action) -> str:
