@@ -18,6 +18,11 @@ SHOWN = (*rates.MULTI_AND_ESR, rates.SCORE)
 """Panels beside each other: rates, and the score that they depend on."""
 
 
+def detectors(latents: Sequence[int], method: str) -> str:
+    """What a set of detectors is called: separable latents are no detectors one by one."""
+    return f"{len(latents)} {'separable latents' if method == 'separability' else 'detectors'}"
+
+
 @dataclass(frozen=True)
 class Arm:
     """One condition.
@@ -140,7 +145,7 @@ def _compared(arm: Arm, quantities: Sequence[str]) -> Iterator[str]:
 
 
 def table(groups: Sequence[Group]) -> pd.DataFrame:
-    """The plotted numbers and the comparisons of the notes; shares are 0 to 1."""
+    """The plotted numbers and the comparisons of the notes; shares 0 to 1, scores 0 to 100."""
     rows = [
         {
             "model": group.source.model,
@@ -148,12 +153,12 @@ def table(groups: Sequence[Group]) -> pd.DataFrame:
             "source": group.source.path.name,
             "arm": arm.name,
             "quantity": quantity,
-            **rates.row(arm.summary[quantity]),
+            **rates.row(rates.rate_of(arm.summary, quantity)),
             **(_comparison(arm.comparison[quantity]) if arm.comparison else {}),
         }
         for group in groups
         for arm in group.arms
-        for quantity in rates.MULTI_AND_ESR
+        for quantity in SHOWN
     ]
     return pd.DataFrame(rows, columns=_COLUMNS)
 

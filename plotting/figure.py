@@ -9,7 +9,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.text import Text
 
 from esr.errors import cannot_write
 from esr.runs.same_settings import as_options
@@ -206,43 +204,3 @@ def save(drawn: Drawn, folder: Path) -> list[Path]:
     except OSError as error:
         raise cannot_write(folder, error) from error
     return paths
-
-
-@style.look()
-def clipped_text(figure: Figure) -> list[str]:
-    """Texts that reach the figure's edge: none in a figure that is fit to print."""
-    width, height = figure.bbox.width, figure.bbox.height
-    boxes = ((text.get_text(), text.get_window_extent()) for text in _shown_text(figure))
-    return [
-        text
-        for text, box in boxes
-        if box.x0 < 1 or box.y0 < 1 or box.x1 > width - 1 or box.y1 > height - 1
-    ]
-
-
-@style.look()
-def overlapping_text(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of texts that lie over each other: none in a figure that is fit to print."""
-    boxes = [(text.get_text(), text.get_window_extent()) for text in _shown_text(figure)]
-    return [
-        (a, b)
-        for (a, first), (b, second) in combinations(boxes, 2)
-        if min(first.x1, second.x1) - max(first.x0, second.x0) > 0.5
-        and min(first.y1, second.y1) - max(first.y0, second.y0) > 0.5
-    ]
-
-
-def _shown_text(figure: Figure) -> list[Text]:
-    figure.draw_without_rendering()
-    hidden = {id(text) for axes in figure.axes for text in _ticks_out_of_view(axes)}
-    texts = (text for text in figure.findobj(Text) if isinstance(text, Text))
-    return [t for t in texts if id(t) not in hidden and t.get_visible() and t.get_text().strip()]
-
-
-def _ticks_out_of_view(axes: Axes) -> Iterator[Text]:
-    """Labels that Matplotlib keeps for ticks beyond the axis, but does not draw."""
-    for axis in (axes.xaxis, axes.yaxis):
-        low, high = sorted(axis.get_view_interval())
-        for tick in axis.get_major_ticks():
-            if not axes.axison or not low <= tick.get_loc() <= high:
-                yield from (tick.label1, tick.label2)

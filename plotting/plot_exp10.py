@@ -23,15 +23,16 @@ PARTNERED = "partnered-detectors"
 def _group(source: Source) -> Group:
     """Baseline, detectors, the detectors that the sets match, each set, and all sets together."""
     data = source.data
+    detectors = arms.detectors(data["detectors"]["latents"], data["detectors"]["method"])
     shown = [Arm("baseline", data["baseline"], colour=style.BASELINE)]
     if ablation := data.get("ablation"):
-        name = f"{len(data['detectors']['latents'])} detectors clamped to 0"
+        name = f"{detectors} clamped to 0"
         shown.append(Arm(name, ablation["summary"], ablation["comparison"]))
     for key in sorted(data["arms"], key=lambda key: key != PARTNERED):
         arm = data["arms"][key]
         name = f"random set {key.removeprefix('random-')}: {len(arm['latents'])} latents"
         if key == PARTNERED:
-            name = f"the {len(arm['latents'])} detectors with a partner in every set"
+            name = f"the {len(arm['latents'])} with a partner in every set"
         shown.append(Arm(name, arm["summary"], arm["comparison"]))
     pooled = data["pooled"]
     shown.append(Arm("all random sets", pooled["summary"], pooled["comparison"]))

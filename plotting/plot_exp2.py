@@ -39,6 +39,8 @@ LABELS = {
 """Of the panels, from top to bottom."""
 
 NO_TRIALS = "no such trials"
+BESIDE = 3
+"""Models beside each other, at most."""
 
 
 @dataclass(frozen=True)
@@ -165,15 +167,16 @@ def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
     sweeps = [_sweep(source) for source in sources]
     rows = [
-        (height, [_panel(sweep, sweeps, quantity) for sweep in sweeps])
-        for height, quantity in zip((1.5, 1.1, 1.1, 1.3), LABELS, strict=True)
+        (height, [_panel(sweep, sweeps, quantity) for sweep in sweeps[place : place + BESIDE]])
+        for place in range(0, len(sweeps), BESIDE)
+        for height, quantity in zip((1.35, 0.95, 0.95, 1.15), LABELS, strict=True)
     ]
     drawn = figure.compose(
-        *(NAME, EXPERIMENT, rows if sweeps else [], _table(sweeps)),
+        *(NAME, EXPERIMENT, rows, _table(sweeps)),
         about="Restarts and recovery over the boost (Figure 3 of the paper).",
         sources=sources,
         notes=_notes(sweeps),
-        width=max(style.COLUMN_WIDTH, min(style.PAGE_WIDTH, 2.6 * len(sweeps))),
+        width=max(style.COLUMN_WIDTH, style.PAGE_WIDTH * min(len(sweeps), BESIDE) / BESIDE),
     )
     return [drawn]
 

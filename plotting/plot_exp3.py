@@ -25,7 +25,8 @@ def _group(source: Source) -> Group:
     for name, arm in data["arms"].items():
         same = arm["identical_responses"]
         note = f"{same['count']:,} of {same['n']:,} responses unchanged"
-        shown.append(Arm(_name(name, arm), arm["summary"], arm["comparison"], note=note))
+        label = _name(name, arm, data["detectors"]["method"])
+        shown.append(Arm(label, arm["summary"], arm["comparison"], note=note))
     title = f"{source.title}, prompts {source.settings['prompt_set']}" if prompts else source.title
     own = max(arm["boosted_latent_clamped"] for arm in data["arms"].values())
     notes = [
@@ -37,13 +38,13 @@ def _group(source: Source) -> Group:
     return Group(source, title, shown, notes)
 
 
-def _name(name: str, arm: Mapping[str, Any]) -> str:
+def _name(name: str, arm: Mapping[str, Any], method: str) -> str:
     if name == "dose-1":
         return "replayed, nothing clamped"
     kind = name.removeprefix("ablation").removeprefix("-")
     effect = f" of {kind} effect" if name.startswith("ablation-") else ""
     dose = "clamped to 0" if arm["dose"] == 0 else f"at {arm['dose']:g} x"
-    return f"{len(arm['latents'])} detectors{effect} {dose}"
+    return f"{arms.detectors(arm['latents'], method)}{effect} {dose}"
 
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:

@@ -176,7 +176,6 @@ def table(sweeps: Sequence[Sweep]) -> pd.DataFrame:
             run |= {"source": point.source.path.name, "percent": point.percent}
             for arm, summary in point.arms.items():
                 rows += [{**run, "arm": arm, **row} for row in rates.rows(summary)]
-                rows[-1]["n"] = None
         run |= {"source": "paper", "arm": "steered"}
         for quantity in rates.QUANTITIES:
             for percent, value in paper_points(sweep.base, quantity):

@@ -74,14 +74,15 @@ def _extents(regions: Mapping[str, int]) -> dict[str, tuple[int, int]]:
 
 def _legend(axes: Axes, data: Mapping[str, Any]) -> None:
     """Each region with its first words, in a line above the first panel's title."""
+    response, places = data["episode"]["response"], data["boundaries"]
+    starts = [*(places[key] for key in REGIONS), len(response)]
+    extents = _extents(data["regions"])
     handles = []
-    for key, (low, high) in _extents(data["regions"]).items():
-        if low < high:
-            words = textwrap.shorten("".join(data["tokens"][low:high]), 34, placeholder="...")
-            label = f'{REGIONS[key][0]}: "{words}"'
-            handles.append(
-                axes.fill_between([], [], [], color=REGIONS[key][1], linewidth=0, label=label)
-            )
+    for (key, (name, shade)), (start, end) in zip(REGIONS.items(), pairwise(starts), strict=True):
+        if extents[key][0] < extents[key][1]:
+            words = textwrap.shorten(response[start:end], 34, placeholder="...")
+            label = f'{name}: "{words}"'
+            handles.append(axes.fill_between([], [], [], color=shade, linewidth=0, label=label))
     axes.legend(
         handles=handles,
         loc="lower left",

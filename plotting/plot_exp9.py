@@ -68,7 +68,7 @@ def _panel(source: Source, key: str, name: str, group: Mapping[str, Any]) -> Pan
     members = [row for row in source.data["latents"] if row["group"] == name]
     latents = f"{len(members)} {NAMES.get(name, name)}s"
     if len(members) == 1:
-        label = textwrap.shorten(members[0]["label"], 30, placeholder="...")
+        label = textwrap.shorten(members[0]["label"], 20, placeholder="...")
         latents = f"{NAMES.get(name, name)} {members[0]['latent']}" + (label and f" ({label})")
     heading = (f"{source.title}\n{latents}", source.model)
     if key == "groups":

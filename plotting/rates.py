@@ -268,12 +268,8 @@ def row(rate: Rate) -> dict[str, Any]:
 
 
 def rows(summary: Summary) -> list[dict[str, Any]]:
-    """One row of a CSV per quantity, and one for the redraw null."""
-    null = summary["redraw_null"]
-    return [
-        *({"quantity": quantity, **row(summary[quantity])} for quantity in QUANTITIES),
-        {"quantity": "redraw_null", "value": null["rate"], "n": null["n"]},
-    ]
+    """One row of a CSV per quantity; shares are 0 to 1, scores 0 to 100."""
+    return [{"quantity": quantity, **row(rate_of(summary, quantity))} for quantity in NAMES]
 
 
 def lost(title: str, counts: Mapping[str, int]) -> str:

@@ -31,7 +31,7 @@ from plotting import finetuning_sweeps, plot_exp4
 from plotting.selection import find_sources
 from tests import scripted
 from tests.finetuning_models import organism_tokenizer, small_llama
-from tests.printed import check
+from tests.plotting.printed import check
 
 PACKAGE = Path(evaluation.__file__).parent
 

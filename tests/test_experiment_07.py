@@ -25,7 +25,7 @@ from plotting import plot_exp7
 from plotting.selection import find_sources
 from tests import scripted
 from tests.judge_server import JudgeServer, Reply
-from tests.printed import check
+from tests.plotting.printed import check
 
 
 @pytest.fixture

@@ -28,11 +28,11 @@ from esr.judge.base import Status
 from esr.runs.paths import REPOSITORY
 from esr.runs.run_metadata import RunMetadata
 from plotting import plot_exp1, rates, style
-from plotting.figure import Drawn, Panel, clipped_text, compose, overlapping_text, save
+from plotting.figure import Drawn, Panel, compose, save
 from plotting.published import published
 from plotting.selection import find_sources
 from plotting.sources import Source, differing_settings
-from tests.printed import check, said, texts
+from tests.plotting.printed import PAPER, check, clipped_text, overlapping_text, said, texts
 
 
 def made_up(seed: int, latents: int = 40, share: float = 0.2) -> list[Outcome]:
@@ -311,7 +311,7 @@ class TestFigureOfExperiment1:
 
     def test_five_models_in_the_shape_of_the_published_numbers(self) -> None:
         """Outcomes drawn so that counts are the paper's (``data/paper_numbers.json``), no data."""
-        models = [of_the_paper(key) for key in ("70b", "gemma-27b", "gemma-9b", "gemma-2b", "8b")]
+        models = [of_the_paper(key) for key in PAPER]
         made = drawn(models)
         check(made)
         rows: Any = made.table[made.table.model == "70b"].set_index("quantity")

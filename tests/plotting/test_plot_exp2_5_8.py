@@ -30,8 +30,9 @@ from experiment_08_no_steering_baseline.run import EXPERIMENT as EXPERIMENT_8
 from plotting import plot_exp2, plot_exp5, plot_exp8, style
 from plotting.figure import Drawn
 from plotting.sources import Source, load_source
-from tests import printed, replaying, scripted
-from tests.printed import said, texts
+from tests import replaying, scripted
+from tests.plotting import printed
+from tests.plotting.printed import said, texts
 from tests.test_experiment_02 import Uneven
 
 
@@ -144,6 +145,7 @@ class TestSweep:
         assert "redraw null" in made.caption
         printed.check(made)
         printed.check(drawn(plot_exp2, [source]))
+        printed.check(drawn(plot_exp2, printed.five(source)))
 
 
 class TestVariants:
@@ -161,6 +163,8 @@ class TestVariants:
             rows = table[table.condition == name].set_index("quantity")
             for quantity, rate in RATES.items():
                 check_rate(rows.loc[quantity], rate(outcomes))
+            score, row = metrics.mean_first_score(outcomes), rows.loc["mean_first_score"]
+            assert (row["value"], row["n"]) == (score.mean, score.n)
             found = comparison.compare(outcomes, before, metrics.MULTI_ATTEMPT, 0)
             row = rows.loc["multi_attempt_rate"]
             assert found.risk_ratio_interval is not None
@@ -182,7 +186,7 @@ class TestVariants:
         given = ["--results", str(tmp_path / "root"), "--output", str(tmp_path / "f")]
         assert plot_exp5.main(given) == 0
         table = pd.read_csv(tmp_path / "f" / f"{plot_exp5.NAME}.csv")
-        assert len(table) == 3 * 4
+        assert len(table) == 3 * 5
         assert "exp5_variants_scripted.pdf" in capsys.readouterr().out
 
     def test_another_baseline_is_not_mixed_in(self, variants: list[Path]) -> None:
@@ -228,6 +232,8 @@ class TestVariants:
             assert "redraw null" in made.caption or made.name == plot_exp5.NAME
             printed.check(made)
         assert "ignore_latent_label" not in said(plot_exp5.draw_main([group]))
+        for made in plot_exp5.figures([s for source in sources for s in printed.five(source)]):
+            printed.check(made)
         (group,) = plot_exp5.models(sources[1:])
         assert "no run of self_monitor" in texts(plot_exp5.draw_main([group]).figure)
 
@@ -264,7 +270,7 @@ class TestUnsteered:
 
     def test_figures_say_what_must_be_said(self, unsteered: Path) -> None:
         source = load_source(unsteered)
-        both = plot_exp8.figures([source, as_organism(source)])
+        both = plot_exp8.figures([*printed.five(source), as_organism(source)])
         for made in both:
             assert f"tiny organism: {style.ORGANISM_NOTE}" in texts(made.figure)
             assert "not graded and left out" in made.caption

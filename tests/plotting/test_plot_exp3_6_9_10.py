@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.patches import Rectangle
 
 from esr.pipeline.replay import ReplayedRun
 from experiment_03_off_topic_detectors import ablate
@@ -20,7 +22,7 @@ from plotting import plot_exp3, plot_exp6, plot_exp9, plot_exp10
 from plotting.selection import find_sources
 from plotting.sources import Source
 from tests import replaying, test_experiment_06, test_experiment_09
-from tests.printed import check, said
+from tests.plotting.printed import check, five, said
 
 
 @pytest.fixture
@@ -49,8 +51,12 @@ async def test_ablation(tmp_path: Path, replayed: ReplayedRun, detectors: str) -
     check(drawn)
     assert "3 detectors clamped to 0" in said(drawn)
     assert "replayed, nothing clamped" in said(drawn)
+    check(plot_exp3.figures(five(source))[0])
+    separable = {**data, "detectors": {**data["detectors"], "method": "separability"}}
+    (named,) = plot_exp3.figures([replace(source, data=separable)])
+    assert "3 separable latents clamped to 0" in set(named.table["arm"])
     rows = {(row["arm"], row["quantity"]): row for _, row in drawn.table.iterrows()}
-    assert len(rows) == len(drawn.table) == 2 * 4
+    assert len(rows) == len(drawn.table) == 3 * 4
     found = data["arms"]["ablation"]
     for quantity in ("multi_attempt_rate", "esr_rate"):
         row = rows["3 detectors clamped to 0", quantity]
@@ -60,6 +66,14 @@ async def test_ablation(tmp_path: Path, replayed: ReplayedRun, detectors: str) -
         base = rows["baseline", quantity]
         assert base["count"] == data["baseline"][quantity]["count"]
         assert pd.isna(base["mcnemar_p"])
+    score = rows["baseline", "mean_first_score"]
+    assert score["value"] == data["baseline"]["mean_first_score"]["mean"]
+    first = [axes for axes in drawn.figure.axes if "first-attempt" in axes.get_title("left")]
+    lengths = [patch.get_width() for patch in first[0].patches if isinstance(patch, Rectangle)]
+    expected = [row["value"] for key, row in rows.items() if key[1] == "mean_first_score"]
+    assert lengths == pytest.approx(expected)
+    multi, esr = (axes.get_xlim() for axes in drawn.figure.axes[:2])
+    assert multi == esr, "rates that are compared share a scale"
 
 
 async def test_random_control(tmp_path: Path, replayed: ReplayedRun, detectors: str) -> None:
@@ -69,6 +83,7 @@ async def test_random_control(tmp_path: Path, replayed: ReplayedRun, detectors: 
     (drawn,) = plot_exp10.figures([source])
     check(drawn)
     assert "no ablation of these detectors" in said(drawn)
+    check(plot_exp10.figures(five(source))[0])
     rows = drawn.table.set_index(["arm", "quantity"])
     pooled = data["pooled"]["summary"]["multi_attempt_rate"]
     assert rows.loc[("all random sets", "multi_attempt_rate"), "count"] == pooled["count"]
@@ -102,6 +117,8 @@ async def test_statistics(tmp_path: Path, replayed: ReplayedRun) -> None:
     aligned, bars = plot_exp9.figures([source])
     check(aligned)
     check(bars)
+    for each in plot_exp9.figures(five(source)):
+        check(each)
     rows = bars.table.set_index(["group", "region"])
     for group, found in data["groups"].items():
         for region in ("off_topic", "correction", "on_topic", "baseline"):
