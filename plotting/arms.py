@@ -106,7 +106,7 @@ def _panel(groups: Sequence[Group], group: Group, quantity: str, column: int) ->
     graded = "% of multi-attempt trials" if null else "% of graded trials"
     return Panel(
         partial(rates.bars, shown=bars, limit=limit, unit=unit, names=not column),
-        f"{group.title}\n{rates.NAMES[quantity]}" if not column else f"\n{rates.NAMES[quantity]}",
+        f"{group.title}\n{rates.NAMES[quantity]}" if not column else rates.NAMES[quantity],
         model,
         "mean, 0 to 100" if quantity == rates.SCORE else graded,
         empty="" if bars else group.missing,
