@@ -57,9 +57,8 @@ def command(step: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tupl
 
 def test_show_counts_what_the_journal_holds(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = Journal(run / "journal.jsonl")
-    keys = [key for key, _ in journal.values("verdict")]
-    for key in keys[:3]:
-        journal.put("verdict", key, {**journal.get("verdict", key), "status": "failed"})
+    for key, verdict in list(journal.values("verdict"))[:3]:
+        journal.put("verdict", key, {**verdict, "status": "failed"})
     journal.close()
     status, lines = command("show", run, capsys)
     said = {line[2:13].strip(): line[13:] for line in lines[1:]}
