@@ -7,6 +7,7 @@ This module resolves a config, shows the plan, opens the run folder, runs the sp
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,11 +27,12 @@ from esr.pipeline.cli import ConfigT
 from esr.pipeline.context import RunContext
 from esr.pipeline.dry_run import Stage, show_plan
 from esr.pipeline.engines import one_engine
-from esr.pipeline.opening import open_context
+from esr.pipeline.opening import complete_results, open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.settings import resolve
 from esr.pipeline.trials import finished, run_trials
 from esr.runs.commands import parse
+from esr.runs.plain import json_text
 
 
 def _one_run(config: ConfigT, spec: ModelSpec) -> list[ConfigT]:  # noqa: ARG001
@@ -84,6 +86,12 @@ async def run(experiment: Experiment[ConfigT], config: ConfigT, spec: ModelSpec)
     ledger, model = Ledger(config.max_spend), model_identity(spec)
     async with one_engine(config, spec) as start:
         for part in experiment.runs(config, spec):
+            if complete := complete_results(experiment.name, part, spec, model):
+                folder, shown = complete
+                print(experiment.report(shown))
+                print(f"run folder: {folder.path}")
+                ledger.spent += folder.metadata.spend
+                continue
             async with open_context(experiment.name, part, spec, start, model, ledger) as context:
                 results = await conduct(experiment, part, context)
                 print(experiment.report(results))
@@ -108,4 +116,6 @@ async def conduct(
         raise
     results = experiment.results(config, context, records)
     context.run.write_results(results)
-    return results
+    # As a reader of the file gets them, so that a complete run is reported in the same way.
+    again: dict[str, Any] = json.loads(json_text(results))
+    return again

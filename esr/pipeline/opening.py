@@ -19,7 +19,9 @@ from esr.pipeline.engines import StartEngine, one_engine
 from esr.pipeline.journal_schema import is_valid
 from esr.pipeline.replay import ReplayedRun
 from esr.pipeline.settings import settings_of
-from esr.runs.folder import RunFolder
+from esr.runs.folder import RunFolder, warn
+from esr.runs.plain import file_digest
+from esr.runs.results import iter_trials, read_results
 
 
 @asynccontextmanager
@@ -90,6 +92,57 @@ async def _rate(grader: Judge, labels: Sequence[str]) -> list[float]:
     return await concreteness.rate(grader, labels)
 
 
+def complete_results(
+    name: str, config: CommonConfig, spec: ModelSpec, model: Mapping[str, Any] | None = None
+) -> tuple[RunFolder, dict[str, Any]] | None:
+    """Folder and results of a run that is complete: nothing is opened, written or asked.
+
+    Verdicts that failed and latents that could not be calibrated are tried again where that can
+    be done here; else they are shown as they are.
+
+    Args:
+        name: of the experiment.
+        config: its options.
+        spec: the model.
+        model: see :func:`open_context`.
+
+    Returns:
+        None where there is something to do.
+    """
+    if config.new:
+        return None
+    settings = settings_of(config, spec, model)
+    folder = _located(name, config, spec, settings, _parent_of(config, spec))
+    file = folder.path / "results.json"
+    if folder.status != "complete" or not file.is_file():
+        return None
+    if folder.metadata.results_digest not in ("", file_digest(file)):
+        warn(f"{file} is not what the run was completed with: it is made anew from the journal")
+        return None
+    results = read_results(file)
+    open_trials = [t for t in iter_trials(results) if t.judged and t.error and t.response]
+    missing = len(open_trials) + sum(feature.error is not None for feature in results.features)
+    if missing and judge.has_key(config.judge or spec.judge):
+        return None
+    return folder, results.raw
+
+
+def _located(
+    name: str,
+    config: CommonConfig,
+    spec: ModelSpec,
+    settings: Mapping[str, Any],
+    parent: ReplayedRun | None,
+) -> RunFolder:
+    """The folder of the run, named by all that can change its results."""
+    identity = {**config.identity(), "context": settings}
+    if parent is not None:
+        identity["parent"] = parent.identity()
+    return RunFolder.locate(
+        Path(config.output), name, spec.key, identity, new=config.new, check=is_valid
+    )
+
+
 @contextmanager
 def _run_folder(
     name: str,
@@ -98,14 +151,8 @@ def _run_folder(
     settings: Mapping[str, Any],
     parent: ReplayedRun | None,
 ) -> Iterator[RunFolder]:
-    """The folder of the run, named by all that can change its results; locked while it is open."""
-    identity = {**config.identity(), "context": settings}
-    if parent is not None:
-        identity["parent"] = parent.identity()
-    folder = RunFolder.locate(
-        Path(config.output), name, spec.key, identity, new=config.new, check=is_valid
-    )
-    with folder as opened:
+    """:func:`_located`, locked while it is open."""
+    with _located(name, config, spec, settings, parent) as opened:
         opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
         if parent is not None:
             opened.update(parent={"path": str(parent.path), **parent.identity()})
