@@ -29,7 +29,7 @@ from plotting.report.page import Figure, Missing
 from plotting.selection import find, split_paths
 
 FAILED = "not drawn:"
-NOTICES = ("left out:", "not shown:")
+NOTICE = "warning: "
 """How lines begin that say which runs are not shown."""
 
 Main = Callable[[Sequence[str]], int]
@@ -192,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = ["--model", options.model, "--judge", options.judge]
         given += ["--run", *map(str, [*named, *options.run])] if named or options.run else []
         figures, missing, lines = draw_all(given, roots, options.output, degraded)
-        notices = [x for x in dict.fromkeys([*said, *lines]) if x.startswith(NOTICES)]
+        notices = [x for x in dict.fromkeys([*said, *lines]) if x.startswith(NOTICE)]
         written = page.write(options.output, sources, rows, figures, missing, degraded, notices)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -6,7 +6,6 @@ path. What cannot be read costs one line on the error stream and is left out.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from esr.errors import UserError
 from esr.models import REGISTRY
-from esr.runs.folder import read_run
+from esr.runs.folder import recorded_runs, warn
 from esr.runs.paths import RESULTS
 from esr.runs.run_metadata import RunMetadata
 from esr.runs.same_settings import as_options, non_default_settings
@@ -46,26 +45,6 @@ def unusual(metadata: RunMetadata, judge: str = "") -> dict[str, object]:
         for name, value in non_default_settings(metadata).items()
         if name not in free and value != getattr(spec, OF_MODEL.get(name, ""), None)
     }
-
-
-def _recorded(roots: Iterable[Path], package: str) -> list[tuple[Path, RunMetadata]]:
-    """Run folders of an experiment that can be read, newest start first."""
-    runs = []
-    files = (file for root in roots for file in sorted(root.glob(f"{package}/*/*/run.json")))
-    for folder in dict.fromkeys(file.parent.resolve() for file in files):
-        try:
-            metadata = read_run(folder)
-            if metadata.run_id not in ("", folder.name):
-                raise UserError(
-                    f"{folder} is a copy of run {metadata.run_id}",
-                    "run folders under their own names",
-                    "move the copy out of the results folder",
-                )
-        except UserError as error:
-            left_out(folder, error)
-        else:
-            runs.append((folder, metadata))
-    return sorted(runs, key=lambda run: run[1].started, reverse=True)
 
 
 def split_paths(where: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -105,9 +84,9 @@ def find(
     """
     named, roots = split_paths(where)
     sources = {path.resolve(): load_source(path) for path in [*named, *runs]}
-    for folder, metadata in _recorded(roots, "*"):
-        if folder not in sources and (source := _readable(folder)):
-            sources[folder] = replace(source, stands=not unusual(metadata, judge))
+    for folder, metadata in _newest_first(roots):
+        if folder.resolve() not in sources and (source := _readable(folder)):
+            sources[folder.resolve()] = replace(source, stands=not unusual(metadata, judge))
     allowed = dict.fromkeys([*REGISTRY, *(source.model for source in sources.values())])
     if model and model not in allowed:
         raise UserError(f"unknown model {model!r}", ", ".join(allowed), "--model 70b")
@@ -146,7 +125,7 @@ def find_sources(
             raise UserError(f"{source.path} has no results", "a finished run", f"ls {source.path}")
     taken = {per(source.metadata.model_dump()) for source in sources if source.metadata}
     passed: dict[Hashable, tuple[Path, str]] = {}
-    for folder, metadata in _recorded(roots, experiment):
+    for folder, metadata in _newest_first(roots, experiment):
         if not _finished(folder, metadata, model):
             continue
         try:
@@ -162,9 +141,14 @@ def find_sources(
             sources.append(newest)
             taken.add(place)
     for folder, options in passed.values():
-        print(f"not shown: {folder} ({options}); next: --run {folder}", file=sys.stderr)
+        warn(f"{folder} is not shown, for it has {options}; --run {folder} shows it")
     order = {key: index for index, key in enumerate(REGISTRY)}
     return sorted(sources, key=lambda source: order.get(source.model, len(order)))
+
+
+def _newest_first(roots: Iterable[Path], package: str = "*") -> list[tuple[Path, RunMetadata]]:
+    runs = [run for root in roots for run in recorded_runs(root, package)]
+    return sorted(runs, key=lambda run: run[1].started, reverse=True)
 
 
 def _finished(folder: Path, metadata: RunMetadata, model: str) -> bool:

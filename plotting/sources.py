@@ -5,7 +5,6 @@ Which of them are shown is decided in :mod:`plotting.selection`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import Any
 from esr.analysis.outcomes import Outcome, outcome_of
 from esr.errors import UserError
 from esr.models import REGISTRY
-from esr.runs.folder import read_run
+from esr.runs.folder import read_run, warn
 from esr.runs.plain import file_digest
 from esr.runs.results import Results, Trial, iter_trials, read_results, results_file
 from esr.runs.run_metadata import RunMetadata
@@ -232,7 +231,7 @@ def _unusable(path: Path, error: Exception) -> UserError:
 def left_out(path: Path, error: Exception) -> None:
     """Say in one line that a run or a file is not used, and why."""
     reason = error if isinstance(error, UserError) else _unusable(path, error)
-    print(f"left out: {reason}", file=sys.stderr)
+    warn(f"{reason.problem}: left out")
 
 
 def differing_settings(sources: Sequence[Source]) -> str:

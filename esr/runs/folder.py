@@ -312,15 +312,32 @@ def read_run(path: Path) -> RunMetadata:
     )
 
 
-def find_runs(root: Path, experiment: str, model: str = "*") -> list[Path]:
-    """Run folders of an experiment, newest start first; one that cannot be read is named."""
-    started: dict[Path, str] = {}
-    for file in (root / experiment).glob(f"{model}/*/run.json"):
+def recorded_runs(
+    root: Path, experiment: str = "*", model: str = "*"
+) -> list[tuple[Path, RunMetadata]]:
+    """Run folders with their ``run.json``, newest start first.
+
+    One that cannot be read, and one under another name than its own, such as a copy, is named on
+    the error stream and left out.
+    """
+    runs = []
+    for file in sorted(root.glob(f"{experiment}/{model}/*/run.json")):
+        folder = file.parent
         try:
-            started[file.parent] = read_run(file.parent).started
+            metadata = read_run(folder)
         except UserError as error:
             warn(f"{error.problem}: left out")
-    return sorted(started, key=lambda path: started[path], reverse=True)
+            continue
+        if metadata.run_id in ("", folder.name):
+            runs.append((folder, metadata))
+        else:
+            warn(f"{folder} is a copy of run {metadata.run_id}: left out")
+    return sorted(runs, key=lambda run: run[1].started, reverse=True)
+
+
+def find_runs(root: Path, experiment: str, model: str = "*") -> list[Path]:
+    """Run folders of an experiment, as :func:`recorded_runs` lists them."""
+    return [path for path, _ in recorded_runs(root, experiment, model)]
 
 
 def newest_complete(root: Path, experiment: str, model: str) -> Path:
@@ -329,8 +346,8 @@ def newest_complete(root: Path, experiment: str, model: str) -> Path:
     Raises:
         UserError: there is none.
     """
-    for path in find_runs(root, experiment, model):
-        if read_run(path).status == "complete":
+    for path, metadata in recorded_runs(root, experiment, model):
+        if metadata.status == "complete":
             return path
     raise UserError(
         f"no complete run of {experiment} for model {model} in {root}",

@@ -112,7 +112,7 @@ def write(
             drawn=len({figure.experiment for figure in figures}),
             missing=missing,
             exclude_degraded=exclude_degraded,
-            notices=notices,
+            notices=[line.removeprefix("warning: ") for line in notices],
         )
         page = folder / "index.html"
         # Half a character, which JSON can hold and UTF-8 cannot, is spelled out.

@@ -380,7 +380,7 @@ class TestCommand:
         a_family(tmp_path)
         (tmp_path / "experiment_01_esr" / "tiny" / "aaaa" / "results.json").write_text("{")
         assert len(selection.find([tmp_path])) == 3
-        assert "left out: " in capsys.readouterr().err
+        assert ": left out" in capsys.readouterr().err
 
 
 def test_rows_of_the_table_are_plain() -> None:

@@ -96,12 +96,17 @@ def test_an_older_file_tells_of_its_one_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["{}-backup", "{}-2x", "{}-", "{} (copy)", "{}x", "{}-old-3"])
-def test_a_copy_beside_a_run_is_left_alone(tmp_path: Path, name: str) -> None:
+def test_a_copy_beside_a_run_is_left_alone(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = complete_run(tmp_path)
     shutil.copytree(path, path.with_name(name.format(path.name)))
     assert folder(tmp_path, seed=0).path == path
     assert folder(tmp_path, seed=0, new=True).path.name == f"{path.name}-2"
-    assert len(find_runs(tmp_path, "experiment")) == 2
+    capsys.readouterr()
+    assert find_runs(tmp_path, "experiment") == [path]
+    copy = path.with_name(name.format(path.name))
+    assert capsys.readouterr().err == f"warning: {copy} is a copy of run {path.name}: left out\n"
 
 
 def flipped(data: bytes, bit: int) -> bytes:
