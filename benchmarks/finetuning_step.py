@@ -27,7 +27,7 @@ from experiment_04_finetuning.settings import LoraSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from esr.models import ModelShape, ModelSpec
+    from esr.models import ModelShape
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -47,26 +47,17 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def random_model(spec: ModelSpec, shape: ModelShape) -> PreTrainedModel:
+def random_model(d_model: int, shape: ModelShape) -> PreTrainedModel:
     """A Llama of this shape: bfloat16 on a GPU, float32 on the CPU."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
+
+    from benchmarks.random_models import llama_config
 
     on_gpu = torch.cuda.is_available()
-    config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=spec.d_model,
-        intermediate_size=shape.ffn,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        max_position_embeddings=4096,
-        tie_word_embeddings=shape.tied,
-        dtype=torch.bfloat16 if on_gpu else torch.float32,
-    )
+    dtype = torch.bfloat16 if on_gpu else torch.float32
     with torch.device("cuda" if on_gpu else "cpu"):
-        return LlamaForCausalLM._from_config(config)
+        return LlamaForCausalLM._from_config(llama_config(d_model, shape, dtype=dtype))
 
 
 def examples(count: int, tokens: int, vocabulary: int) -> list[Encoded]:
@@ -102,7 +93,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         # The first step warms up; the clock of the training leaves it out.
         _, figures = train(
-            random_model(spec, shape),
+            random_model(spec.d_model, shape),
             texts,
             [],
             settings,

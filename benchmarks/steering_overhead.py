@@ -17,7 +17,6 @@ import asyncio
 import dataclasses
 import json
 import os
-import platform
 import random
 import statistics
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esr.errors import UserError
+from esr.runs import provenance
 
 if TYPE_CHECKING:
     from esr.engine.base import Engine, GenerationRequest
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from esr.steering.interventions import Intervention
     from esr.steering.sae import Dictionary
 
+RANDOM = ("tiny", "152m", "8b-shape", "70b-shape")
 ARMS = ("unsteered", "boost", "clamp", "boost+26 clamps")
 
 
@@ -53,10 +54,8 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     model = parser.add_mutually_exclusive_group()
-    model.add_argument("model", nargs="?", default=None, help="a model key; default: tiny")
-    model.add_argument(
-        "--random", choices=("tiny", "152m", "8b-shape", "70b-shape"), help="random weights"
-    )
+    model.add_argument("model", nargs="?", default="tiny", help="a model key; default: tiny")
+    model.add_argument("--random", choices=RANDOM, help="random weights")
     parser.add_argument("--in-flight", type=int, default=64, help="slots of the engine")
     parser.add_argument("--requests", type=int, default=192, help="requests per run")
     parser.add_argument("--tokens", type=int, default=64, help="mean length of a response")
@@ -92,14 +91,12 @@ def interventions(arm: str, i: int, spec: ModelSpec) -> tuple[Intervention, ...]
     from esr.steering.interventions import Boost, Clamp
 
     latent = i % (spec.d_sae - 26)
+    detectors = (Clamp(spec.d_sae - 1 - k) for k in range(26))
     kinds: dict[str, tuple[Intervention, ...]] = {
         "unsteered": (),
         "boost": (Boost(latent, 1.0),),
         "clamp": (Clamp(latent, 1.0),),
-        "boost+26 clamps": (
-            Boost(latent, 1.0),
-            *(Clamp(spec.d_sae - 1 - k) for k in range(26)),
-        ),
+        "boost+26 clamps": (Boost(latent, 1.0), *detectors),
     }
     return kinds[arm]
 
@@ -166,19 +163,17 @@ def start(
     options: argparse.Namespace, spec: ModelSpec, dictionary: Dictionary, compiled: bool
 ) -> VllmEngine:
     """An engine that does not stop at stop tokens."""
+    from benchmarks.random_models import CONFIG_ONLY
     from esr.engine.options import VllmOptions
     from esr.engine.vllm import VllmEngine
 
-    engine = VllmEngine(
-        spec,
-        dictionary,
-        VllmOptions(
-            options.in_flight,
-            tensor_parallel=options.tensor_parallel,
-            compiled=compiled,
-            load_format="dummy" if options.random == "70b-shape" else "auto",
-        ),
+    how = VllmOptions(
+        options.in_flight,
+        tensor_parallel=options.tensor_parallel,
+        compiled=compiled,
+        load_format="dummy" if options.random == CONFIG_ONLY else "auto",
     )
+    engine = VllmEngine(spec, dictionary, how)
     engine.info = dataclasses.replace(engine.info, stop_token_ids=())
     return engine
 
@@ -208,37 +203,24 @@ async def baselines(
     return rates
 
 
-def machine() -> dict[str, Any]:
-    """In words and figures, with the load at the start."""
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "cores": cores,
-        "architecture": platform.machine(),
-        "gpus": gpus,
-        "load_before": os.getloadavg()[0],
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def model_of(options: argparse.Namespace, folder: Path) -> tuple[ModelSpec, Dictionary]:
+async def main(options: argparse.Namespace) -> dict[str, Any]:
+    """Every arm, eager, compiled or both, and the baselines, where asked for."""
+    from benchmarks import random_models
     from esr import models
     from esr.steering import sae
 
-    if options.random:
-        from benchmarks.random_models import build
-
-        return build(options.random, folder)
-    spec = models.get(options.model or "tiny")
-    return spec, sae.load(spec.sae)
-
-
-async def main(options: argparse.Namespace) -> dict[str, Any]:
-    result: dict[str, Any] = {"machine": machine(), "options": vars(options) | {"json": None}}
+    result: dict[str, Any] = {
+        **provenance.collect(),
+        "load_before": os.getloadavg()[0],
+        "date": provenance.now(),
+        "options": vars(options) | {"json": None},
+    }
     with tempfile.TemporaryDirectory() as folder:
-        spec, dictionary = model_of(options, Path(folder))
+        if options.random:
+            spec, dictionary = random_models.build(options.random, Path(folder))
+        else:
+            spec = models.get(options.model)
+            dictionary = sae.load(spec.sae)
         for compiled in {"no": [False], "yes": [True], "both": [False, True]}[options.compiled]:
             name = "compiled" if compiled else "eager"
             print(f"{spec.title}, vLLM {name}", flush=True)
