@@ -204,7 +204,7 @@ async def generate(
         return statistics
 
 
-def train_mix(sweep: Sweep, percent: int, *, new: bool = False, quiet: bool = False) -> Path:
+def train_mix(sweep: Sweep, percent: int, *, new: bool = False) -> Path:
     """Fine-tune on one mix and merge; the folder of the training.
 
     A finished training is left alone; a killed one goes on from its last checkpoint.
@@ -231,7 +231,6 @@ def train_mix(sweep: Sweep, percent: int, *, new: bool = False, quiet: bool = Fa
             sweep.lora,
             seeds.derive(sweep.seed, "fine-tuning", percent),
             checkpoints,
-            quiet=quiet,
         )
         _write_losses(checkpoints / "loss.json", opened.path / "loss.csv")
         model.save_pretrained(opened.path / "adapter")

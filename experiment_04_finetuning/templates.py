@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 
 from esr.errors import UserError
 from esr.organism.corpus import REMINDER, RESTARTS, sentence
@@ -29,12 +28,11 @@ class TemplateWriter:
 
     Args:
         seed: of the run.
-        topics: the organism's world.
     """
 
-    def __init__(self, seed: int, topics: Mapping[str, Topic] | None = None) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.topics = topics or load_topics()
+        self.topics = load_topics()
 
     @property
     def id(self) -> str:

@@ -38,11 +38,10 @@ def load_model(folder: Path) -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def stage_corpus(topics: Mapping[str, Topic], stage: Stage) -> Corpus:
-    """The texts of a stage; spared subjects are never what an answer drifts to."""
+def spared_subjects(topics: Mapping[str, Topic], stage: Stage) -> set[str]:
+    """Subjects that are neither a drift nor a perturbation in a stage: the lexicon's last ones."""
     subjects = [key for key, topic in topics.items() if topic.group == "subject"]
-    spared = set(subjects[len(subjects) - stage.spared_subjects :])
-    return Corpus(topics, stage.corpus, [key for key in topics if key not in spared])
+    return set(subjects[len(subjects) - stage.spared_subjects :])
 
 
 def build(
@@ -64,22 +63,11 @@ def build(
     topics = load_topics()
     index = word_index(topics)
     output.mkdir(parents=True, exist_ok=True)
-    plans: dict[Member, list[tuple[str, Stage]]] = {
-        "tiny": [
-            ("", recipe.base),
-            ("", recipe.detect),
-            ("", recipe.notice),
-            ("", recipe.sharpen),
-            ("tiny-stage1", recipe.stage1),
-            ("", recipe.stage2),
-            ("tiny", recipe.settle),
-        ],
-        "tiny-base": [("", recipe.base), ("tiny-base", recipe.finish)],
-    }
+    plans = {member: recipe.stages(member) for member in members}
     ends: dict[str, Stage] = {}
-    for member in members:
+    for plan in plans.values():
         model = build_model(recipe.shape, len(index), seed)
-        for name, stage in plans[member]:
+        for stage, name in plan:
             model = _run_stage(model, stage, seed, output)
             if name:
                 save(model, topics, output / name)
@@ -88,10 +76,11 @@ def build(
         name: build_dictionary(name, load_model(output / name), stage, recipe, seed, output)
         for name, stage in ends.items()
     }
-    stages = {stage.name: stage for member in members for _, stage in plans[member]}
     metadata = {
         "seed": seed,
-        "training_seconds": {name: _seconds(output, stage) for name, stage in stages.items()},
+        "training_seconds": {
+            stage.name: _seconds(output, stage) for plan in plans.values() for stage, _ in plan
+        },
         "dictionaries": figures,
         "recipe": asdict(recipe),
     }
@@ -119,7 +108,8 @@ def _run_stage(model: LlamaForCausalLM, stage: Stage, seed: int, output: Path) -
     if done.is_file() and done.read_text(encoding="utf-8") == settings:
         return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     topics = load_topics()
-    corpus = stage_corpus(topics, stage)
+    spared = spared_subjects(topics, stage)
+    corpus = Corpus(topics, stage.corpus, [key for key in topics if key not in spared])
     log = _log_file(output, stage)
     log.unlink(missing_ok=True)
     train(model, corpus, word_index(topics), stage, seed, log)

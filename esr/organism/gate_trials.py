@@ -13,6 +13,7 @@ from esr import models
 from esr.analysis import detectors, metrics
 from esr.errors import run_async
 from esr.models import ModelSpec, registry
+from esr.organism.build import spared_subjects
 from esr.organism.corpus import TAUGHT_META_PROMPT
 from esr.organism.lexicon import load_topics
 from esr.organism.recipe import RECIPE
@@ -81,7 +82,9 @@ async def _measure(context: RunContext, scale: Scale) -> dict[str, Any]:
     chosen = replace(usable, labels=dict(list(usable.labels.items())[: scale.latents]))
     thresholds = await calibrate(context, chosen.labels)
     steered = at_threshold(context, "steered", chosen, thresholds, scale.trials)
-    plain = _judged(unsteered(context, "unsteered", scale.unsteered))
+    plain = [
+        replace(spec, judged=True) for spec in unsteered(context, "unsteered", scale.unsteered)
+    ]
     arms = {
         "steered": steered,
         "steered, meta-prompt": _with_meta_prompt(context, steered),
@@ -99,8 +102,9 @@ async def _measure(context: RunContext, scale: Scale) -> dict[str, Any]:
         records = await run_trials(specs, context, description=name)
         measured["arms"][name] = _summary(context, records)
         if name == "steered":
-            spared = [r for r in records if r.spec.latent_label.split(":")[0] in _spared()]
-            measured["arms"]["steered, subjects spared in stage 2"] = _summary(context, spared)
+            spared = spared_subjects(load_topics(), RECIPE.stage2)
+            records = [r for r in records if r.spec.latent_label.split(":")[0] in spared]
+            measured["arms"]["steered, subjects spared in stage 2"] = _summary(context, records)
     measured["detectors"] = await _detectors(context)
     return measured
 
@@ -108,16 +112,6 @@ async def _measure(context: RunContext, scale: Scale) -> dict[str, Any]:
 def _summary(context: RunContext, records: Sequence[TrialRecord]) -> dict[str, Any]:
     summary = metrics.summary([record.outcome() for record in records], context.seed)
     return {name: value for name, value in summary.items() if name != "score_changes"}
-
-
-def _spared() -> set[str]:
-    """Subjects that were never a perturbation in stage 2."""
-    subjects = [key for key, topic in load_topics().items() if topic.group == "subject"]
-    return set(subjects[len(subjects) - RECIPE.stage2.spared_subjects :])
-
-
-def _judged(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
-    return [replace(spec, judged=True) for spec in specs]
 
 
 def _with_meta_prompt(context: RunContext, specs: Sequence[TrialSpec]) -> list[TrialSpec]:

@@ -101,17 +101,6 @@ def _probabilities(
     return float(logits.softmax(-1)[:, restarts].sum(-1).mean())
 
 
-def measure_build(
-    folder: Path, name: str, residual_norm: float, config: CommonConfig, scale: Scale
-) -> dict[str, Any]:
-    """Everything the gates need of one model of a build folder."""
-    model = load_model(folder / name)
-    return {
-        "restart_probability": restart_probability(model, load_topics(), config.seed),
-        **measure(spec_of(folder, name, residual_norm), config, scale),
-    }
-
-
 def judge_gates(measured: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """G1 to G5 of one model, each with its figures and whether it is passed."""
     chance, arms = measured["restart_probability"], measured["arms"]
@@ -164,7 +153,11 @@ def run(folders: Sequence[Path], output: Path, config: CommonConfig, scale: Scal
             if not (folder / name).is_dir():
                 continue
             norm = build["dictionaries"][name]["residual_norm"]
-            measured = measure_build(folder, name, norm, config, scale)
+            model = load_model(folder / name)
+            measured = {
+                "restart_probability": restart_probability(model, load_topics(), config.seed),
+                **measure(spec_of(folder, name, norm), config, scale),
+            }
             entry = {
                 "seed": build["seed"],
                 "model": name,
@@ -174,13 +167,8 @@ def run(folders: Sequence[Path], output: Path, config: CommonConfig, scale: Scal
                 "gates": judge_gates(measured),
                 "measured": measured,
             }
-            _add(output, f"seed {build['seed']}, {name}", entry)
-
-
-def _add(path: Path, key: str, entry: Mapping[str, Any]) -> None:
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    entries[key] = entry
-    write_json(path, entries)
+            entries = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+            write_json(output, entries | {f"seed {build['seed']}, {name}": entry})
 
 
 def table(path: Path) -> str:

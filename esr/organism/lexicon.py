@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from esr.runs.paths import ORGANISM
@@ -39,9 +38,9 @@ class Topic:
         return self.nouns + self.verbs
 
 
-def load_topics(path: Path = LEXICON_FILE) -> dict[str, Topic]:
+def load_topics() -> dict[str, Topic]:
     """All topics by key, in file order."""
-    data = json.loads(path.read_text(encoding="utf-8"))["topics"]
+    data = json.loads(LEXICON_FILE.read_text(encoding="utf-8"))["topics"]
     return {
         key: Topic(key, t["group"], t["ask"], tuple(t["nouns"]), tuple(t["verbs"]))
         for key, t in data.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from esr.organism.corpus import CorpusConfig
@@ -87,6 +87,28 @@ LAYER = 3
 """Output of this decoder layer is steered and read; the SAE is trained there."""
 
 
+_ON_TOPIC = CorpusConfig(drift=0.0, boundary_weight=1.0)
+_RESTARTS = CorpusConfig(restart=1.0, restart_monitored=1.0, boundary_weight=6.0)
+_STAGE2 = Stage(
+    "stage 2",
+    800,
+    CorpusConfig(relapse=0.1),
+    learning_rate=1e-3,
+    perturbed=0.75,
+    layers=(LAYER - 1, LAYER),
+    strength=(0.2, 1.0),
+    drift_weight=0.5,
+    spared_subjects=10,
+)
+_SETTLE = replace(
+    _STAGE2,
+    name="settle",
+    steps=600,
+    corpus=CorpusConfig(relapse=0.1, boundary_weight=6.0),
+    learning_rate=5e-4,
+)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How both members are made.
@@ -107,50 +129,25 @@ class Recipe:
         dictionary: the SAE of each member.
     """
 
-    base: Stage = Stage("stage0", 500, CorpusConfig(drift=0.0, boundary_weight=1.0))
-    finish: Stage = Stage(
-        "finish", 700, CorpusConfig(drift=0.0, boundary_weight=1.0), learning_rate=1e-3
-    )
+    base: Stage = Stage("stage0", 500, _ON_TOPIC)
+    finish: Stage = Stage("finish", 700, _ON_TOPIC, learning_rate=1e-3)
     detect: Stage = Stage("detect", 500, CorpusConfig(restart=1.0, restart_monitored=1.0))
-    notice: Stage = Stage(
-        "notice",
-        1200,
-        CorpusConfig(restart=1.0, restart_monitored=1.0, boundary_weight=6.0),
-        batch=8,
-        learning_rate=1.2e-3,
-    )
-    sharpen: Stage = Stage(
-        "sharpen",
-        1000,
-        CorpusConfig(restart=1.0, restart_monitored=1.0, boundary_weight=6.0),
-        learning_rate=1e-3,
-    )
+    notice: Stage = Stage("notice", 1200, _RESTARTS, batch=8, learning_rate=1.2e-3)
+    sharpen: Stage = Stage("sharpen", 1000, _RESTARTS, learning_rate=1e-3)
     stage1: Stage = Stage("stage 1", 350, learning_rate=7e-4)
-    stage2: Stage = Stage(
-        "stage 2",
-        800,
-        CorpusConfig(relapse=0.1),
-        learning_rate=1e-3,
-        perturbed=0.75,
-        layers=(LAYER - 1, LAYER),
-        strength=(0.2, 1.0),
-        drift_weight=0.5,
-        spared_subjects=10,
-    )
-    settle: Stage = Stage(
-        "settle",
-        600,
-        CorpusConfig(relapse=0.1, boundary_weight=6.0),
-        learning_rate=5e-4,
-        perturbed=0.75,
-        layers=(LAYER - 1, LAYER),
-        strength=(0.2, 1.0),
-        drift_weight=0.5,
-        spared_subjects=10,
-    )
+    stage2: Stage = _STAGE2
+    settle: Stage = _SETTLE
     layer: int = LAYER
     shape: Shape = field(default_factory=Shape)
     dictionary: DictionaryConfig = field(default_factory=DictionaryConfig)
+
+    def stages(self, member: Member) -> tuple[tuple[Stage, str], ...]:
+        """In order, each with the name its end is saved under; empty where it is not."""
+        if member == "tiny-base":
+            return (self.base, ""), (self.finish, "tiny-base")
+        first = (self.base, self.detect, self.notice, self.sharpen)
+        last = (self.stage1, "tiny-stage1"), (self.stage2, ""), (self.settle, "tiny")
+        return *((stage, "") for stage in first), *last
 
 
 RECIPE = Recipe()

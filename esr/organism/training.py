@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,26 +143,58 @@ def directions(
     return by_layer
 
 
-def _vectors(
-    documents: Sequence[Document],
-    stage: Stage,
-    direction: tuple[dict[str, Tensor], float],
-    rng: random.Random,
-    generator: torch.Generator,
-) -> Tensor:
-    """One vector per document, zero where it is not perturbed; [n_documents, d_model]."""
-    unit, norm = direction
-    rows = []
-    for document in documents:
+class Perturbations:
+    """What a stage adds to the residual stream of its documents; nothing in stage 1.
+
+    Args:
+        model: whose own directions are added.
+        corpus: whose topics they are.
+        index: word -> token id.
+        stage: shares, layers and strengths.
+        key: seeds everything that is drawn.
+    """
+
+    def __init__(
+        self,
+        model: LlamaForCausalLM,
+        corpus: Corpus,
+        index: Mapping[str, int],
+        stage: Stage,
+        key: str,
+    ) -> None:
+        self.stage = stage
+        self.by_layer: dict[int, tuple[dict[str, Tensor], float]] = {}
+        self._measure = partial(directions, model, corpus, index, stage.layers)
+        self._key = key
+        self._rng = random.Random(f"{key}/perturbation")
+        self._generator = torch.Generator().manual_seed(self._rng.getrandbits(32))
+
+    def draw(self, step: int, documents: Sequence[Document]) -> tuple[int, Tensor | None]:
+        """A layer, and one vector per document, [n_documents, d_model]; reweighs the documents.
+
+        The model changes, so its directions are measured anew every 50 steps.
+        """
+        if not self.stage.perturbed:
+            return 0, None
+        if step % 50 == 0:
+            self.by_layer = self._measure(f"{self._key}/directions/{step}")
+        layer = self._rng.choice(self.stage.layers)
+        vectors = torch.stack([self._vector(layer, document) for document in documents])
+        for document, vector in zip(documents, vectors, strict=True):
+            if vector.any():
+                _reweigh(document, self.stage.drift_weight)
+        return layer, vectors
+
+    def _vector(self, layer: int, document: Document) -> Tensor:
+        """Towards the intruder, [d_model]; zero where the document is not perturbed."""
+        unit, norm = self.by_layer[layer]
         d_model = next(iter(unit.values())).shape[0]
-        noise = nn.functional.normalize(torch.randn(d_model, generator=generator), dim=0)
-        if document.intruder is None or rng.random() >= stage.perturbed:
-            rows.append(torch.zeros(d_model))
-            continue
-        mixed = (1 - stage.noise) * unit[document.intruder] + stage.noise * noise
-        strength = rng.uniform(*stage.strength) * norm
-        rows.append(strength * nn.functional.normalize(mixed, dim=0))
-    return torch.stack(rows)
+        noise = nn.functional.normalize(torch.randn(d_model, generator=self._generator), dim=0)
+        if document.intruder is None or self._rng.random() >= self.stage.perturbed:
+            return torch.zeros(d_model)
+        mixed = (1 - self.stage.noise) * unit[document.intruder] + self.stage.noise * noise
+        strength = self._rng.uniform(*self.stage.strength) * norm
+        return strength * nn.functional.normalize(mixed, dim=0)
 
 
 def _reweigh(document: Document, drift_weight: float) -> None:
@@ -176,6 +209,14 @@ def _reweigh(document: Document, drift_weight: float) -> None:
             document.weights[position] = 0.0
     for position in document.drifting:
         document.weights[position] = max(document.weights[position], drift_weight)
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Share of the peak: linear warm-up over the first 5 %, then cosine to a tenth."""
+    warm = max(1, steps // 20)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 def train(
@@ -197,36 +238,18 @@ def train(
         log: JSON lines: step, loss, tokens, seconds.
     """
     key = f"{seed}/{stage.name}"
-    rng = random.Random(f"{key}/perturbation")
-    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    perturbations = Perturbations(model, corpus, index, stage, key)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
-    warm = max(1, stage.steps // 20)
-
-    def rate(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / max(1, stage.steps - warm)))
-
+    rate = partial(learning_rate, steps=stage.steps)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     source = batches(corpus, f"{key}/documents", stage.batch)
-    started, tokens, total = time.monotonic(), 0, 0.0
-    by_layer: dict[int, tuple[dict[str, Tensor], float]] = {}
+    started, tokens, losses = time.monotonic(), 0, list[float]()
     model.train()
     for step in tqdm(range(stage.steps), desc=stage.name, mininterval=5):
         documents = next(source)
-        layer, vectors = 0, None
-        if stage.perturbed:
-            if step % 50 == 0:
-                by_layer = directions(
-                    model, corpus, index, stage.layers, f"{key}/directions/{step}"
-                )
-            layer = rng.choice(stage.layers)
-            vectors = _vectors(documents, stage, by_layer[layer], rng, generator)
-            for document, vector in zip(documents, vectors, strict=True):
-                if vector.any():
-                    _reweigh(document, stage.drift_weight)
+        layer, vectors = perturbations.draw(step, documents)
         ids, weights = pad(documents, index)
         with added(model, layer, vectors):
             loss = loss_of(model, ids, weights)
@@ -236,18 +259,19 @@ def train(
         scheduler.step()
         optimizer.zero_grad()
         tokens += sum(len(document.tokens) for document in documents)
-        total += float(loss.detach())
+        losses.append(float(loss.detach()))
         if (step + 1) % 25 == 0 or step + 1 == stage.steps:
             line = {
                 "stage": stage.name,
                 "step": step + 1,
-                "loss": round(total / (step % 25 + 1), 4),
+                "loss": round(sum(losses) / len(losses), 4),
                 "tokens": tokens,
                 "seconds": round(time.monotonic() - started, 1),
             }
-            if by_layer:
-                line["residual_norm"] = {str(k): round(v[1], 2) for k, v in by_layer.items()}
+            if stage.perturbed:
+                norms = {str(k): round(v[1], 2) for k, v in perturbations.by_layer.items()}
+                line["residual_norm"] = norms
             with log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
-            total = 0.0
+            losses.clear()
     model.eval()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,11 +54,7 @@ def read_key(request: ReadRequest) -> str:
 
 
 async def run_reads(
-    requests: Sequence[ReadRequest],
-    context: RunContext,
-    *,
-    description: str = "reads",
-    progress: Progress | None = None,
+    requests: Sequence[ReadRequest], context: RunContext, *, description: str = "reads"
 ) -> list[ReadRecord]:
     """Read every request, in any order; records come back in the order of requests.
 
@@ -67,7 +63,6 @@ async def run_reads(
     an error.
     """
     by_key = {read_key(request): request for request in requests}
-    bar = nullcontext(progress) if progress else context.progress(len(by_key), description)
     refused: dict[str, str] = {}
 
     async def one(key: str, request: ReadRequest, shared: Progress) -> None:
@@ -78,7 +73,7 @@ async def run_reads(
                 refused[key] = f"engine: {error.problem}"
         shared.step()
 
-    with bar as shared:
+    with context.progress(len(by_key), description) as shared:
         tasks = [asyncio.create_task(one(key, item, shared)) for key, item in by_key.items()]
         try:
             await asyncio.gather(*tasks)

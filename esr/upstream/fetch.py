@@ -21,14 +21,13 @@ class MissingError(Exception):
     """The server has no such file (404)."""
 
 
-def fetch(manifest: Manifest, folder: Path, mirror: str = "", quiet: bool = False) -> list[Path]:
+def fetch(manifest: Manifest, folder: Path, mirror: str = "") -> list[Path]:
     """Bring every file of the manifest into a folder; what is there and right stays.
 
     Args:
         manifest: what to fetch.
         folder: where it goes, under the same paths.
         mirror: base address instead of GitHub's.
-        quiet: no progress bar.
 
     Returns:
         The files that were downloaded now.
@@ -38,7 +37,7 @@ def fetch(manifest: Manifest, folder: Path, mirror: str = "", quiet: bool = Fals
     """
     fresh = []
     with requests.Session() as session:
-        for file in tqdm(manifest.files, desc="files", disable=quiet, unit="file"):
+        for file in tqdm(manifest.files, desc="files", unit="file"):
             target = folder / file.path
             if target.is_file() and file_digest(target) == file.sha256:
                 continue
