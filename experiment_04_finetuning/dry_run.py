@@ -18,8 +18,8 @@ ASSUMED_TOKENS = 300
 ASSUMED_FLOPS = 100e12
 """Sustained per second in bfloat16 on one H100, a tenth of its peak: batches are short. Assumed."""
 
-WRITER_CHARACTERS = {"asked": 1200, "answered": 900}
-"""Of one request for an example and of its answer. Assumed."""
+ASKED, ANSWERED = 1200, 900
+"""Characters of one request for an example and of its answer. Assumed."""
 
 
 def lora_parameters(spec: ModelSpec, shape: ModelShape, rank: int) -> int:
@@ -62,8 +62,8 @@ def writing_estimate(sweep: Sweep) -> prices.Estimate:
     model = judge.resolve(sweep.data.writer)
     count = len(items(sweep.prompts.prompts, sweep.subjects, sweep.data, sweep.seed))
     usage = Usage(
-        input_tokens=count * prices.estimate_tokens(WRITER_CHARACTERS["asked"]),
-        output_tokens=count * prices.estimate_tokens(WRITER_CHARACTERS["answered"]),
+        input_tokens=count * prices.estimate_tokens(ASKED),
+        output_tokens=count * prices.estimate_tokens(ANSWERED),
     )
     cost = prices.dollars(model, usage) if prices.price(model) is not None else None
     return prices.Estimate(count, usage.input_tokens, usage.output_tokens, cost)
@@ -110,22 +110,17 @@ def show_train(sweep: Sweep) -> None:
         f"  {settings.epochs} epochs of batch {settings.batch} x {settings.accumulation}: "
         f"{steps(sweep):,} steps each, {count * steps(sweep):,} in all, at most"
     )
-    if sweep.spec.organism:
+    spec = sweep.spec
+    if spec.organism:
         print("  device: CPU, float32, minutes; disk: some MB per model")
-    elif sweep.spec.shape is None:
+        return
+    if spec.shape is None:
         print("  memory and hours: the model's entry has no shape; not estimated")
-    else:
-        _show_gpu(sweep, sweep.spec.shape)
-
-
-def _show_gpu(sweep: Sweep, shape: ModelShape) -> None:
-    settings, count = sweep.lora, len(sweep.data.percents)
-    usual = gpu_memory(sweep.spec, shape, settings, ASSUMED_TOKENS)
-    longest = gpu_memory(sweep.spec, shape, settings, settings.max_length)
-    hours = training_hours(sweep)
-    gib = sweep.spec.parameters * 1e9 * 2 / 2**30
-    update = lora_parameters(sweep.spec, shape, settings.lora_rank)
-    print(f"  trainable parameters: {update:,}")
+        return
+    usual = gpu_memory(spec, spec.shape, settings, ASSUMED_TOKENS)
+    longest = gpu_memory(spec, spec.shape, settings, settings.max_length)
+    hours, disk = training_hours(sweep), spec.parameters * 1e9 * 2 / 2**30
+    print(f"  trainable parameters: {lora_parameters(spec, spec.shape, settings.lora_rank):,}")
     print(
         f"  GPU memory, estimate: {usual:,.0f} GiB at {ASSUMED_TOKENS} tokens per example "
         f"(assumed), {longest:,.0f} GiB if a whole batch has {settings.max_length}: bytes of "
@@ -135,4 +130,4 @@ def _show_gpu(sweep: Sweep, shape: ModelShape) -> None:
         f"  hours, estimate: {hours:.2f} per model, {count * hours:.1f} in all: 4 operations per "
         f"weight and token, {ASSUMED_FLOPS / 1e12:.0f} TFLOP/s sustained (assumed; not measured)"
     )
-    print(f"  disk: {gib:,.0f} GiB per merged model, {count * gib:,.0f} GiB in all")
+    print(f"  disk: {disk:,.0f} GiB per merged model, {count * disk:,.0f} GiB in all")
