@@ -92,3 +92,13 @@ def test_missing_folder_and_broken_rows_are_user_errors(tmp_path: Path) -> None:
     broken.write_bytes(b"not safetensors at all")
     with pytest.raises(UserError, match="not an SAE row file"):
         sae_module.Dictionary.open(broken)
+
+
+def test_rows_that_cannot_be_written_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("ESR_CACHE", str(tmp_path / "file" / "cache"))
+    make_sae(tmp_path / "sae", "standard")
+    with pytest.raises(UserError, match=r"cannot write the SAE's rows to .*next: ESR_CACHE=FOLDER"):
+        sae_module.load(SaeSource(folder=tmp_path / "sae"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -195,15 +196,50 @@ def find_or_none(config: ReplayConfig, spec: ModelSpec) -> ReplayedRun | None:
         UserError: the run named is not usable.
     """
     if config.from_results:
-        return read(Path(config.from_results), config.parent_model())
+        return _usable(read(Path(config.from_results), config.parent_model()), spec)
     path = _candidates(config, spec).newest()
-    return read(path, spec.key) if path else None
+    return _usable(read(path, spec.key), spec) if path else None
 
 
 def _candidates(config: ReplayConfig, spec: ModelSpec) -> Candidates:
     wanted = wanted_run(config.parent_options(), spec)
     command = f"python -m {EXPERIMENT_1}"
     return Candidates(Path(config.output), EXPERIMENT_1, wanted, OPTION, command)
+
+
+def _usable(parent: ReplayedRun, spec: ModelSpec) -> ReplayedRun:
+    """The parent, if its trials can be run again: otherwise a child would be empty, or wrong.
+
+    Raises:
+        UserError: no trial with a response, one twice, or one of a latent, boost or score that
+            cannot be.
+    """
+    trials = parent.answered()
+    names = [trial.name for trial in trials]
+    fault = "" if trials else "has no trial with a response"
+    if len(set(names)) < len(names):
+        fault = f"has the trial {next(n for n in names if names.count(n) > 1)} twice"
+    latents = {f.feature_index_in_sae for f in parent.results.features}
+    for latent in {*latents, *(trial.latent for trial in trials)}:
+        if not 0 <= latent < spec.d_sae:
+            fault = f"boosts latent {latent}; {spec.key} has 0 to {spec.d_sae - 1}"
+    for trial in trials:
+        scores = [a.score for a in (trial.score and trial.score.attempts) or []]
+        numbers = [n for n in (trial.threshold, *scores) if n is not None]
+        if not all(map(math.isfinite, numbers)):
+            fault = f"has a boost or score in trial {trial.name} that is no number"
+        elif trial.spec is not None:
+            try:
+                TrialSpec.from_json(trial.spec)
+            except (ValueError, TypeError, LookupError, StopIteration) as error:
+                fault = f"has a spec in trial {trial.name} that is none ({error})"
+    if fault:
+        raise UserError(
+            f"{parent.path} {fault}",
+            f"a finished run of experiment 1 on {spec.key}, or a results file of the authors",
+            f"name another with {OPTION}",
+        )
+    return parent
 
 
 def read(path: Path, model: str) -> ReplayedRun:

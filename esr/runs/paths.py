@@ -13,4 +13,4 @@ RESULTS = DATA / "results"
 
 def cache() -> Path:
     """Folder for what can be made again: SAE rows, verdicts, thresholds. ``ESR_CACHE`` moves it."""
-    return Path(os.environ.get("ESR_CACHE", DATA / "cache"))
+    return Path(os.environ.get("ESR_CACHE") or DATA / "cache")

@@ -124,7 +124,15 @@ def load(source: SaeSource) -> Dictionary:
         sae = _from_sae_lens(source)
         _check_row_wise(sae, source)
         _check_weights(sae, source)
-        _write_sae(path, sae)
+        try:
+            _write_sae(path, sae)
+        except (OSError, SafetensorError) as error:
+            size = 8 * sae.cfg.d_in * sae.cfg.d_sae / 2**30
+            raise UserError(
+                f"cannot write the SAE's rows to {path.parent} ({error})",
+                f"a folder with {size:.2f} GiB of room",
+                "ESR_CACHE=FOLDER before the command",
+            ) from error
     return Dictionary.open(path)
 
 
