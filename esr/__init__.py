@@ -6,7 +6,9 @@ that ``import esr`` costs nothing. The README has an example.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +23,14 @@ if TYPE_CHECKING:
     from esr.steering.sae import load as load_sae
 
 __version__ = "0.1.0"
+
+if sys.version_info < (3, 11) or any(find_spec(n) is None for n in ("simple_parsing", "torch")):
+    # Before anything of ours is imported: a list of missing modules helps nobody.
+    raise SystemExit(
+        f"error: {sys.executable} (Python {sys.version.split()[0]}) has not the packages of this "
+        "repository; allowed: Python 3.11 to 3.13 with requirements.txt or requirements-cpu.txt "
+        "installed; next: source .venv/bin/activate, or .venv/bin/python in place of python"
+    )
 
 __all__ = [
     "Boost",

@@ -94,6 +94,36 @@ def check_fit(spec: ModelSpec, gpus: Sequence[int]) -> None:
         raise too_large(spec, f"weights of {gib(needed)}", where, memory)
 
 
+def check_split(spec: ModelSpec, devices: int) -> None:
+    """Refuse a number of GPUs over which vLLM cannot split the model's heads.
+
+    Args:
+        spec: the model; nothing is refused where its shape is not known.
+        devices: GPUs of one engine.
+
+    Raises:
+        UserError: names the numbers that go.
+    """
+    shape = shape_of(spec)
+    if shape is None:
+        return
+    heads, kv_heads = shape.heads, shape.kv_heads
+
+    def fits(n: int) -> bool:
+        # Key and value heads are copied where there are fewer of them than GPUs.
+        return heads % n == 0 and max(n, kv_heads) % min(n, kv_heads) == 0
+
+    if not fits(devices):
+        possible = [n for n in range(1, heads + 1) if fits(n)]
+        smaller = max(n for n in possible if n < devices)
+        raise UserError(
+            f"{spec.key} cannot be split over {devices} GPUs: it has {heads} attention heads, "
+            f"{kv_heads} of keys and values",
+            ", ".join(map(str, possible)),
+            f"--tensor-parallel {smaller}",
+        )
+
+
 def too_large(spec: ModelSpec, needed: str, where: str, memory: int, devices: int = 1) -> UserError:
     """One line for a model that does not fit."""
     split = f" when split over {devices}" if devices > 1 else ""

@@ -11,6 +11,7 @@ from esr.errors import UserError
 from esr.judge import registry
 from esr.models import ModelSpec, prompts
 from esr.models.identity import model_identity
+from esr.models.weights import check_split
 from esr.pipeline.cli import CommonConfig
 from esr.runs.run_metadata import SCHEMA_VERSION, RunMetadata
 from esr.runs.same_settings import DEFAULTS, SIZES
@@ -39,6 +40,7 @@ def _check(config: CommonConfig, spec: ModelSpec) -> None:
     ):
         if value is not None and value > most:
             raise UserError(f"{option} {value}", f"1 to {most}: {why}", f"{option} {most}")
+    check_split(spec, config.tensor_parallel or 1)
     name = config.judge or spec.judge
     if config.rubric != "own" and registry.spec(name).provider == "offline":
         raise UserError(

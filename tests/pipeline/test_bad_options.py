@@ -146,6 +146,8 @@ def test_no_value_of_an_option_ends_in_a_traceback(
         (COMMANDS["1"][0], "tiny --n-trials 1000", "--n-trials 1000; allowed: 1 to 38"),
         (COMMANDS["1"][0], "tiny --n-latents 99999", "--n-latents 99999; allowed: 1 to 1024"),
         (COMMANDS["1"][0], "tiny --tensor-parallel -1", "--tensor-parallel -1; allowed: 0 or more"),
+        (COMMANDS["1"][0], "tiny --tensor-parallel 2", "3 attention heads, .*allowed: 1, 3; next"),
+        (COMMANDS["1"][0], "70b --tensor-parallel 3 --dry-run", "allowed: 1, 2, 4, 8, 16, 32, 64"),
         (COMMANDS["1"][0], "tiny --in-flight 1000000", "0; allowed: 1 or more, at most 4,096"),
         (COMMANDS["1"][0], "tiny --rubric upstream", "the judge lexical, which reads none"),
         (COMMANDS["1"][0], "tny", "unknown model 'tny'.*did you mean 'tiny'"),
