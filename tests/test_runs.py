@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from esr.errors import UserError
-from esr.runs.folder import RunFolder, find_runs, newest_complete, read_run
+from esr.runs.folder import RunFolder, find_runs, read_run
 from esr.runs.journal import Journal
 from esr.runs.results import read_results
 
@@ -55,11 +55,7 @@ def test_status_follows_what_happened(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert read_run(folder(tmp_path, seed=2).path).status == "interrupted"
 
-    complete = newest_complete(tmp_path, "experiment_01_esr", "tiny")
-    assert complete == run.path
     assert len(find_runs(tmp_path, "experiment_01_esr")) == 3
-    with pytest.raises(UserError, match=r"no complete run.*python -m experiment_01_esr 8b"):
-        newest_complete(tmp_path, "experiment_01_esr", "8b")
 
 
 def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:

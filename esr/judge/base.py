@@ -63,11 +63,6 @@ class Verdict:
         """Score of attempt 1; None where nothing was scored."""
         return self.attempts[0].score if self.attempts else None
 
-    @property
-    def last_score(self) -> float | None:
-        """Score of the last attempt; None where nothing was scored."""
-        return self.attempts[-1].score if self.attempts else None
-
     def to_json(self) -> dict[str, Any]:
         """Plain data for the journal."""
         return {

@@ -338,19 +338,3 @@ def recorded_runs(
 def find_runs(root: Path, experiment: str, model: str = "*") -> list[Path]:
     """Run folders of an experiment, as :func:`recorded_runs` lists them."""
     return [path for path, _ in recorded_runs(root, experiment, model)]
-
-
-def newest_complete(root: Path, experiment: str, model: str) -> Path:
-    """The newest complete run of a model.
-
-    Raises:
-        UserError: there is none.
-    """
-    for path, metadata in recorded_runs(root, experiment, model):
-        if metadata.status == "complete":
-            return path
-    raise UserError(
-        f"no complete run of {experiment} for model {model} in {root}",
-        "a run folder or a results file",
-        f"python -m {experiment} {model}, or --from-results PATH",
-    )

@@ -7,62 +7,36 @@ import ast
 from esr.errors import UserError
 
 
-def assigned_text(source: str, name: str, path: str, scope: str = "") -> str:
-    """The text assigned to a name, or returned by a function.
-
-    Args:
-        source: Python source.
-        name: of the variable; empty for what the scope returns.
-        path: of the file, for the error.
-        scope: dotted path of the class or function to look in; empty for the module.
-
-    Returns:
-        The text. An f-string's expressions stay in it, in braces.
+def assigned_text(source: str, name: str, path: str) -> str:
+    """The text assigned to a name of a module; an f-string's expressions stay in it, in braces.
 
     Raises:
-        UserError: the file has another shape.
+        UserError: the file at ``path`` has another shape.
     """
-    where = _scope(_parse(source, path), scope, path)
-    for node in ast.walk(where) if scope else where.body:
-        value = _assigned(node, name) if name else _returned(node)
+    for node in _parse(source, path).body:
+        value = _assigned(node, name)
         text = _string(value) if value is not None else None
         if text is not None:
             return text
-    raise _unexpected(path, f"no text {name or 'returned'}{f' in {scope}' if scope else ''}")
+    raise _unexpected(path, f"no text {name}")
 
 
 def returned_pairs(source: str, function: str, path: str) -> list[tuple[str, str]]:
-    """The list of (text, text) that a function returns as a literal.
+    """The list of (text, text) that a function of a module returns as a literal.
 
     Raises:
-        UserError: the file has another shape.
+        UserError: the file at ``path`` has another shape.
     """
-    for node in ast.walk(_scope(_parse(source, path), function, path)):
-        value = _returned(node)
-        if isinstance(value, ast.List | ast.Tuple):
-            pairs = [_pair(item) for item in value.elts]
-            found = [pair for pair in pairs if pair is not None]
-            if found and len(found) == len(pairs):
-                return found
+    for definition in _parse(source, path).body:
+        if isinstance(definition, ast.FunctionDef) and definition.name == function:
+            for node in ast.walk(definition):
+                value = node.value if isinstance(node, ast.Return) else None
+                if isinstance(value, ast.List | ast.Tuple):
+                    pairs = [_pair(item) for item in value.elts]
+                    texts = [pair for pair in pairs if pair is not None]
+                    if texts and len(texts) == len(pairs):
+                        return texts
     raise _unexpected(path, f"{function} returns no list of pairs")
-
-
-Scope = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-
-
-def _scope(tree: ast.Module, dotted: str, path: str) -> Scope:
-    where: Scope = tree
-    for part in filter(None, dotted.split(".")):
-        inner = [
-            node
-            for node in where.body
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and node.name == part
-        ]
-        if not inner:
-            raise _unexpected(path, f"no {dotted}")
-        where = inner[0]
-    return where
 
 
 def _parse(source: str, path: str) -> ast.Module:
@@ -81,10 +55,6 @@ def _assigned(node: ast.AST, name: str) -> ast.expr | None:
         return None
     named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
     return node.value if named else None
-
-
-def _returned(node: ast.AST) -> ast.expr | None:
-    return node.value if isinstance(node, ast.Return) else None
 
 
 def _pair(node: ast.expr) -> tuple[str, str] | None:

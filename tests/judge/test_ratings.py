@@ -240,6 +240,5 @@ async def test_overlap_scores_follow_the_subject(tmp_path: Path) -> None:
             "How do I fry eggs?", "The reefs are blue. Wait, wrong! Fry the eggs.", "coral reefs"
         )
     )
-    assert mixed.first_score is not None
-    assert mixed.last_score is not None
-    assert mixed.first_score < mixed.last_score
+    first, *_, last = (attempt.score for attempt in mixed.attempts)
+    assert first < last

@@ -15,7 +15,6 @@ from esr.runs.folder import (
     DamagedRunError,
     RunFolder,
     find_runs,
-    newest_complete,
     read_run,
     write_json,
 )
@@ -168,7 +167,6 @@ def test_a_damaged_neighbour_is_named_and_left_out(
         other = path.with_name(name)
         other.mkdir()
         (other / "run.json").write_bytes(damaged)
-    assert newest_complete(tmp_path, "experiment", "tiny") == path
     assert find_runs(tmp_path, "experiment") == [path]
     lines = sorted(capsys.readouterr().err.splitlines())
     assert [line.partition(str(path.parent))[2][:4] for line in lines] == ["/aaa", "/bbb"]
