@@ -71,6 +71,12 @@ def latent_lines(data: Mapping[str, Any]) -> list[str]:
             f"  {len(failed)} of {len(data['results_by_feature'])} latents have no threshold and "
             f"no trials: {', '.join(named)}{f', and {more} more' if more else ''}"
         )
+    rough = [e for e in data["results_by_feature"] if (e.get("calibration") or {}).get("unjudged")]
+    if rough:
+        lines.append(
+            f"  {len(rough)} calibrations had verdicts that failed: repeating the command asks "
+            "again and may change their thresholds"
+        )
     return lines
 
 

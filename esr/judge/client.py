@@ -204,8 +204,9 @@ class Client(ABC):
             SpendLimitError: the limit is reached.
         """
         self._may_send()
-        tiny = Request("", "Answer with the word ready.", max_tokens=64, purpose="preflight")
-        completion = await self._answer(tiny, tries=2)
+        system, user = "You are asked whether you can be reached.", "Answer with the word ready."
+        tiny = Request(system, user, max_tokens=64, purpose="preflight")
+        completion = await self._answer(tiny, tries=3)
         self._pay(tiny.purpose, completion)
         if completion.stop is Stop.FAILED:
             raise self._rejection(completion)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from esr.errors import JudgeError
 from esr.models import Calibration
 from esr.pipeline.bisection import Posterior
 from esr.pipeline.context import Progress, RunContext
@@ -29,12 +30,20 @@ TRIES_PER_ROUND = 3
 """How often a round without any scored response is tried before it is skipped."""
 
 
+ASKED_AGAIN = 2
+"""How often the failed verdicts of a round are asked for again before it goes on without them."""
+
+
 async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int, Threshold]:
     """Thresholds of all latents of ``labels`` (latent -> label), in its order.
 
     A threshold is taken from the journal, else from the cache, else measured. The cache key
     holds everything that can change it: model, SAE, layers, engine, pairing, profile, prompts,
-    judge, rubric, prior and run seed. Failed calibrations are not cached.
+    judge, rubric, prior and run seed. Neither failed calibrations are cached nor those in which a
+    verdict failed.
+
+    Raises:
+        JudgeError: no latent could be calibrated, and verdicts failed.
     """
     limit = asyncio.Semaphore(context.spec.in_flight)
     per_latent = context.spec.calibration.rounds * context.spec.calibration.prompts_per_round
@@ -51,23 +60,30 @@ async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int,
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+    unjudged = sum(threshold.unjudged for threshold in thresholds)
+    if unjudged and all(threshold.value is None for threshold in thresholds):
+        raise JudgeError(
+            f"no latent could be calibrated: {unjudged} verdicts of judge {context.judge.info.id} "
+            f"failed; latent {thresholds[0].latent}: {thresholds[0].error}; next: mend it, then "
+            "repeat the command to go on"
+        )
     return {threshold.latent: threshold for threshold in thresholds}
 
 
 async def _threshold(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:
     journal, key = context.run.journal, str(latent)
-    entry = journal.get("threshold", key)
     path = _cache_file(context, latent)
-    threshold = Threshold(**entry) if entry and entry["value"] is not None else None
-    threshold = threshold or read_entry(path, Threshold)
+    threshold = Threshold.recorded(journal, [latent]).get(latent)
+    if threshold is None or not threshold.final:
+        threshold = read_entry(path, Threshold)
     if threshold is not None:
         settings = context.spec.calibration
         progress.step(settings.rounds * settings.prompts_per_round)
     else:
         threshold = await _bisect(context, latent, label, progress)
-        if threshold.value is not None:
+        if threshold.final:
             write_entry(path, threshold)
-    # A failure is recorded with its reason, for the results, and measured again when repeated.
+    # What is not final is recorded for the results, and measured again when repeated.
     journal.put("threshold", key, plain(threshold))
     return threshold
 
@@ -85,15 +101,19 @@ async def _bisect(context: RunContext, latent: int, label: str, progress: Progre
     settings = context.spec.calibration
     posterior = Posterior.prior(settings.prior_mean, settings.prior_sd, settings.low, settings.high)
     scores: list[list[float | None]] = []
+    unjudged: list[str] = []
     for number in range(settings.rounds):
         boost = posterior.median()
-        score = await _round_score(context, latent, label, boost, number, progress)
+        score, failures = await _round_score(context, latent, label, boost, number, progress)
+        unjudged += failures
         if score is not None:
             posterior = posterior.update(boost, score, TARGET_SCORE)
         scores.append([boost, score])
     scored = sum(score is not None for _, score in scores)
     low, high = posterior.interval()
     failed = scored * 2 < settings.rounds
+    reason = f"; {len(unjudged)} verdicts failed, {unjudged[-1]}" if unjudged else ""
+    error = f"calibration: {scored} of {settings.rounds} rounds scored{reason}"
     return Threshold(
         latent=latent,
         value=None if failed else round(posterior.median(), 2),
@@ -101,16 +121,21 @@ async def _bisect(context: RunContext, latent: int, label: str, progress: Progre
         high=high,
         rounds=scored,
         skipped=settings.rounds - scored,
-        error=f"calibration: {scored} of {settings.rounds} rounds scored" if failed else None,
+        error=error if failed else None,
         scores=scores,
+        unjudged=len(unjudged),
     )
 
 
 async def _round_score(
     context: RunContext, latent: int, label: str, boost: float, number: int, progress: Progress
-) -> float | None:
-    """Mean first-attempt score of one round, 0 to 100; None where no try gave a score."""
+) -> tuple[float | None, list[str]]:
+    """A round: its mean first-attempt score, 0 to 100, and why verdicts of it failed.
+
+    The score is None where no try gave one.
+    """
     settings = context.spec.calibration
+    failures: list[str] = []
     for attempt in range(TRIES_PER_ROUND):
         specs = [
             boosted(
@@ -127,12 +152,17 @@ async def _round_score(
             )
             for position, index in enumerate(_pick(context, settings, latent, number, attempt))
         ]
-        bar = progress if attempt == 0 else None
+        silent = Progress(None, context)
+        bar = progress if attempt == 0 else silent
         records = await run_trials(specs, context, progress=bar, urgent=True)
+        for _ in range(ASKED_AGAIN):
+            if any(record.failure for record in records):
+                records = await run_trials(specs, context, progress=silent, urgent=True)
+        failures += [record.failure for record in records if record.failure]
         scores = [s for r in records if r.verdict and (s := r.verdict.first_score) is not None]
         if scores:
-            return sum(scores) / len(scores)
-    return None
+            return sum(scores) / len(scores), failures
+    return None, failures
 
 
 def _pick(

@@ -185,13 +185,15 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Progress:
-    """A bar that several lists of trials may share."""
+    """A bar that several lists of trials may share; None shows nothing."""
 
-    bar: tqdm[Any]
+    bar: tqdm[Any] | None
     context: RunContext
 
     def step(self, count: int = 1) -> None:
         """Count ``count`` finished trials."""
+        if self.bar is None:
+            return
         if spent := self.context.ledger.spent:
             self.bar.set_postfix_str(f"judge ${spent:.2f}", refresh=False)
         self.bar.update(count)

@@ -15,6 +15,7 @@ from typing import Any, Generic
 
 from esr.errors import (
     EngineError,
+    JudgeError,
     StopError,
     StorageError,
     run_async,
@@ -98,6 +99,22 @@ async def run(experiment: Experiment[ConfigT], config: ConfigT, spec: ModelSpec)
                 print(f"run folder: {context.run.path}")
 
 
+def _check_judge(context: RunContext, records: Sequence[TrialRecord]) -> None:
+    """A run without a single verdict that can be read is not complete.
+
+    Raises:
+        JudgeError: every verdict failed.
+    """
+    verdicts = [record.verdict for record in records if record.verdict]
+    if verdicts and not any(verdict.answered for verdict in verdicts):
+        said = " ".join(verdicts[-1].raw.split())[:200]
+        raise JudgeError(
+            f"none of {len(verdicts)} verdicts of judge {context.judge.info.id} can be read; the "
+            f"last: {verdicts[-1].status} ({verdicts[-1].reason}: {said!r}); next: another judge, "
+            "or repeat the command"
+        )
+
+
 async def conduct(
     experiment: Experiment[ConfigT], config: ConfigT, context: RunContext
 ) -> dict[str, Any]:
@@ -109,6 +126,7 @@ async def conduct(
             await context.preflight()
         specs = await experiment.specs(config, context)
         records = await run_trials(specs, context)
+        _check_judge(context, records)
     except (asyncio.CancelledError, KeyboardInterrupt, StopError, EngineError):
         partial = experiment.results(config, context, finished(specs, context))
         with suppress(StorageError):  # Why it stopped is what is to be said.

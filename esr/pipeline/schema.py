@@ -106,6 +106,13 @@ class TrialRecord:
     error: str | None = None
 
     @property
+    def failure(self) -> str:
+        """Why the verdict failed; empty where there is none, or one that did not."""
+        if self.verdict is None or self.verdict.answered:
+            return ""
+        return f"{self.verdict.status} ({self.verdict.reason})"
+
+    @property
     def status(self) -> str:
         """The verdict's status; "failed" without one."""
         return str(self.verdict.status if self.verdict else Status.FAILED)
@@ -190,6 +197,8 @@ class Threshold:
         error: one line where ``value`` is None.
         scores: of each round, its boost and the mean first-attempt score, 0 to 100; None where
             it was skipped. Empty in older files.
+        unjudged: verdicts of its rounds that failed; a threshold with any serves this run, and is
+            measured again when the command is repeated.
     """
 
     latent: int
@@ -200,6 +209,12 @@ class Threshold:
     skipped: int
     error: str | None = None
     scores: list[list[float | None]] = field(default_factory=list)
+    unjudged: int = 0
+
+    @property
+    def final(self) -> bool:
+        """Whether it need not be measured again."""
+        return self.value is not None and not self.unjudged
 
     @classmethod
     def recorded(cls, journal: Journal, latents: Iterable[int]) -> dict[int, Threshold]:

@@ -181,6 +181,7 @@ class ThresholdEntry(TypedDict):
     skipped: int
     error: str | None
     scores: NotRequired[list[list[Number | None]]]
+    unjudged: NotRequired[int]
 
 
 @with_config(extra="allow")
