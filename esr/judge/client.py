@@ -121,7 +121,7 @@ class Client(ABC):
         verify_model: whether answers of another model are refused.
         store: where completions are kept; None keeps none.
         ledger: where they are paid; one without limit when left out.
-        missing_key: raised before anything is sent, where a key is needed that is not there.
+        missing_key: raised before anything is sent, where a key is needed and there is none to use.
     """
 
     provider = ""

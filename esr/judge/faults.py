@@ -78,9 +78,6 @@ def fault_of(error: Exception, transport: tuple[type[Exception], ...] = (OSError
             status, Fault.SERVER if status >= 500 else Fault.BAD_REQUEST
         )
     causes = list(_causes(error))
-    # A key that cannot stand in an HTTP header: a line break, or letters beyond ASCII.
-    if any(isinstance(e, UnicodeEncodeError) or "header value" in str(e) for e in causes):
-        return Fault.AUTH
     if any(isinstance(e, TimeoutError) or "Timeout" in type(e).__name__ for e in causes):
         return Fault.TIMEOUT
     reached = isinstance(error, ValueError) or not isinstance(error, transport)

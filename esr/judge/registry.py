@@ -246,9 +246,19 @@ def create_client(
     if judge.provider == "offline":
         raise UserError(f"judge {name!r} is no language model", "haiku, sonnet, ...", "name one")
     key = keys.find(_KEYS.get(judge.provider, _OPTIONAL_LOCAL_KEY))
+    unusable = None if key or judge.provider == "local" else missing_key(name)
+    if not (key.isascii() and (key.isprintable())):
+        key, unusable = (
+            "",
+            UserError(
+                f"the key of judge {name} holds a line break or a letter beyond ASCII",
+                "the key as the provider shows it",
+                f"correct it in the environment or in {keys.env_file()}",
+            ),
+        )
     options: dict[str, Any] = {
         "key": key,
-        "missing_key": None if key or judge.provider == "local" else missing_key(name),
+        "missing_key": unusable,
         "calls": calls or CallSettings(),
         "store": Store(cache or default_path()),
         "ledger": ledger,
