@@ -11,6 +11,7 @@ from esr import models
 from esr.errors import UserError
 from esr.models import prompts
 from esr.pipeline.experiment import main
+from esr.runs.commands import parse
 from experiment_01_esr.config import Config
 from experiment_01_esr.run import EXPERIMENT
 
@@ -37,6 +38,22 @@ def test_dry_run_prints_the_counts_of_the_paper(capsys: pytest.CaptureFixture[st
     assert "50,000" in out
     assert "5,000" in out
     assert "claude-haiku-4-5-20251001" in out
+
+
+def test_as_published_is_the_run_of_the_options_it_stands_for() -> None:
+    typed = ["70b", "--profile", "release", "--prompts", "upstream", "--rubric", "upstream"]
+    short = parse(Config, "x", ["70b", "--as-published"])
+    assert short.identity() == parse(Config, "x", typed).identity()
+    assert (short.profile, short.prompts, short.rubric) == ("release", "upstream", "upstream")
+    assert short.latent_filter == "release"
+    assert short.identity() != parse(Config, "x", ["70b"]).identity()
+
+
+def test_as_published_with_another_choice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(EXPERIMENT, ["70b", "--as-published", "--prompts", "held-out", "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert "--as-published with --prompts held-out; allowed: --prompts upstream" in error
+    assert main(EXPERIMENT, ["tiny", "--as-published", "--dry-run"]) == 2
 
 
 @pytest.mark.parametrize(

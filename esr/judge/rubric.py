@@ -110,7 +110,11 @@ def read(path: Path) -> Rubric:
             raise ValueError("it was edited: its digest differs")
         return restore(Rubric, content)
     except FileNotFoundError as error:
-        raise UserError(f"no rubric at {path}", "", "python -m esr.upstream fetch") from error
+        raise UserError(
+            f"no rubric at {path}",
+            "the authors' rubric, once fetched",
+            "python -m esr.upstream fetch",
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a rubric ({str(error).splitlines()[0]})",

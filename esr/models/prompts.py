@@ -93,7 +93,11 @@ def load(name: str, default: str = "how-to") -> PromptSet:
     if name == "upstream":
         path = paths.DATA / "upstream" / "prompts.json"
         if not path.is_file():
-            raise UserError(f"no prompts at {path}", "", "python -m esr.upstream fetch")
+            raise UserError(
+                f"no prompts at {path}",
+                "the authors' prompts, once fetched",
+                "python -m esr.upstream fetch",
+            )
         return _read(path)
     if name == "held-out":
         return _read(FOLDER / f"{default}.json", held_out=True)

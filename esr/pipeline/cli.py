@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -29,11 +30,18 @@ def incidental(default: Any, **options: Any) -> Any:
 HELP_GROUPS: Groups = {
     "": ("model", "n_latents", "n_trials", "dry_run"),
     "what to run": ("model_file", "from_results", "prompts", "latent_filter", "seed"),
-    "how it is generated": ("profile", "engine", "pairing"),
+    "how it is generated": ("as_published", "profile", "engine", "pairing"),
     "judge and money": ("judge", "rubric", "judge_batch", "judge_concurrency", "max_spend"),
     "machine and files": ("tensor_parallel", "replicas", "in_flight", "output", "new"),
 }
 """How ``--help`` orders the shared options; what an experiment adds comes last."""
+
+PUBLISHED = {"profile": "release", "prompts": "upstream", "rubric": "upstream"}
+"""What ``--as-published`` stands for; the release's latent filter is the default already."""
+
+
+def _typed(options: Mapping[str, str]) -> str:
+    return " ".join(f"--{name} {value}" for name, value in options.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +65,10 @@ class CommonConfig:
 
     profile: Literal["paper", "release"] = "paper"
     """Generation profile: the paper's text, or what the authors' release runs (DEVIATIONS.md)."""
+
+    as_published: bool = incidental(False, action="store_true")
+    """As close to the published numbers as can be: --profile release --prompts upstream --rubric
+    upstream (after python -m esr.upstream fetch; README)."""
 
     prompts: str = field(default="", metavar="SET")
     """Prompt set: a name under data/prompts, held-out, upstream, or a .json or .txt file."""
@@ -111,11 +123,25 @@ class CommonConfig:
             # From here on the key stands for the file, in folders and results alike.
             object.__setattr__(self, "model", models.get(self.model_file).key)
         bounds.check(self)
+        if self.as_published:
+            self._publish()
         for path in (Path(self.output), *Path(self.output).parents):
             if path.exists() and not path.is_dir():
                 raise UserError(
                     f"--output {self.output}: {path} is a file", "a folder", "--output FOLDER"
                 )
+
+    def _publish(self) -> None:
+        """Set the options of :data:`PUBLISHED`; a run of them typed out is the same run."""
+        defaults = {f.name: f.default for f in fields(CommonConfig)}
+        for name, value in PUBLISHED.items():
+            if getattr(self, name) not in (defaults[name], value):
+                raise UserError(
+                    f"--as-published with --{name} {getattr(self, name)}",
+                    f"--{name} {value}, which it stands for",
+                    f"leave one of the two out; it is {_typed(PUBLISHED)}",
+                )
+            object.__setattr__(self, name, value)
 
     def identity(self) -> dict[str, Any]:
         """The fields that can change a result, as plain data."""

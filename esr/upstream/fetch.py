@@ -45,11 +45,15 @@ def fetch(manifest: Manifest, folder: Path, mirror: str = "") -> list[Path]:
             try:
                 part = download(session, url, target.with_name(target.name + ".part"))
             except MissingError as error:
-                raise UserError(f"{url} does not exist", "", "try --mirror URL") from error
+                raise UserError(
+                    f"{url} does not exist", "a server that has the files", "try --mirror URL"
+                ) from error
             if (found := file_digest(part)) != file.sha256:
                 part.unlink()
                 raise UserError(
-                    f"{url} has SHA-256 {found}, not {file.sha256}", "", "try --mirror URL"
+                    f"{url} has SHA-256 {found}, not {file.sha256}",
+                    "that digest",
+                    "try --mirror URL",
                 )
             part.replace(target)
             fresh.append(target)
@@ -83,7 +87,9 @@ def download(session: requests.Session, url: str, part: Path) -> Path:
                     file.write(chunk)
     except requests.RequestException as error:
         raise UserError(
-            f"download of {url} failed ({error})", "", "repeat the command, or --mirror URL"
+            f"download of {url} failed ({error})",
+            "a server that answers",
+            "repeat the command, or --mirror URL",
         ) from error
     return part
 

@@ -74,7 +74,9 @@ def _download_all(base: str, folder: Path, quiet: bool) -> list[Path]:
             files.append(target)
             bar.update()
     if not files:
-        raise UserError(f"{base}/batch-0.jsonl.gz does not exist", "", "try --mirror URL")
+        raise UserError(
+            f"{base}/batch-0.jsonl.gz does not exist", "a label export", "try --mirror URL"
+        )
     return files
 
 
@@ -89,7 +91,9 @@ def _read_all(files: list[Path], d_sae: int) -> tuple[dict[int, str], int]:
         except (OSError, EOFError, zlib.error, ValueError, KeyError, AttributeError) as error:
             path.unlink()
             raise UserError(
-                f"{path.name} of the label export is damaged ({error})", "", "repeat the command"
+                f"{path.name} of the label export is damaged ({error})",
+                "gzipped JSON lines",
+                "repeat the command",
             ) from error
         for index, description in pairs:
             if not 0 <= index < d_sae:
