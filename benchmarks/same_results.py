@@ -11,6 +11,9 @@ was cut off. It keeps what a rebuilding must not change:
     results/             results.json of each run
     figures/             the numbers under each figure, as CSV
     dry-runs/            what each --dry-run prints
+
+Time, commit and machine stand in run.json, which is not compared. What else belongs to a snapshot
+and not to a result, the paths of its folders and the ids of its runs, is replaced by words.
 """
 
 from __future__ import annotations
@@ -74,9 +77,6 @@ PLANNED = (
 )
 """Dry runs beside those of every command of `RUNS` for each of `MODELS`."""
 
-PER_PROCESS = ("started", "ended", "seconds", "commit", "git", "argv", "written", "date")
-"""Keys of results.json whose values tell of the process and not of the result."""
-
 ROUNDING = 1e-12
 """Relative difference up to which two floats are one: a sum in another order, nothing more."""
 
@@ -109,7 +109,7 @@ def snapshot(checkout: Path, folder: Path) -> None:
                 target = folder / "results" / name / f"{place.replace('/', '.')}.json"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(run / "results.json", target)
-    (folder / "ids.json").write_text(json.dumps(ids, indent=1))
+        (folder / "ids.json").write_text(json.dumps(ids, indent=1))
     for words in _dry_runs():
         name = "_".join(words).replace("/", ".")
         target = folder / "dry-runs" / f"{name}.txt"
@@ -197,11 +197,9 @@ def _number(text: str) -> float | str:
 
 
 def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested JSON with its place, without those of `PER_PROCESS`."""
+    """Every value of nested JSON with its place."""
     inner = value.items() if isinstance(value, dict) else enumerate(value)
     for key, child in inner:
-        if key in PER_PROCESS and isinstance(value, dict):
-            continue
         where = f"{place}.{key}" if place else str(key)
         if isinstance(child, dict | list) and child:
             yield from leaves(child, where)
