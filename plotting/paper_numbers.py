@@ -18,7 +18,7 @@ from plotting import style
 from plotting.command import EXCLUDE_DEGRADED, add_options
 from plotting.latex import macros
 from plotting.measured import PERCENT, SCORE, Measured, measure
-from plotting.published import NOT_RUN, VERDICTS, Row, compare
+from plotting.published import NOT_RUN, VERDICTS, Row, compare, document
 from plotting.selection import find
 
 NAME = "paper_numbers"
@@ -46,6 +46,10 @@ def terminal(rows: Sequence[Row], everything: bool = False) -> str:
         )
     counts = {v: sum(r.verdict == v for r in rows) for v in VERDICTS}
     lines.append(", ".join(f"{v}: {n}" for v, n in counts.items()))
+    marks = {mark for row in listed for mark in row.published.marks}
+    meanings = [f"[{mark}] {text}" for mark, text in document()["marks"].items() if mark in marks]
+    if meanings:
+        lines.append(f"Published: {'; '.join(meanings)}.")
     if any(row.measured and row.measured.organism for row in listed):
         lines.append(f"Organisms: {style.ORGANISM_NOTE}; beside them the paper's largest model.")
     return "\n".join(lines)

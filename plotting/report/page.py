@@ -81,7 +81,7 @@ def write(
     readable: list[Source] = []
     runs: list[dict[str, Any]] = []
     scripts: dict[str, str] = {}
-    for source in sorted(sources, key=lambda source: source.experiment or 99):
+    for source in sorted(sources, key=_place):
         try:
             run = tables.run(source, exclude_degraded)
             scripts |= transcripts.scripts(source) if run["trials"] else {}
@@ -120,6 +120,12 @@ def write(
     except OSError as error:
         raise cannot_write(folder, error) from error
     return page
+
+
+def _place(source: Source) -> int:
+    """The number that the heading of a run begins with; runs without one come last."""
+    number = tables.heading(source).partition(" ")[0]
+    return int(number) if number.isdecimal() else 99
 
 
 def _data(

@@ -145,9 +145,10 @@ def run(source: Source, exclude_degraded: bool = False) -> dict[str, Any]:
 
 def heading(source: Source) -> str:
     """Number and name of the experiment; what a run does that belongs to none of the ten."""
-    if not source.experiment:
+    title = document()["experiments"].get(str(source.experiment))
+    if not source.experiment or not title:
         return _OTHER_RUNS.get(source.package, source.package)
-    return f"{source.experiment} · {document()['experiments'][str(source.experiment)]}"
+    return f"{source.experiment} · {title}"
 
 
 def variant(source: Source) -> str:

@@ -311,6 +311,8 @@ class TestComparison:
     def test_table_names_what_is_missing_only_on_request(self) -> None:
         rows = compare([ours(5.0, 4.5, 6.0)])
         assert "5.00 (4.50 to 6.00)" in paper_numbers.terminal(rows)
+        assert "Published: [v1] printed in v1 (6 February 2026)." in paper_numbers.terminal(rows)
+        assert "[px]" not in paper_numbers.terminal(rows)
         assert "gemma-27b" not in paper_numbers.terminal(rows)
         assert "gemma-27b" in paper_numbers.terminal(rows, everything=True)
         assert f"not run: {len(NUMBERS) - 1}" in paper_numbers.terminal(rows)

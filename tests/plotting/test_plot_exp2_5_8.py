@@ -179,10 +179,10 @@ class TestVariants:
     def test_newest_run_of_each_variant(
         self, tmp_path: Path, variants: list[Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        root = tmp_path / "root" / plot_exp5.EXPERIMENT / "scripted"
-        root.mkdir(parents=True)
         for number, path in enumerate([*variants, variants[0]]):
-            (root / str(number)).symlink_to(path)
+            folder = tmp_path / "root" / plot_exp5.EXPERIMENT / str(number)
+            folder.mkdir(parents=True)
+            (folder / path.name).symlink_to(path)
         given = ["--results", str(tmp_path / "root"), "--output", str(tmp_path / "f")]
         assert plot_exp5.main(given) == 0
         table = pd.read_csv(tmp_path / "f" / f"{plot_exp5.NAME}.csv")

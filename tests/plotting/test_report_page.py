@@ -174,6 +174,7 @@ class TestFolder:
         write_run(root, "finetuning", "c", [])
         text = make(root, tmp_path / "out").read_text()
         names = re.findall(r"<summary><strong>([^<]*)</strong>, (.*?) <span", text)
+        assert [heading[0] for heading, _ in names] == ["1", "3", "4", "4", "5", "5", "5"]
         assert sorted(names) == [
             ("1 · ESR across models", "tiny organism, --n-latents 4"),
             ("3 · Search for off-topic detectors", "tiny organism"),
