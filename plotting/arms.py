@@ -33,6 +33,7 @@ class Arm:
         comparison: with the baseline, by quantity; None for the baseline itself.
         colour: the model's where empty.
         note: said of it in the caption.
+        run: name of its run folder; the group's where empty.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Arm:
     comparison: Mapping[str, Any] | None = None
     colour: str = ""
     note: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,21 +146,21 @@ def _compared(arm: Arm, quantities: Sequence[str]) -> Iterator[str]:
             yield f"{ratio}, McNemar p {paired['test']['p_value']:.2g}" if paired else ratio
 
 
-def table(groups: Sequence[Group]) -> pd.DataFrame:
+def table(groups: Sequence[Group], quantities: Sequence[str] = SHOWN) -> pd.DataFrame:
     """The plotted numbers and the comparisons of the notes; shares 0 to 1, scores 0 to 100."""
     rows = [
         {
             "model": group.source.model,
             "title": group.title,
-            "source": group.source.path.name,
+            "source": arm.run or group.source.path.name,
             "arm": arm.name,
             "quantity": quantity,
             **rates.row(rates.rate_of(arm.summary, quantity)),
-            **(_comparison(arm.comparison[quantity]) if arm.comparison else {}),
+            **_comparison((arm.comparison or {}).get(quantity)),
         }
         for group in groups
         for arm in group.arms
-        for quantity in SHOWN
+        for quantity in quantities
     ]
     return pd.DataFrame(rows, columns=_COLUMNS)
 
@@ -170,12 +172,13 @@ _COLUMNS = [
 ]
 
 
-def _comparison(compared: Mapping[str, Any]) -> dict[str, Any]:
+def _comparison(compared: Mapping[str, Any] | None) -> dict[str, Any]:
+    if not compared:
+        return {}
     row: dict[str, Any] = {}
     for name in ("risk_ratio", "difference"):
         ends = compared[f"{name}_interval"] or (None, None)
         row |= {name: compared[name], f"{name}_low": ends[0], f"{name}_high": ends[1]}
-    paired, unpaired = compared.get("paired"), compared.get("unpaired")
-    row["mcnemar_p"] = paired["test"]["p_value"] if paired else None
-    row["z_p"] = unpaired["p_value"] if unpaired else None
-    return row
+    paired, unpaired = (compared.get(kind) or {} for kind in ("paired", "unpaired"))
+    p_value = (paired.get("test") or {}).get("p_value")
+    return {**row, "mcnemar_p": p_value, "z_p": unpaired.get("p_value")}

@@ -6,7 +6,7 @@ python plotting/plot_exp5.py [--results PATH ...] [--output DIR]
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from esr.analysis import metrics
 from plotting import arms, rates, style
-from plotting.arms import Arm
+from plotting.arms import Arm, Group
 from plotting.command import figure_command
 from plotting.figure import Drawn
 from plotting.sources import Source
@@ -25,105 +25,56 @@ MAIN = "self_monitor"
 """The variant of Figure 4 (paper section 3.3)."""
 
 ORDER = ("dont_get_distracted", "ignore_latent_label", MAIN, "resist_manipulation")
+NONE = "no meta-prompt"
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One meta-prompt on one model.
-
-    Attributes:
-        name: of the variant; runs without steering say so.
-        source: its run.
-        summary: see :func:`esr.analysis.metrics.summary`.
-    """
-
-    name: str
-    source: Source
-    summary: rates.Summary
-
-    @property
-    def baseline(self) -> Mapping[str, Any]:
-        """The run it replays; empty for a file of the authors."""
-        return self.source.data.get("baseline") or {}
-
-    @property
-    def unsteered(self) -> bool:
-        """Whether nothing was boosted."""
-        return bool(self.source.settings.get("no_steering"))
-
-    def ratio(self, quantity: str) -> dict[str, Any]:
-        """Ratio to the baseline, with its interval; none for a run without steering."""
-        comparison = {} if self.unsteered else self.source.data.get("comparison") or {}
-        compared = comparison.get(quantity) or {}
-        low, high = compared.get("risk_ratio_interval") or (None, None)
-        return {"ratio": compared.get("risk_ratio"), "ratio_low": low, "ratio_high": high}
-
-    @property
-    def arm(self) -> Arm:
-        """As a bar: pale without steering, which is not compared with the steered baseline."""
-        full = style.colour(self.source.model)
-        red, green, blue = (0.4 * part + 0.6 for part in to_rgb(full))
-        colour = to_hex((red, green, blue)) if self.unsteered else full
-        comparison = None if self.unsteered else self.source.data.get("comparison")
-        return Arm(self.name, self.summary, comparison, colour)
-
-
-@dataclass(frozen=True)
-class Model:
-    """One model with its baseline.
-
-    Attributes:
-        conditions: those with the same baseline as the newest run of the model, in the paper's
-            order.
-        left_out: names of those with another baseline.
-    """
-
-    conditions: list[Condition]
-    left_out: list[str]
-
-    @property
-    def source(self) -> Source:
-        """The run that stands for the model."""
-        return self.conditions[0].source
-
-    @property
-    def baseline(self) -> rates.Summary | None:
-        """Summary of the parent run; None for files of the authors."""
-        return self.conditions[0].baseline.get("summary")
-
-    def group(self, only: str = "") -> arms.Group:
-        """The baseline in grey and the conditions, or the one condition named."""
-        title = self.source.title
-        shown = [c for c in self.conditions if only in ("", c.name)]
-        bars, notes = [condition.arm for condition in shown], []
-        if self.baseline is None:
-            notes.append(f"{title}: files without a baseline.")
-        elif shown:
-            bars.insert(0, Arm("no meta-prompt", self.baseline, colour=style.BASELINE))
-        for condition in shown:
-            if differing := condition.baseline.get("differences"):
-                notes.append(
-                    f"{title}, {condition.name}: baseline differs in {', '.join(differing)}."
-                )
-        if self.left_out:
-            notes.append(f"{title}: not drawn, other baseline: {', '.join(self.left_out)}.")
-        return arms.Group(self.source, title, bars, notes, missing=f"no run of {only}")
-
-
-def models(sources: Sequence[Source]) -> list[Model]:
-    """Conditions by model; a baseline is never mixed with another."""
-    by_model: dict[str, list[Condition]] = {}
+def groups(sources: Sequence[Source]) -> list[Group]:
+    """A group per model: its baseline and its meta-prompts in the paper's order."""
+    by_model: dict[str, list[Source]] = {}
     for source in sources:
-        summary = metrics.summary(source.outcomes, source.seed)
-        condition = Condition(_name(source), source, summary)
-        by_model.setdefault(source.model, []).append(condition)
-    return [_model(conditions) for conditions in by_model.values()]
+        by_model.setdefault(source.model, []).append(source)
+    return [_group(runs) for runs in by_model.values()]
 
 
-def _model(conditions: Sequence[Condition]) -> Model:
-    same = [c for c in conditions if _key(c) == _key(conditions[0])]
-    other = [c.name for c in conditions if c not in same]
-    return Model(sorted(same, key=lambda c: _order(c.name)), other)
+def _group(runs: Sequence[Source]) -> Group:
+    """One model. What replays another baseline than its newest run is named, not drawn."""
+    title, baseline = runs[0].title, _baseline(runs[0]).get("summary")
+    same = [run for run in runs if _replays(run) == _replays(runs[0])]
+    shown = [_arm(run) for run in sorted(same, key=_place)]
+    notes = [
+        f"{title}, {_name(run)}: baseline differs in {', '.join(differing)}."
+        for run in same
+        if (differing := _baseline(run).get("differences"))
+    ]
+    if baseline is None:
+        notes.append(f"{title}: files without a baseline.")
+    else:
+        shown.insert(0, Arm(NONE, baseline, colour=style.BASELINE))
+    if other := [_name(run) for run in runs if run not in same]:
+        notes.append(f"{title}: not drawn, other baseline: {', '.join(other)}.")
+    return Group(runs[0], title, shown, notes, missing=f"no run of {MAIN}")
+
+
+def _baseline(source: Source) -> Mapping[str, Any]:
+    """The run it replays; empty for a file of the authors."""
+    return source.data.get("baseline") or {}
+
+
+def _replays(source: Source) -> tuple[Any, ...]:
+    """What runs must share to stand beside one baseline: the parent, and which trials."""
+    baseline = _baseline(source)
+    counts = (baseline.get("summary") or {}).get("counts") or {}
+    return (baseline.get("run_id"), baseline.get("digest"), counts.get("trials"))
+
+
+def _arm(source: Source) -> Arm:
+    """A meta-prompt: pale without steering, which is not compared with the steered baseline."""
+    summary, colour = metrics.summary(source.outcomes, source.seed), style.colour(source.model)
+    comparison = source.data.get("comparison")
+    if source.settings.get("no_steering"):
+        red, green, blue = (0.4 * part + 0.6 for part in to_rgb(colour))
+        comparison, colour = None, to_hex((red, green, blue))
+    return Arm(_name(source), summary, comparison, colour, run=source.path.name)
 
 
 def _name(source: Source) -> str:
@@ -131,54 +82,44 @@ def _name(source: Source) -> str:
     return f"{name}, no steering" if source.settings.get("no_steering") else name
 
 
-def _order(name: str) -> tuple[int, str]:
-    plain = name.removesuffix(", no steering")
-    return (ORDER.index(plain) if plain in ORDER else len(ORDER), name)
+def _place(source: Source) -> tuple[int, str]:
+    plain = _name(source).removesuffix(", no steering")
+    return (ORDER.index(plain) if plain in ORDER else len(ORDER), _name(source))
 
 
-def _key(condition: Condition) -> tuple[Any, ...]:
-    """What conditions must share to stand beside one baseline: the parent, and which trials."""
-    baseline = condition.baseline
-    counts = (baseline.get("summary") or {}).get("counts") or {}
-    return (baseline.get("run_id"), baseline.get("digest"), counts.get("trials"))
+def table(groups: Sequence[Group]) -> pd.DataFrame:
+    """The plotted numbers and the ratios to the baseline."""
+    ends = {f"risk_ratio{end}": f"ratio{end}" for end in ("", "_low", "_high")}
+    numbers = arms.table(groups, tuple(rates.NAMES))
+    numbers = numbers.rename(columns={"arm": "condition", **ends})
+    return numbers.replace({"condition": {NONE: "baseline"}})
 
 
-def table(models: Sequence[Model]) -> pd.DataFrame:
-    """Exactly the plotted numbers, one row each; shares are 0 to 1."""
-    rows: list[dict[str, Any]] = []
-    for model in models:
-        run = {"model": model.source.model, "title": model.source.title}
-        if model.baseline is not None:
-            rows += [{**run, "condition": "baseline", **row} for row in rates.rows(model.baseline)]
-        for condition in model.conditions:
-            run |= {"source": condition.source.path.name, "condition": condition.name}
-            for row in rates.rows(condition.summary):
-                rows.append({**run, **row, **condition.ratio(row["quantity"])})
-    names = ["model", "title", "source", "condition", "quantity", *rates.COLUMNS]
-    return pd.DataFrame(rows, columns=[*names, "ratio", "ratio_low", "ratio_high"])
-
-
-def draw_main(models: Sequence[Model]) -> Drawn:
+def draw_main(groups: Sequence[Group]) -> Drawn:
     """Figure 4: the main meta-prompt against none, one row per model."""
     about = f"Restarts under the meta-prompt {MAIN} (Figure 4 of the paper)."
-    groups = [model.group(MAIN) for model in models]
-    return arms.draw(NAME, EXPERIMENT, groups, table(models), about)
+    shown = []
+    for group in groups:
+        pair = [arm for arm in group.arms if arm.name in (NONE, MAIN)]
+        named = any(arm.name == MAIN for arm in pair)
+        shown.append(replace(group, arms=pair if named else []))
+    return arms.draw(NAME, EXPERIMENT, shown, table(groups), about)
 
 
-def draw_model(model: Model) -> Drawn:
+def draw_model(group: Group) -> Drawn:
     """An appendix figure: all meta-prompts of one model."""
-    key = "".join(c if c.isalnum() or c == "-" else "-" for c in model.source.model)
+    key = "".join(c if c.isalnum() or c == "-" else "-" for c in group.source.model)
     return arms.draw(
-        *(f"exp5_variants_{key}", EXPERIMENT, [model.group()], table([model])),
-        about=f"Restarts under each meta-prompt, {model.source.title}.",
-        quantities=[*arms.SHOWN[:2], "conditional_improvement_rate", rates.SCORE],
+        *(f"exp5_variants_{key}", EXPERIMENT, [group], table([group])),
+        about=f"Restarts under each meta-prompt, {group.title}.",
+        quantities=[*rates.MULTI_AND_ESR, "conditional_improvement_rate", rates.SCORE],
         columns=2,
     )
 
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves: Figure 4, and one figure per model."""
-    by_model = models(sources)
+    by_model = groups(sources)
     return [draw_main(by_model), *map(draw_model, by_model)]
 
 

@@ -171,10 +171,13 @@ def _agreement_rows(groups: Sequence[Group]) -> Iterator[Row]:
         shown = {
             key: [_rate(getattr(group.agreements[pair], key)) for pair in pairs] for key in MEASURES
         }
-        ends = [0.0, *(rate["rate"] or 0.0 for some in shown.values() for rate in some)]
-        unit = Unit(1.0, np.floor(4 * min(ends)) / 4, 1.0, digits=2)
+        every = [rate for some in shown.values() for rate in some]
+        lowest = min([0.0, *(rates.ends_of(rate)[0] for rate in every)])
+        unit = Unit(1.0, np.floor(4 * lowest) / 4, 1.0, digits=2)
+        # Models of two families have no colour in common.
         models = {style.colour(run.source.model): run.source.model for run in group.runs}
         model = next(iter(models.values())) if len(models) == 1 else ""
+        named = group.title if len(group.runs) == 1 else f"{len(group.runs)} models"
         panels: list[Panel] = []
         for key, title in MEASURES.items():
             bars = [
@@ -182,7 +185,7 @@ def _agreement_rows(groups: Sequence[Group]) -> Iterator[Row]:
                 for name, rate in zip(names, shown[key], strict=True)
             ]
             draw = partial(rates.bars, shown=bars, limit=1.0, unit=unit, names=not panels, ticks=2)
-            heading = f"{group.title}\n{title}" if not panels else title
+            heading = f"{named}\n{title}" if not panels else title
             panels.append(Panel(draw, heading, model, empty="" if pairs else "no pair of judges"))
         yield 0.65 + 0.31 * max(1, len(pairs)), panels
 

@@ -142,7 +142,10 @@ def _two_lines(label: str) -> str:
     words = label.replace("_", " ")
     if len(words) < 18:
         return words
-    wrapped = (textwrap.wrap(words, width) for width in range(len(words) // 2, len(words)))
+    wrapped = (
+        textwrap.wrap(words, width, break_long_words=False)
+        for width in range(len(words) // 2, len(words))
+    )
     return "\n".join(next(lines for lines in wrapped if len(lines) < 3))
 
 
@@ -254,8 +257,13 @@ def _value(rate: Rate, unit: Unit) -> str:
 
 def top(rate: Rate, unit: Unit = SHARE) -> float:
     """Largest value that a point or a bar draws."""
-    ends = [interval[1] for interval in (rate.get("paper_interval"), _thin(rate)) if interval]
-    return float(min(unit.high, max([rate["rate"] or 0.0, *ends])))
+    return min(unit.high, ends_of(rate)[1])
+
+
+def ends_of(rate: Rate) -> tuple[float, float]:
+    """Least and largest of a value and its intervals."""
+    ends = [rate["rate"] or 0.0, *(rate.get("paper_interval") or ()), *(_thin(rate) or ())]
+    return float(min(ends)), float(max(ends))
 
 
 def row(rate: Rate) -> dict[str, Any]:

@@ -193,16 +193,15 @@ class TestVariants:
         one, other = (load_source(path) for path in variants)
         baseline = {**other.data["baseline"], "digest": "another"}
         other = replace(other, data={**other.data, "baseline": baseline})
-        (group,) = plot_exp5.models([one, other])
-        assert [condition.name for condition in group.conditions] == ["self_monitor"]
-        assert group.left_out == ["ignore_latent_label"]
+        (group,) = plot_exp5.groups([one, other])
+        assert [arm.name for arm in group.arms] == [plot_exp5.NONE, "self_monitor"]
         assert "other baseline: ignore_latent_label" in plot_exp5.draw_main([group]).caption
 
     def test_a_file_without_a_baseline(self, variants: list[Path]) -> None:
         source = load_source(variants[0])
         left = {k: v for k, v in source.data.items() if k not in ("baseline", "comparison")}
-        (group,) = plot_exp5.models([replace(source, data=left)])
-        assert group.baseline is None
+        (group,) = plot_exp5.groups([replace(source, data=left)])
+        assert [arm.name for arm in group.arms] == ["self_monitor"]
         assert "files without a baseline" in plot_exp5.draw_model(group).caption
 
     async def test_without_steering_there_is_no_ratio(
@@ -210,8 +209,8 @@ class TestVariants:
     ) -> None:
         config = Variants(variants=("self_monitor",), no_steering=True)
         path = await replaying.child_run(EXPERIMENT_5, config, tmp_path / "off", replayed)
-        (group,) = plot_exp5.models([as_organism(load_source(p)) for p in [*variants, path]])
-        names = [condition.name for condition in group.conditions]
+        (group,) = plot_exp5.groups([as_organism(load_source(p)) for p in [*variants, path]])
+        names = [arm.name for arm in group.arms[1:]]
         assert names == ["ignore_latent_label", "self_monitor", "self_monitor, no steering"]
         made = plot_exp5.draw_model(group)
         assert "self monitor, no steering" in texts(made.figure)
@@ -222,8 +221,8 @@ class TestVariants:
 
     def test_order_and_text(self, variants: list[Path]) -> None:
         sources = [as_organism(load_source(path)) for path in variants]
-        (group,) = plot_exp5.models(sources)
-        names = [condition.name for condition in group.conditions]
+        (group,) = plot_exp5.groups(sources)
+        names = [arm.name for arm in group.arms[1:]]
         assert names == ["ignore_latent_label", "self_monitor"]
         for made in (plot_exp5.draw_main([group]), plot_exp5.draw_model(group)):
             assert style.ORGANISM_NOTE in texts(made.figure)
@@ -234,7 +233,7 @@ class TestVariants:
         assert "ignore_latent_label" not in said(plot_exp5.draw_main([group]))
         for made in plot_exp5.figures([s for source in sources for s in printed.five(source)]):
             printed.check(made)
-        (group,) = plot_exp5.models(sources[1:])
+        (group,) = plot_exp5.groups(sources[1:])
         assert "no run of self_monitor" in texts(plot_exp5.draw_main([group]).figure)
 
 
