@@ -20,7 +20,8 @@ from esr.judge import prices
 from esr.models import prompts
 from esr.models.spec import ModelShape, ModelSpec
 from esr.models.weights import gib
-from esr.pipeline.dry_run import Stage, calibration_stage, total_hours
+from esr.pipeline.dry_run import total_hours
+from esr.pipeline.stages import Stage, calibration_stage
 from experiment_04_finetuning import dry_run as finetuning
 from experiment_04_finetuning.settings import DataSettings, LoraSettings
 from experiment_04_finetuning.sweep import Sweep

@@ -10,9 +10,9 @@ from esr.models import ModelSpec
 from esr.pipeline import latents
 from esr.pipeline.calibration import calibrate
 from esr.pipeline.context import RunContext
-from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import Selection, Threshold, TrialRecord, TrialSpec
+from esr.pipeline.stages import Stage, calibration_stage, choosing_stage
 from esr.pipeline.trials import at_threshold, by_feature
 from experiment_01_esr.config import Config
 

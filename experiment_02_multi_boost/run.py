@@ -11,9 +11,9 @@ from esr.models import ModelSpec
 from esr.pipeline import arms, latents, replay
 from esr.pipeline.calibration import calibrate
 from esr.pipeline.context import RunContext
-from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import Selection, Threshold, TrialRecord, TrialSpec
+from esr.pipeline.stages import Stage, calibration_stage, choosing_stage
 from esr.pipeline.trials import at_threshold, by_feature
 from esr.runs.plain import plain, restore
 from esr.runs.summary import FeatureData
@@ -21,6 +21,7 @@ from esr.steering.interventions import Boost
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import NO_SWEEP, Level, Sweep, regions
 
+CHEAPER = f"thresholds in the cache are free; python -m {replay.EXPERIMENT_1}"
 NOTE = "the paper has 2,262 on 70B; it names neither its latents nor its trials per latent"
 
 
@@ -32,7 +33,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     n = config.n_calibrated or spec.n_latents
     return [
         choosing_stage(config, spec),
-        calibration_stage(spec, n, "only what is not in the cache"),
+        calibration_stage(spec, n, f"{CHEAPER} {spec.key} first makes this cheap"),
         _sweep(config, spec, min(config.n_latents or n, n) * (config.n_trials or spec.n_trials)),
     ]
 

@@ -7,12 +7,11 @@ from typing import Any
 
 from esr.analysis import metrics, tables
 from esr.models import ModelSpec
-from esr.pipeline import dry_run
 from esr.pipeline.arms import Arm, Baseline, arm_results, arm_tables, by_feature, replayed_trials
 from esr.pipeline.context import RunContext
-from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import Selection, TrialRecord, TrialSpec
+from esr.pipeline.stages import Stage, planned_trials
 from esr.pipeline.trials import at_threshold
 from experiment_03_off_topic_detectors.config import AblateConfig
 
@@ -36,7 +35,7 @@ def arms(config: AblateConfig) -> list[Arm]:
 
 def stages(config: AblateConfig, spec: ModelSpec) -> list[Stage]:
     """Trials per arm, as an upper bound."""
-    n = dry_run.planned_trials(config, spec)
+    n = planned_trials(config, spec)
     count = len(config.doses) + 2 * (config.split == "sign") + bool(config.prompts)
     return [Stage(f"{count} arms", n * count, spec.max_tokens)]
 

@@ -16,10 +16,10 @@ from esr.models.labels import load_labels
 from esr.pipeline.context import RunContext
 from esr.pipeline.detector_files import FILE_NAME, FIND, model_digest
 from esr.pipeline.detector_pairs import ReadPairs, read_pairs
-from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.latents import unsteered
 from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.stages import Stage
 from esr.pipeline.trials import by_feature, run_trials
 from esr.runs import seeds
 from esr.runs.folder import write_json

@@ -14,10 +14,10 @@ from esr.models import ModelSpec
 from esr.pipeline import latents
 from esr.pipeline.calibration import calibrate
 from esr.pipeline.context import RunContext
-from esr.pipeline.dry_run import Stage, calibration_stage, choosing_stage
 from esr.pipeline.experiment import Experiment, conduct
 from esr.pipeline.opening import open_context
 from esr.pipeline.schema import Selection, Threshold, TrialRecord, TrialSpec
+from esr.pipeline.stages import Stage, calibration_stage, choosing_stage
 from esr.pipeline.trials import at_threshold, by_feature
 from esr.runs.plain import restore
 from experiment_04_finetuning.config import (

@@ -9,11 +9,11 @@ from typing import Any
 from esr.errors import UserError
 from esr.models import ModelSpec, prompts
 from esr.models.prompts import MetaPrompt, PromptSet
-from esr.pipeline import arms, dry_run
+from esr.pipeline import arms
 from esr.pipeline.context import RunContext
-from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.stages import Stage, planned_trials
 from esr.runs import seeds
 from experiment_05_prompt_variants.config import Config
 
@@ -42,7 +42,7 @@ def runs(config: Config, spec: ModelSpec) -> list[Config]:
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """For each variant, one response per trial of the parent."""
-    count = dry_run.planned_trials(config, spec)
+    count = planned_trials(config, spec)
     chosen = variants(config, prompts.load(config.prompts, spec.prompt_set))
     return [
         Stage(item.id, count, spec.max_tokens, template=item.template) for item in chosen.values()

@@ -16,11 +16,11 @@ from esr.judge.boundaries import Boundaries
 from esr.models import ModelSpec
 from esr.pipeline import annotation
 from esr.pipeline.context import RunContext
-from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.reads import recorded, run_reads
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.settings import check_latents
+from esr.pipeline.stages import Stage
 from esr.steering.interventions import Boost
 from experiment_06_sequential_activations.config import Config
 
@@ -28,7 +28,9 @@ from experiment_06_sequential_activations.config import Config
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """One text is read; where a model marks the boundaries it is asked once per candidate."""
     check_latents("--latents", config.latents, spec)
-    return [Stage("one episode", 0, 0, judged=False, reads=1)]
+    asked = config.asks(spec)
+    note = "more calls where the clearest episode cannot be marked" if asked else ""
+    return [Stage("one episode", 0, 0, judged=False, reads=1, asked=int(asked), note=note)]
 
 
 async def specs(config: Config, context: RunContext) -> list[TrialSpec]:

@@ -13,7 +13,7 @@ from esr.analysis import agreement, metrics, tables
 from esr.errors import StopError, UserError, run_async, run_command
 from esr.judge.base import Attempt, CallSettings, Judge, Status, Verdict
 from esr.models import ModelSpec
-from esr.pipeline import replay
+from esr.pipeline import preflight, replay
 from esr.pipeline.context import RunContext
 from esr.pipeline.opening import open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if config.dry_run:
                 show_plan(part, spec)
             else:
+                preflight.before(NAME, [part], spec, [], part.judges.split(","))
                 run_async(run(part, spec))
 
     return run_command(command)
@@ -133,6 +134,10 @@ def show_plan(config: Config, spec: ModelSpec) -> None:
         if note := judge.notice(name):
             print(f"    {note}")
     print("  no GPU, no generation")
+    needed = preflight.needs(config, spec, [], judges=config.judges.split(","))
+    for line in preflight.lines(needed):
+        print(f"  {line}")
+    preflight.refuse(needed)
 
 
 async def run(config: Config, spec: ModelSpec) -> None:

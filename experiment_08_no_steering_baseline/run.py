@@ -7,11 +7,11 @@ from typing import Any
 
 from esr.analysis import metrics
 from esr.models import ModelSpec
-from esr.pipeline import arms, dry_run
+from esr.pipeline import arms
 from esr.pipeline.context import RunContext
-from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.stages import Stage, planned_trials
 from experiment_08_no_steering_baseline.config import Config
 
 ARM = "no-steering"
@@ -19,7 +19,7 @@ ARM = "no-steering"
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """One response for each trial of the parent; without a parent, what it would have at most."""
-    return [Stage("trials, no steering", dry_run.planned_trials(config, spec), spec.max_tokens)]
+    return [Stage("trials, no steering", planned_trials(config, spec), spec.max_tokens)]
 
 
 async def specs(config: Config, context: RunContext) -> list[TrialSpec]:

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from esr.errors import run_async
 from esr.models import REGISTRY, ModelSpec
+from esr.pipeline import preflight
 from esr.pipeline.context import RunContext
-from esr.pipeline.dry_run import Stage, show_plan
+from esr.pipeline.dry_run import show_plan
 from esr.pipeline.opening import open_context
 from esr.pipeline.settings import check_latents, resolve
+from esr.pipeline.stages import Stage
 from esr.runs import commands
 from esr.runs.commands import Step
 from experiment_09_activation_stats import collect, report
@@ -27,19 +29,20 @@ STEPS: Mapping[str, Callable[[Config, RunContext], Awaitable[str]]] = {
 }
 
 
-def stages(config: Config) -> list[Stage]:
+PAPER_EPISODES, EPISODES = 146, "146 in the paper; all there are, if there are fewer"
+"""Self-correcting episodes of the paper (A.4): how many there will be is known from the parent."""
+
+
+def stages(config: Config, spec: ModelSpec, steps: Sequence[str] = tuple(STEPS)) -> list[Stage]:
     """Reads, as far as they can be told before the run of experiment 1 is looked at."""
-    return [
-        Stage("episodes", 0, 0, judged=False, reads=config.n_episodes or 146),
-        Stage(
-            "baseline",
-            0,
-            0,
-            judged=False,
-            reads=config.n_baseline,
-            note="146 episodes in the paper; a judge's model is asked once for each.",
-        ),
-    ]
+    n = config.n_episodes or PAPER_EPISODES
+    every = {
+        "find-backtracking": Stage("labels", 0, 0, labels=not config.backtracking_latents),
+        "annotate-boundaries": Stage("boundaries", 0, 0, asked=n * config.asks(spec)),
+        "collect-activations": Stage("episodes", 0, 0, reads=n, note=EPISODES),
+        "collect-baseline": Stage("baseline", 0, 0, reads=config.n_baseline),
+    }
+    return [every[step] for step in steps if step in every]
 
 
 async def run_steps(names: Sequence[str], config: Config, context: RunContext) -> None:
@@ -58,8 +61,9 @@ def _step(name: str, steps: Sequence[str], about: str) -> Step:
         spec = resolve(config)
         check_latents("--backtracking-latents", config.backtracking_latents, spec)
         if config.dry_run:
-            show_plan(NAME, config, spec, stages(config))
+            show_plan(NAME, config, spec, stages(config, spec, steps))
         else:
+            preflight.before(NAME, [config], spec, stages(config, spec, steps))
             run_async(conduct(config, spec))
 
     return commands.step(Config, run, f"python -m {NAME} {name}", about)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from esr.errors import UserError, run_async
 from esr.models import REGISTRY
+from esr.pipeline.dry_run import show_plan
 from esr.pipeline.experiment import main
 from esr.pipeline.opening import open_context
 from esr.pipeline.settings import resolve
@@ -42,11 +43,18 @@ async def _analyze(config: Config) -> None:
         print(f"run folder: {context.run.path}")
 
 
+def _run_analyze(config: Config) -> None:
+    if config.dry_run:
+        show_plan(f"{EXPERIMENT.name} analyze", config, resolve(config), [])
+    else:
+        run_async(_analyze(config))
+
+
 def start(program: str, argv: Sequence[str] | None = None) -> int:
     """The command line; the first argument names the step."""
     analyze = commands.step(
         Config,
-        lambda config: run_async(_analyze(config)),
+        _run_analyze,
         f"python -m {EXPERIMENT.name} analyze",
         "Compute the results once more from what is on disk, beside the newest ablation.",
     )

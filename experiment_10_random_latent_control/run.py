@@ -10,12 +10,11 @@ from esr.analysis import comparison, metrics, tables
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import UserError
 from esr.models import ModelSpec
-from esr.pipeline import dry_run
 from esr.pipeline.arms import Arm, Baseline, arm_results, arm_tables, by_feature, replayed_trials
 from esr.pipeline.context import RunContext
-from esr.pipeline.dry_run import Stage
 from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.stages import Stage, planned_trials
 from esr.runs.folder import find_runs, read_run
 from esr.runs.results import read_results, results_file
 from esr.runs.same_settings import differing_settings
@@ -29,7 +28,7 @@ PARTNERED = "partnered-detectors"
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """Reads for matching, and one response per trial and set."""
-    n = dry_run.planned_trials(config, spec)
+    n = planned_trials(config, spec)
     reads = min(n, config.match_responses) if config.matching == "matched" else 0
     return [
         Stage("activity of latents", 0, 0, judged=False, reads=reads),

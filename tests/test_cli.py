@@ -25,7 +25,7 @@ def _no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("key", models.REGISTRY)
 def test_dry_run_of_every_model(key: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(EXPERIMENT, [key, "--dry-run"]) == 0
+    assert main(EXPERIMENT, [key, "--dry-run"]) == (0 if key.startswith("tiny") else 2)
     out = capsys.readouterr().out
     assert models.get(key).title in out
     assert "judge calls" in out
@@ -65,7 +65,6 @@ def test_as_published_with_another_choice_is_refused(capsys: pytest.CaptureFixtu
         (["tiny", "--n-latents", "many"], "error: --n-latents 'many'; allowed: a whole number"),
         (["tiny", "--prompts", "nope"], "error: no prompt set 'nope'"),
         (["tiny", "--judge", "judy"], "error: unknown judge 'judy'"),
-        (["8b"], "error: judge haiku needs ANTHROPIC_API_KEY"),
         (["tiny", "--output", "/proc/nowhere"], "error: cannot write to /proc/nowhere"),
     ],
 )

@@ -172,7 +172,7 @@ async def test_interrupted_while_calibrating(tmp_path: Path) -> None:
 
 
 def test_dry_run_of_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 0
+    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 2
     shown = capsys.readouterr().out
     assert re.search(r"^  trials, 10 boosts +2,300 ", shown, re.MULTILINE)
     assert "the paper has 2,262 on 70B" in shown

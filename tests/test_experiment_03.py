@@ -310,14 +310,14 @@ async def test_detectors_of_another_model_are_refused(
 def test_dry_run_needs_nothing(
     experiment: Experiment[Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(experiment, ["70b", "--dry-run", "--output", str(tmp_path)]) == 0
+    assert main(experiment, ["70b", "--dry-run", "--output", str(tmp_path)]) == 2
     assert "Llama-3.3-70B" in capsys.readouterr().out
     assert main(experiment, ["70b", "--doses", "-1", "--derangements", "0"]) == 2
 
 
 def test_a_dry_run_counts_the_prompts_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     for prompts, n in (("how-to", 38), ("held-out", 20)):
-        assert main(find.EXPERIMENT, ["70b", "--dry-run", "--prompts", prompts]) == 0
+        assert main(find.EXPERIMENT, ["70b", "--dry-run", "--prompts", prompts]) == 2
         row = next(r for r in capsys.readouterr().out.splitlines() if "unsteered responses" in r)
         assert row.split()[2] == str(n)
 
@@ -327,5 +327,6 @@ def test_without_a_search_the_next_command_is_named(
 ) -> None:
     assert main(ablate.EXPERIMENT, ["tiny", "--output", str(tmp_path)]) == 2
     told = capsys.readouterr().err
-    assert len(told.splitlines()) == 1
-    assert "python -m experiment_0" in told
+    assert "python -m experiment_01_esr tiny" in told
+    assert "python -m experiment_03_off_topic_detectors find tiny" in told
+    assert told.splitlines()[-1].startswith("error: missing: parent run, detectors")

@@ -272,7 +272,7 @@ def test_the_organism_has_defaults_of_its_own_and_the_user_has_the_last_word() -
 
 
 def test_dry_run_states_memory_steps_and_hours(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["8b", "--dry-run"]) == 0
+    assert main(["8b", "--dry-run"]) == 2
     told = capsys.readouterr().out
     for part in (
         "1,675 calls",

@@ -128,12 +128,12 @@ def test_unknown_variants_and_sets_without_any(tmp_path: Path) -> None:
 
 
 def test_dry_run_of_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 0
+    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 2
     shown = capsys.readouterr().out
     assert len(re.findall(r"^  \w+ +5,000 ", shown, re.MULTILINE)) == 4
     assert "judge, at most: 20,000 calls" in shown
     arguments = ["70b", "--variants", "self_monitor", MINE, "--dry-run", "--output", str(tmp_path)]
-    assert main(EXPERIMENT, arguments) == 0
+    assert main(EXPERIMENT, arguments) == 2
     assert "different denominators? Not a word about {latent_label}" in capsys.readouterr().out
 
 

@@ -101,6 +101,6 @@ async def test_a_boosted_detector_is_not_in_the_sum(tmp_path: Path, replayed: Re
 
 
 def test_dry_run_and_refusals(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 0
+    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 2
     assert main(EXPERIMENT, ["tiny", "--output", str(tmp_path)]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert "missing: parent run, detectors" in capsys.readouterr().err.splitlines()[-1]

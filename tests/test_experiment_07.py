@@ -237,5 +237,7 @@ def test_user_errors(
     assert "ANTHROPIC_API_KEY" in capsys.readouterr().err
     assert main(["--from-results", str(parent)]) == 2
     assert main(["tiny", "--n-samples", "0"]) == 2
-    assert main(["8b", "--dry-run", "--judges", "haiku,gpt-5-mini", *empty]) == 0
-    assert "$" in capsys.readouterr().out
+    assert main(["8b", "--dry-run", "--judges", "haiku,gpt-5-mini", *empty]) == 2
+    shown = capsys.readouterr()
+    assert "$" in shown.out
+    assert "missing: parent run, judge's key, judge's key" in shown.err

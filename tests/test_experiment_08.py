@@ -96,7 +96,7 @@ async def test_differing_settings_are_named(tmp_path: Path, replayed: ReplayedRu
 def test_dry_run_of_the_paper_without_a_parent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 0
+    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 2
     assert re.search(r"trials, no steering +5,000 ", capsys.readouterr().out)
 
 

@@ -244,10 +244,10 @@ def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     told = capsys.readouterr().out
     assert all(name in told for name in ["all", *STEPS])
     options = ["--output", str(tmp_path)]
-    assert commands.start("x", ["all", "70b", "--dry-run", *options]) == 0
+    assert commands.start("x", ["all", "70b", "--dry-run", *options]) == 2
     assert "Llama-3.3-70B" in capsys.readouterr().out
     assert commands.start("x", ["analyze", "tiny", *options]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert "missing: parent run, detectors" in capsys.readouterr().err.splitlines()[-1]
     assert commands.start("x", ["all", "tiny", "--window", "0"]) == 2
 
 

@@ -192,6 +192,6 @@ def test_steps(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "analyze" in told
     assert commands.start("python x.py", ["analyze", "tiny", "--output", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 0
+    assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 2
     assert "3 random sets" in capsys.readouterr().out
     assert main(EXPERIMENT, ["70b", "--n-sets", "0"]) == 2

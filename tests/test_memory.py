@@ -12,7 +12,8 @@ from esr import models
 from esr.engine import memory, throughput
 from esr.errors import UserError
 from esr.models import weights
-from esr.pipeline.dry_run import Stage, total_hours
+from esr.pipeline.dry_run import total_hours
+from esr.pipeline.stages import Stage
 from esr.steering.pooling import ENCODER_BLOCK, Pool, add_rows
 from esr.steering.row_cache import KEEP, RowCache
 from esr.steering.rows import SaeRows

@@ -261,7 +261,7 @@ class TestFiles:
         assert str(tmp_path) not in json.dumps([config.identity(), model_identity(resolve(config))])
 
     def test_dry_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(EXPERIMENT, ["--model-file", str(write(tmp_path)), "--dry-run"]) == 0
+        assert main(EXPERIMENT, ["--model-file", str(write(tmp_path)), "--dry-run"]) == 2
         out = capsys.readouterr().out
         assert "experiment_01_esr on mine (some-lab/some-model-7b-it)" in out
         assert "repetition penalty 1.05" in out

@@ -11,9 +11,10 @@ from esr.analysis import comparison, metrics, tables
 from esr.analysis.outcomes import Outcome
 from esr.errors import UserError
 from esr.judge.base import Status
-from esr.pipeline import dry_run, replay
+from esr.pipeline import replay
 from esr.pipeline.cli import ReplayConfig
 from esr.pipeline.replay import ReplayedRun
+from esr.pipeline.stages import planned_trials
 from esr.steering.interventions import Boost
 from tests import replaying, scripted
 
@@ -40,16 +41,10 @@ async def test_planned_counts(tmp_path: Path, replayed: ReplayedRun) -> None:
     model = scripted.spec(tmp_path)
     nothing = str(tmp_path / "nothing")
     results = str(tmp_path / "parent" / "results")
-    assert dry_run.planned_trials(ReplayConfig(output=nothing), model) == 30
-    assert (
-        dry_run.planned_trials(ReplayConfig(output=nothing, n_latents=7, n_trials=2), model) == 14
-    )
-    assert (
-        dry_run.planned_trials(ReplayConfig(output=results), model) == replayed.replayable() == 30
-    )
-    assert (
-        dry_run.planned_trials(ReplayConfig(output=results, n_latents=99, n_trials=2), model) == 12
-    )
+    assert planned_trials(ReplayConfig(output=nothing), model) == 30
+    assert planned_trials(ReplayConfig(output=nothing, n_latents=7, n_trials=2), model) == 14
+    assert planned_trials(ReplayConfig(output=results), model) == replayed.replayable() == 30
+    assert planned_trials(ReplayConfig(output=results, n_latents=99, n_trials=2), model) == 12
 
 
 async def test_a_file_of_the_authors_is_replayed(tmp_path: Path) -> None:

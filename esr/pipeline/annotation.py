@@ -17,6 +17,7 @@ from esr.judge.base import JudgeRequest, Status
 from esr.judge.boundaries import Boundaries, annotate
 from esr.judge.client import Client
 from esr.judge.llm import client_of
+from esr.models import ModelSpec
 from esr.pipeline.context import Progress, RunContext
 from esr.pipeline.detector_files import DetectorConfig
 from esr.runs.plain import plain, restore
@@ -36,8 +37,12 @@ class EpisodeConfig(DetectorConfig):
 
     def offline(self, context: RunContext) -> bool:
         """Whether boundaries come from the attempts' own text."""
-        provider = registry.spec(self.judge_name(context)).provider
-        return self.boundaries == "offline" or (self.boundaries == "auto" and provider == "offline")
+        return not self.asks(context.spec)
+
+    def asks(self, spec: ModelSpec) -> bool:
+        """Whether a model is asked for them."""
+        offline = registry.spec(self.judge or spec.judge).provider == "offline"
+        return self.boundaries == "judge" or (self.boundaries == "auto" and not offline)
 
 
 @dataclass(frozen=True)

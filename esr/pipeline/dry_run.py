@@ -1,103 +1,94 @@
-"""``--dry-run``: calls, tokens, money and memory, with no GPU, no key and no download."""
+"""``--dry-run``: calls, tokens, money, memory and what is needed; no GPU, no key, no download."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from esr import judge
 from esr.engine import memory, throughput
 from esr.engine.base import Sampling
-from esr.models import prompts
-from esr.pipeline import replay
-from esr.pipeline.cli import ReplayConfig
-from esr.runs import provenance
+from esr.errors import UserError
+from esr.models import chat, prompts
+from esr.models.weights import is_local
+from esr.pipeline import preflight
+from esr.runs import hub, provenance
 
 if TYPE_CHECKING:
     from esr.judge.prices import Estimate
     from esr.models import ModelSpec
+    from esr.models.prompts import PromptSet
     from esr.pipeline.cli import CommonConfig
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of an experiment.
-
-    Attributes:
-        name: e.g. "calibration".
-        responses: to generate, at most.
-        max_tokens: cap of each response.
-        judged: whether each response is judged.
-        reads: texts fed to read latents.
-        template: of the user turn, where it is not the question alone.
-        note: printed below the table.
-        at_once: responses of one round, where the next waits for the verdicts of this one, as
-            calibration does; 0 where nothing waits.
-    """
-
-    name: str
-    responses: int
-    max_tokens: int
-    judged: bool = True
-    reads: int = 0
-    template: str = "{prompt}"
-    note: str = ""
-    at_once: int = 0
-
-
-def choosing_stage(config: CommonConfig, spec: ModelSpec) -> Stage:
-    """The reads of the latent filter: one per prompt."""
-    reads = len(prompts.load(config.prompts, spec.prompt_set).prompts)
-    return Stage("choosing latents", 0, 0, judged=False, reads=reads)
-
-
-def calibration_stage(spec: ModelSpec, n_latents: int, note: str = "") -> Stage:
-    """The bisection of ``n_latents`` thresholds (paper A.1.4)."""
-    settings = spec.calibration
-    return Stage(
-        "calibration",
-        n_latents * settings.rounds * settings.prompts_per_round,
-        settings.max_tokens,
-        note=note,
-        at_once=min(spec.in_flight, n_latents) * settings.prompts_per_round,
-    )
+    from esr.pipeline.stages import Stage
 
 
 def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> None:
-    """Print what a command would do."""
-    profile = spec.profile(config.profile)
+    """Print what a command would do and what it needs.
+
+    Raises:
+        UserError: something that it needs is missing.
+    """
     prompt_set = prompts.load(config.prompts, spec.prompt_set)
     judge_name = config.judge or spec.judge
-    print(f"{name} on {spec.title} ({spec.hf_id})")
-    print(f"  SAE {spec.sae.describe()}: {spec.d_sae:,} latents of width {spec.d_model:,}")
-    print(f"  steering layer {spec.steering_layer}, feature layer {spec.feature_layer}")
-    print(
-        f"  profile {config.profile}: temperature {Sampling.temperature}, repetition penalty "
-        f"{profile.repetition_penalty}, chat {profile.chat_variant}"
-    )
-    print(f"  prompts {prompt_set.name} ({len(prompt_set.prompts)})")
-    variable = judge.key_variable(judge_name)
-    key = f"; {variable} is {'set' if judge.has_key(judge_name) else 'missing'}"
-    print(f"  judge {judge.resolve(judge_name)}{key if variable else ''}")
-    print()
-    print(f"  {'stage':24}{'responses':>11}{'max tokens':>14}{'reads':>8}{'judge calls':>13}")
-    for stage in stages:
-        calls = stage.responses if stage.judged else 0
-        print(
-            f"  {stage.name:24}{stage.responses:>11,}{stage.responses * stage.max_tokens:>14,}"
-            f"{stage.reads:>8,}{calls:>13,}"
-        )
-    for stage in stages:
-        if stage.note:
-            print(f"  {stage.name}: {stage.note}")
+    for line in _heading(name, config, spec, prompt_set):
+        print(line)
+    print(f"  judge {judge.resolve(judge_name)}\n")
+    for line in _table(stages):
+        print(f"  {line}")
     print(f"\n  judge, at most: {_estimate(judge_name, config, stages)}")
     for line in _machine(config, spec, stages):
         print(f"  {line}")
-    first = prompt_set.prompts[0]
     template = stages[-1].template if stages else "{prompt}"
-    turn = template.replace("{prompt}", first.text).replace("\n", "\n    ")
-    print(f"\n  one prompt as rendered ({first.id}):\n    user: {turn}\n    assistant:")
+    turn = template.replace("{prompt}", prompt_set.prompts[0].text)
+    rendered = "\n    ".join(_rendered(config, spec, turn).splitlines())
+    print(f"\n  one prompt as rendered ({prompt_set.prompts[0].id}):\n    {rendered}")
+    needed = preflight.needs(config, spec, stages)
+    print("\n  needed:")
+    for line in preflight.lines(needed):
+        print(f"    {line}")
+    preflight.refuse(needed)
+
+
+def _heading(
+    name: str, config: CommonConfig, spec: ModelSpec, prompt_set: PromptSet
+) -> Iterator[str]:
+    profile = spec.profile(config.profile)
+    yield f"{name} on {spec.title} ({spec.hf_id})"
+    yield f"  SAE {spec.sae.describe()}: {spec.d_sae:,} latents of width {spec.d_model:,}"
+    yield f"  steering layer {spec.steering_layer}, feature layer {spec.feature_layer}"
+    yield (
+        f"  profile {config.profile}: temperature {Sampling.temperature}, repetition penalty "
+        f"{profile.repetition_penalty}, chat {profile.chat_variant}"
+    )
+    yield f"  prompts {prompt_set.name} ({len(prompt_set.prompts)})"
+
+
+def _table(stages: Sequence[Stage]) -> Iterator[str]:
+    """One line per stage, and the notes below."""
+    yield f"{'stage':24}{'responses':>11}{'max tokens':>14}{'reads':>8}{'judge calls':>13}"
+    for stage in stages:
+        calls = stage.asked + (stage.responses if stage.judged else 0)
+        yield (
+            f"{stage.name:24}{stage.responses:>11,}{stage.responses * stage.max_tokens:>14,}"
+            f"{stage.reads:>8,}{calls:>13,}"
+        )
+    yield from (f"{stage.name}: {stage.note}" for stage in stages if stage.note)
+
+
+def _rendered(config: CommonConfig, spec: ModelSpec, turn: str) -> str:
+    """The user turn in the model's whole chat template, as its tokenizer reads it back."""
+    local = spec
+    if not is_local(spec):
+        snapshot = hub.cached(spec.hf_id, spec.revision)
+        if snapshot is None:
+            return f"{turn}\n(the chat template comes with the model, not on this machine)"
+        local = replace(spec, hf_id=str(snapshot))
+    try:
+        template = chat.load(local, spec.profile(config.profile).chat_variant)
+    except UserError as error:
+        return f"{turn}\n(no chat template: {error.problem})"
+    return str(template.tokenizer.decode(template.prompt_ids(turn)))
 
 
 def total_hours(stages: Sequence[Stage], rate: float, in_flight: int, engines: int) -> float:
@@ -129,8 +120,9 @@ def _estimate(judge_name: str, config: CommonConfig, stages: list[Stage]) -> str
 
 
 def _part(judge_name: str, config: CommonConfig, stages: list[Stage], batch: bool) -> Estimate:
-    calls = sum(stage.responses for stage in stages if stage.judged)
-    tokens = sum(stage.responses * stage.max_tokens for stage in stages if stage.judged)
+    judged = [stage for stage in stages if stage.judged]
+    calls = sum(stage.responses for stage in judged) + sum(stage.asked for stage in stages)
+    tokens = sum(stage.responses * stage.max_tokens for stage in judged)
     characters = 4.0 * tokens / calls if calls else 0.0
     return judge.estimate(
         judge_name, calls, response_characters=characters, rubric=config.rubric, batch=batch
@@ -153,19 +145,14 @@ def _machine(config: CommonConfig, spec: ModelSpec, stages: list[Stage]) -> list
     engines = "1 engine" if replicas == 1 else f"{replicas} engines"
     lines = [f"{len(gpus)} x {gpus[0].name} ({where}): {engines}, split over {devices}"]
     lines += memory.plan(spec, shape, devices, config.in_flight).lines()
+    alone = memory.plan(spec, shape, 1, config.in_flight)
+    if 1 < devices == len(gpus) and alone.least + alone.all_responses <= gpus[0].memory:
+        lines.append(f"each GPU holds the model: --replicas {devices} would be faster")
     if gpus[0].bandwidth:
         rate = throughput.tokens_per_second(spec, shape, gpus[0], devices, config.in_flight)
         total = total_hours(stages, rate, config.in_flight, replicas)
         lines.append(
-            f"hours, at most: {total:.1f}, estimated from {rate:,.0f} tokens per second "
-            "and engine (docs/costs.md)"
+            f"hours, at most: {total:.1f} without loading the model, estimated from {rate:,.0f} "
+            "tokens per second and engine (docs/costs.md)"
         )
     return lines
-
-
-def planned_trials(config: ReplayConfig, spec: ModelSpec) -> int:
-    """Trials a replay will have; where there is no parent yet, as many as it may get."""
-    parent = replay.find_or_none(config, spec)
-    if parent is None:
-        return (config.n_latents or spec.n_latents) * (config.n_trials or spec.n_trials)
-    return parent.replayable(config.n_latents, config.n_trials)

@@ -24,13 +24,15 @@ from esr.errors import (
 from esr.judge.ledger import Ledger
 from esr.models import ModelSpec
 from esr.models.identity import model_identity
+from esr.pipeline import preflight
 from esr.pipeline.cli import ConfigT
 from esr.pipeline.context import RunContext
-from esr.pipeline.dry_run import Stage, show_plan
+from esr.pipeline.dry_run import show_plan
 from esr.pipeline.engines import one_engine
 from esr.pipeline.opening import complete_results, open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.settings import resolve
+from esr.pipeline.stages import Stage
 from esr.pipeline.trials import finished, run_trials
 from esr.runs.commands import parse
 from esr.runs.plain import json_text
@@ -74,10 +76,13 @@ def main(experiment: Experiment[ConfigT], argv: Sequence[str] | None = None) -> 
         typed = experiment.command or experiment.name
         config = parse(experiment.config, f"python -m {typed}", argv)
         spec = resolve(config)
+        stages = experiment.stages(config, spec)
         if config.dry_run:
-            show_plan(typed, config, spec, experiment.stages(config, spec))
-        else:
-            run_async(run(experiment, config, spec))
+            show_plan(typed, config, spec, stages)
+            return
+        parts = experiment.runs(config, spec)
+        preflight.before(experiment.name, parts, spec, stages)
+        run_async(run(experiment, config, spec))
 
     return run_command(command)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,7 @@ async def open_context(
         UserError: no parent run, an unknown judge or prompt set, an unwritable
             folder, or a run that another process has open.
     """
-    parent = _parent_of(config, spec)
-    settings = settings_of(config, spec, model)
+    place = located(name, config, spec, model)
     ledger = ledger or Ledger(config.max_spend)
     grader = judge.create(
         config.judge or spec.judge,
@@ -57,7 +57,7 @@ async def open_context(
         ledger=ledger,
     )
     async with AsyncExitStack() as stack:
-        opened = stack.enter_context(_run_folder(name, config, spec, settings, parent))
+        opened = stack.enter_context(_open_folder(place, config, spec))
         ledger.open(opened.journal)
         if start is None:
             start = await stack.enter_async_context(one_engine(config, spec))
@@ -68,8 +68,8 @@ async def open_context(
             run=opened,
             seed=config.seed,
             start_engine=start,
-            settings=settings,
-            parent=parent,
+            settings=place.settings,
+            parent=place.parent,
             in_flight=config.in_flight * config.replicas,
             ledger=ledger,
             judge=judge.batched(grader, opened.path / "batches.jsonl")
@@ -111,8 +111,7 @@ def complete_results(
     """
     if config.new:
         return None
-    settings = settings_of(config, spec, model)
-    folder = _located(name, config, spec, settings, _parent_of(config, spec))
+    folder = located(name, config, spec, model).folder
     file = folder.path / "results.json"
     if folder.status != "complete" or not file.is_file():
         return None
@@ -127,36 +126,54 @@ def complete_results(
     return folder, results.raw
 
 
-def _located(
-    name: str,
-    config: CommonConfig,
-    spec: ModelSpec,
-    settings: Mapping[str, Any],
-    parent: ReplayedRun | None,
-) -> RunFolder:
-    """The folder of the run, named by all that can change its results."""
+@contextmanager
+def _open_folder(place: Located, config: CommonConfig, spec: ModelSpec) -> Iterator[RunFolder]:
+    with place.folder as opened:
+        opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
+        if place.parent is not None:
+            path, identity = str(place.parent.path), place.parent.identity()
+            opened.update(parent={"path": path, **identity})
+        yield opened
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a run lies, and what names it.
+
+    Attributes:
+        folder: not entered; nothing is written yet.
+        settings: :attr:`RunContext.settings`.
+        parent: the run that is replayed, where there is one.
+    """
+
+    folder: RunFolder
+    settings: Mapping[str, Any]
+    parent: ReplayedRun | None
+
+
+def located(
+    name: str, config: CommonConfig, spec: ModelSpec, model: Mapping[str, Any] | None = None
+) -> Located:
+    """The folder that is named by all that can change a run's results.
+
+    Args:
+        name: of the experiment.
+        config: its options.
+        spec: the model.
+        model: its identity, where that is known.
+
+    Raises:
+        UserError: no parent run, or an unknown judge, rubric or prompt set.
+    """
+    parent = _parent_of(config, spec)
+    settings = settings_of(config, spec, model)
     identity = {**config.identity(), "context": settings}
     if parent is not None:
         identity["parent"] = parent.identity()
-    return RunFolder.locate(
+    folder = RunFolder.locate(
         Path(config.output), name, spec.key, identity, new=config.new, check=is_valid
     )
-
-
-@contextmanager
-def _run_folder(
-    name: str,
-    config: CommonConfig,
-    spec: ModelSpec,
-    settings: Mapping[str, Any],
-    parent: ReplayedRun | None,
-) -> Iterator[RunFolder]:
-    """:func:`_located`, locked while it is open."""
-    with _located(name, config, spec, settings, parent) as opened:
-        opened.update(config=config.identity(), title=spec.title, organism=spec.organism)
-        if parent is not None:
-            opened.update(parent={"path": str(parent.path), **parent.identity()})
-        yield opened
+    return Located(folder, settings, parent)
 
 
 def _parent_of(config: CommonConfig, spec: ModelSpec) -> ReplayedRun | None:

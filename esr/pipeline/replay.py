@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,13 @@ def read(path: Path, model: str) -> ReplayedRun:
     Raises:
         UserError: not a results file, or a run of another model.
     """
+    file = results_file(path)
+    return _read(path, model, file_digest(file, 16) if file.is_file() else "")
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, model: str, digest: str) -> ReplayedRun:
+    """One command asks several times: to count, to see what is missing, to run."""
     results = read_results(path)
     run_id, settings = "", {}
     if path.is_dir():
@@ -259,4 +267,4 @@ def read(path: Path, model: str) -> ReplayedRun:
                 f"a run of {model}",
                 f"name the model {metadata.model}, or another run with {OPTION}",
             )
-    return ReplayedRun(path, results, file_digest(results_file(path), 16), run_id, settings)
+    return ReplayedRun(path, results, digest, run_id, settings)

@@ -15,20 +15,21 @@ _TIMEOUT = 10.0
 
 def cached(repository: str, revision: str = "main") -> Path | None:
     """The snapshot of a revision in this machine's cache, whole or in part; None where none is."""
-    folder = _folder(repository)
-    reference = folder / "refs" / revision
+    place = folder(repository)
+    reference = place / "refs" / revision
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
-    snapshot = folder / "snapshots" / commit
+    snapshot = place / "snapshots" / commit
     return snapshot if snapshot.is_dir() else None
 
 
 def revisions(repository: str) -> list[str]:
     """Branches and commits of a repository in this machine's cache."""
-    folder = _folder(repository)
-    return sorted(p.name for part in ("refs", "snapshots") for p in (folder / part).glob("*"))
+    place = folder(repository)
+    return sorted(p.name for part in ("refs", "snapshots") for p in (place / part).glob("*"))
 
 
-def _folder(repository: str) -> Path:
+def folder(repository: str) -> Path:
+    """Where this machine's cache has a repository, or would have it."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
