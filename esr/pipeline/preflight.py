@@ -170,7 +170,13 @@ def _judge(name: str) -> Need:
         return Need("judge", "ready" if name == model else "not checked", f"{name}: needs no key")
     if judge.has_key(name):
         return Need("judge's key", "ready", f"{variable}, for {name}; not tried")
-    return Need("judge's key", "missing", f"{variable}, for {name}; a line in .env (.env.example)")
+    where = "the environment or .env"
+    return Need(
+        "judge's key",
+        "missing",
+        f"{variable}, for {name}; allowed: a key in {where}; next: a line {variable}=... in .env "
+        "(.env.example), or --judge lexical",
+    )
 
 
 def _weights(spec: ModelSpec, online: bool) -> Need:
@@ -208,8 +214,10 @@ def _size(spec: ModelSpec) -> str:
 def _dictionary(spec: ModelSpec, online: bool) -> Need:
     folder = spec.sae.folder
     if folder is not None:
-        state: State = "ready" if (folder / "cfg.json").is_file() else "missing"
-        return Need("SAE", state, f"{folder}{'' if state == 'ready' else ' has no cfg.json'}")
+        if (folder / "cfg.json").is_file():
+            return Need("SAE", "ready", str(folder))
+        fault = f"{folder} has no cfg.json; allowed: a folder as SAELens saves it"
+        return Need("SAE", "missing", f"{fault}; next: correct the SAE of the model's entry")
     if not online:
         return Need("SAE", "not checked", f"{spec.sae.describe()}, downloaded on first use")
     from esr.steering.sae import check_release
@@ -260,6 +268,8 @@ def _room(what: str, path: Path, size: int) -> Need:
     total, _, free = shutil.disk_usage(there)
     if not total:
         return Need(what, "not checked", f"{there} does not say how much is free")
-    state: State = "ready" if size < free else "missing"
     amount = gib(size) if size > GIB / 100 else f"{size / 2**20:.1f} MiB"
-    return Need(what, state, f"at most about {amount} under {path}, {gib(free)} are free")
+    detail = f"at most about {amount} under {path}, {gib(free)} are free"
+    if size < free:
+        return Need(what, "ready", detail)
+    return Need(what, "missing", f"{detail}; allowed: {amount}; next: free some space")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -216,10 +217,11 @@ def _usable(parent: ReplayedRun, spec: ModelSpec) -> ReplayedRun:
             cannot be.
     """
     trials = parent.answered()
-    names = [trial.name for trial in trials]
+    # An arm replays the trials of another under their names.
+    names = Counter((trial.arm, trial.name) for trial in trials)
     fault = "" if trials else "has no trial with a response"
-    if len(set(names)) < len(names):
-        fault = f"has the trial {next(n for n in names if names.count(n) > 1)} twice"
+    if names and (most := names.most_common(1)[0])[1] > 1:
+        fault = f"has the trial {most[0][1]} twice"
     latents = {f.feature_index_in_sae for f in parent.results.features}
     for latent in {*latents, *(trial.latent for trial in trials)}:
         if not 0 <= latent < spec.d_sae:

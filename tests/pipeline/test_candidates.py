@@ -18,7 +18,9 @@ from experiment_03_off_topic_detectors.config import AblateConfig
 from experiment_07_cross_judge.config import Config as CrossJudge
 
 MODEL = "8b"
-RESULTS: dict[str, Any] = {"experiment_config": {}, "results_by_feature": []}
+TRIAL = {"prompt": "How?", "seed": 1, "response": "So.", "score": None, "error": None}
+FEATURE = {"feature_index_in_sae": 3, "threshold": 2.0, "error": None, "trials": [TRIAL]}
+RESULTS: dict[str, Any] = {"experiment_config": {}, "results_by_feature": [FEATURE]}
 
 
 @pytest.fixture(autouse=True)
