@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import sys
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from esr.runs import paths
 
+_CRC = re.compile(r"([0-9a-f]{8}) ")
 _DAMAGED = ("file is not a database", "malformed", "no such column", "no such table")
 
 
@@ -85,14 +88,14 @@ class Store:
         try:
             with closing(self._db.execute(query, (key,))) as rows:
                 row = rows.fetchone()
-            return json.loads(row[0]) if row else None
+            return json.loads(_checked(row[0])) if row else None
         except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
             self._say(f"an answer in {self.path} cannot be read ({error}) and is asked for again")
             return None
 
     def put(self, key: str, value: Any) -> None:
         """Keep an entry; replaces an earlier one of the same key."""
-        text = json.dumps(value)
+        text = _signed(json.dumps(value))
         try:
             self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text)).close()
         except sqlite3.Error as error:
@@ -105,3 +108,20 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _signed(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x} {text}"
+
+
+def _checked(value: str) -> str:
+    """The text of an entry; one from before there was a CRC is taken as it is.
+
+    Raises:
+        ValueError: it is not the text that was written.
+    """
+    crc = _CRC.match(value)
+    text = value[crc.end() :] if crc else value
+    if crc and int(crc[1], 16) != zlib.crc32(text.encode()):
+        raise ValueError("its CRC differs")
+    return text

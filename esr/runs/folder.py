@@ -93,7 +93,7 @@ class RunFolder:
         self.path = path
         self.metadata = metadata
         self._check = check
-        self._lock: IO[str] | None = None
+        self._lock: IO[bytes] | None = None
         self._journal: Journal | None = None
         self._opened = ""
         self._working = False
@@ -257,14 +257,14 @@ class RunFolder:
     def _acquire(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("a+")
+            lock = (self.path / "lock").open("a+b", buffering=0)
         except OSError as error:
             raise cannot_write(self.path, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.seek(0)
-            owner = lock.read().strip() or "unknown"
+            owner = lock.read().decode(errors="replace").strip() or "unknown"
             lock.close()
             raise UserError(
                 f"run {self.path} is in use by process {owner}",
@@ -273,8 +273,7 @@ class RunFolder:
             ) from error
         with contextlib.suppress(OSError):  # The lock holds on a full disk, too.
             lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+            lock.write(str(os.getpid()).encode())
         self._lock = lock
 
 
