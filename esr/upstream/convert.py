@@ -49,6 +49,7 @@ def convert(manifest: Manifest, folder: Path) -> tuple[int, int]:
         "layout": _LAYOUT,
     }
     write_json(folder / PROMPTS, {**plain(prompts), "digest": prompts.digest})
+    (folder / RUBRIC).unlink(missing_ok=True)
     (folder / RUBRIC).write_text(
         _toml({**rubric, "digest": json_digest(rubric, 16)}), encoding="utf-8"
     )

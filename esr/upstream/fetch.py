@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +10,14 @@ import requests
 from tqdm import tqdm
 
 from esr.errors import UserError
+from esr.runs.folder import write_json
 from esr.runs.plain import file_digest
 from esr.upstream.manifest import Manifest
 
 TIMEOUT = 60.0
+LARGEST = 1 << 28
+"""Bytes of the largest file that is taken; the largest of the release has a few millions."""
+
 _CHUNK = 1 << 16
 
 
@@ -38,7 +42,7 @@ def fetch(manifest: Manifest, folder: Path, mirror: str = "") -> list[Path]:
     fresh = []
     with requests.Session() as session:
         for file in tqdm(manifest.files, desc="files", unit="file"):
-            target = folder / file.path
+            target = inside(folder, file.path)
             if target.is_file() and file_digest(target) == file.sha256:
                 continue
             url = manifest.url(file, mirror)
@@ -48,17 +52,17 @@ def fetch(manifest: Manifest, folder: Path, mirror: str = "") -> list[Path]:
                 raise UserError(
                     f"{url} does not exist", "a server that has the files", "try --mirror URL"
                 ) from error
-            if (found := file_digest(part)) != file.sha256:
+            if (digest := file_digest(part)) != file.sha256:
                 part.unlink()
                 raise UserError(
-                    f"{url} has SHA-256 {found}, not {file.sha256}",
+                    f"{url} has SHA-256 {digest}, not {file.sha256}",
                     "that digest",
                     "try --mirror URL",
                 )
             part.replace(target)
             fresh.append(target)
-    facts = {"repository": manifest.repository, "commit": manifest.commit, "mirror": mirror}
-    (folder / "source.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    source = {"repository": manifest.repository, "commit": manifest.commit, "mirror": mirror}
+    write_json(folder / "source.json", source)
     return fresh
 
 
@@ -67,9 +71,12 @@ def download(session: requests.Session, url: str, part: Path) -> Path:
 
     Raises:
         MissingError: 404.
-        UserError: anything else that went wrong; what has arrived is kept for the next try.
+        UserError: anything else that went wrong; what has arrived is kept for the next try, unless
+            it is more than :data:`LARGEST` bytes.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
+    if part.is_symlink():
+        raise UserError(f"{part} is a link", "an ordinary file", f"rm {part}")
     have = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity"}
     if have:
@@ -82,16 +89,39 @@ def download(session: requests.Session, url: str, part: Path) -> Path:
                 return part
             response.raise_for_status()
             goes_on = response.status_code == 206
-            with part.open("ab" if goes_on else "wb") as file:
+            with open(part, "ab" if goes_on else "wb", opener=_no_link) as file:
                 for chunk in _chunks(response):
                     file.write(chunk)
-    except requests.RequestException as error:
+                    if file.tell() > LARGEST:
+                        part.unlink()
+                        raise UserError(
+                            f"{url} is too large", f"{LARGEST:,} bytes", "try --mirror URL"
+                        )
+    except OSError as error:  # Those of requests are of this kind, too.
         raise UserError(
             f"download of {url} failed ({error})",
             "a server that answers",
             "repeat the command, or --mirror URL",
         ) from error
     return part
+
+
+def inside(folder: Path, path: str) -> Path:
+    """A path below a folder.
+
+    Raises:
+        UserError: it leads out of the folder.
+    """
+    target = folder / path
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{path!r} leads out of {folder}", "paths below it", "git checkout data/upstream.json"
+        )
+    return target
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

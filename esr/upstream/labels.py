@@ -18,6 +18,12 @@ from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.upstream.fetch import MissingError, download
 
+MOST_BATCHES = 5_000
+"""Files of an export; the largest of the paper's models has some hundreds."""
+
+LARGEST_BATCH = 1 << 28
+"""Bytes of one batch once unpacked."""
+
 BUCKET = "https://neuronpedia-datasets.s3.us-east-1.amazonaws.com"
 
 
@@ -71,6 +77,10 @@ def _download_all(base: str, folder: Path, quiet: bool) -> list[Path]:
                 except MissingError:
                     break
                 part.replace(target)
+            if number >= MOST_BATCHES:
+                raise UserError(
+                    f"{base} goes on and on", f"{MOST_BATCHES:,} batches", "try --mirror URL"
+                )
             files.append(target)
             bar.update()
     if not files:
@@ -80,15 +90,24 @@ def _download_all(base: str, folder: Path, quiet: bool) -> list[Path]:
     return files
 
 
+_DAMAGED = (
+    *(OSError, EOFError, zlib.error, ValueError, LookupError, AttributeError),
+    *(TypeError, OverflowError, RecursionError),
+)
+
+
 def _read_all(files: list[Path], d_sae: int) -> tuple[dict[int, str], int]:
     labels: dict[int, str] = {}
     repeated = 0
     for path in files:
         try:
-            with gzip.open(path, "rt", encoding="utf-8") as lines:
-                rows = [json.loads(line) for line in lines if line.strip()]
+            with gzip.open(path) as file:
+                content = file.read(LARGEST_BATCH + 1)
+            if len(content) > LARGEST_BATCH:
+                raise ValueError(f"more than {LARGEST_BATCH:,} bytes")
+            rows = [json.loads(line) for line in content.splitlines() if line.strip()]
             pairs = [(int(row["index"]), " ".join(row["description"].split())) for row in rows]
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, AttributeError) as error:
+        except _DAMAGED as error:
             path.unlink()
             raise UserError(
                 f"{path.name} of the label export is damaged ({error})",
@@ -107,7 +126,8 @@ def _read_all(files: list[Path], d_sae: int) -> tuple[dict[int, str], int]:
 
 def _write(target: Path, labels: dict[int, str]) -> None:
     part = target.with_name(target.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    part.unlink(missing_ok=True)
+    with part.open("x", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("index", "description"))
         writer.writerows(sorted(labels.items()))

@@ -316,6 +316,79 @@ def test_labels_faults(site: Site, tmp_path: Path) -> None:
     assert fetch_labels(model, site.url, quiet=True).labels == 3
 
 
+def test_a_download_without_an_end_is_given_up(
+    site: Site, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("esr.upstream.fetch.LARGEST", 100_000)
+    assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 2
+    assert "normal_responses.json is larger than 100,000 bytes" in capsys.readouterr().err
+    left = list((data / "upstream").rglob("normal_responses*"))
+    assert left == [], "what came of it was left on the disk"
+
+
+def test_an_export_without_an_end_is_given_up(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(models.get("8b"), labels=tmp_path / "8b.csv")
+    base = label_batches(site, model)
+    monkeypatch.setattr("esr.upstream.labels.MOST_BATCHES", 2)
+    assert fetch_labels(model, site.url, quiet=True).batches == 2
+    site.files[f"{base}/batch-2.jsonl.gz"] = site.files[f"{base}/batch-0.jsonl.gz"]
+    with pytest.raises(UserError, match="more than 2 batches"):
+        fetch_labels(model, site.url, quiet=True)
+    assert not any("batch-3" in path for path, _ in site.asked)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[1, 2]",
+        b"null",
+        b'{"index": null, "description": "a"}',
+        b'{"index": 1, "description": ["a"]}',
+        b'{"index": 1e999, "description": "a"}',
+        b"[" * 100_000,
+        b'{"index": 1, "description": "' + b"x" * 3_000_000 + b'"}',
+    ],
+)
+def test_a_damaged_batch_is_dropped_and_fetched_again(
+    content: bytes, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("esr.upstream.labels.LARGEST_BATCH", 1_000_000)
+    model = replace(models.get("8b"), labels=tmp_path / "8b.csv")
+    base = label_batches(site, model)
+    good = site.files[f"{base}/batch-1.jsonl.gz"]
+    site.files[f"{base}/batch-1.jsonl.gz"] = gzip.compress(content)
+    with pytest.raises(UserError, match=r"batch-1\.jsonl\.gz of the label export is damaged"):
+        fetch_labels(model, site.url, quiet=True)
+    site.files[f"{base}/batch-1.jsonl.gz"] = good
+    assert fetch_labels(model, site.url, quiet=True).labels == 3
+
+
+def test_nothing_is_written_outside_the_folder(
+    site: Site, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = json.loads(manifest.MANIFEST.read_text())
+    outside = data / "outside.txt"
+    for path in ("../outside.txt", str(outside)):
+        files = [{"path": path, "sha256": "0" * 64}, *listed["files"]]
+        manifest.MANIFEST.write_text(json.dumps({**listed, "files": files}))
+        assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 2
+        assert "leads out of" in capsys.readouterr().err
+    manifest.MANIFEST.write_text(json.dumps(listed))
+    (data / "upstream").mkdir(exist_ok=True)
+    (data / "upstream" / "prompts.txt.part").symlink_to(outside)
+    assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 2
+    assert "is a link" in capsys.readouterr().err
+    assert not outside.exists()
+    (data / "upstream" / "prompts.txt.part").unlink()
+    outside.mkdir()
+    (data / "upstream" / "data").symlink_to(outside)
+    assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 2
+    assert "leads out of" in capsys.readouterr().err
+    assert list(outside.iterdir()) == []
+
+
 def test_registry_points_to_the_exports() -> None:
     expected = {
         "70b": "llama3.3-70b-it/50-resid-post-gf",
