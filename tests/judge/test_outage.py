@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import Any
 
 import pytest
 
-from esr import judge
-from esr.errors import JudgeError
+from esr import judge, models
+from esr.errors import JudgeError, UserError
 from esr.judge import CallSettings
 from esr.judge.llm import LlmJudge
-from esr.pipeline.experiment import conduct
+from esr.pipeline.experiment import conduct, main
+from esr.pipeline.latents import unsteered
+from esr.pipeline.trials import run_trials
 from esr.runs.folder import read_run
 from experiment_01_esr.config import Config
 from experiment_01_esr.run import EXPERIMENT
+from experiment_03_off_topic_detectors import find
+from experiment_06_sequential_activations import run as experiment_06
 from tests import scripted
 from tests.judge_server import Call, JudgeServer, Reply
 
@@ -164,3 +169,70 @@ async def test_trials_of_which_none_can_be_read_are_no_complete_run(tmp_path: Pa
     with pytest.raises(JudgeError, match=r"can be read.*no_json: 'mumble'"):
         await run(other, lambda _: Reply("mumble"))
     assert read_run(scripted.open_run(other).path).status == "interrupted"
+
+
+async def test_the_command_ends_before_the_engine_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(*_: object) -> None:
+        raise AssertionError("the engine was started for a dead judge")
+
+    monkeypatch.setattr("esr.pipeline.engines.start_engine", start)
+    async with JudgeServer(lambda _: Reply("invalid x-api-key", status=401)).running() as server:
+        options = ["tiny", "--judge", f"haiku@{server.url}", "--output", str(tmp_path / "out")]
+        status = await asyncio.to_thread(main, EXPERIMENT, options)
+        assert status == 4
+        err = capsys.readouterr().err
+        assert "stopped: judge claude-haiku-4-5-20251001" in err
+        assert "invalid x-api-key" in err
+        (folder,) = (tmp_path / "out").glob("*/*/*")
+        assert read_run(folder).status == "interrupted"
+        assert "x-api-key" in (read_run(folder).error or "")
+        monkeypatch.delenv("ANTHROPIC_API_KEY")
+        assert await asyncio.to_thread(main, EXPERIMENT, options) == 2
+        assert "needs ANTHROPIC_API_KEY" in capsys.readouterr().err
+        # A dry run needs no key and asks nobody, and says whether there is one.
+        asked = len(server.calls)
+        assert await asyncio.to_thread(main, EXPERIMENT, [*options, "--dry-run"]) == 0
+        assert "ANTHROPIC_API_KEY is missing" in capsys.readouterr().out
+        assert len(server.calls) == asked
+
+
+async def test_what_calls_no_judge_needs_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    monkeypatch.setenv("ESR_ENV_FILE", str(tmp_path / "none"))
+    spec = models.get("tiny")
+    for stages in (
+        find.EXPERIMENT.stages(find.EXPERIMENT.config(), spec),
+        experiment_06.EXPERIMENT.stages(experiment_06.EXPERIMENT.config(), spec),
+    ):
+        assert not any(stage.judged and stage.responses for stage in stages)
+    with scripted.open_run(tmp_path) as opened:
+        grader = judge.create("haiku", cache=tmp_path / "c.sqlite")
+        context = scripted.context(opened, tmp_path, judge=grader)
+        records = await run_trials(unsteered(context, "plain"), context)
+        assert all(record.response for record in records)
+        with pytest.raises(UserError, match="needs ANTHROPIC_API_KEY"):
+            await context.grade(judge.JudgeRequest("p", "r", "l"))
+        await context.close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("http://me:secret-pw@host/v1", "https://host/v1?api_key=secret-pw"),
+        *("http://host/v1#secret-pw", "http://secret-pw@host/v1", "http://host:99999/secret-pw"),
+    ],
+)
+def test_keys_in_an_address_are_refused_and_not_repeated(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["tiny", "--judge", f"openai:m@{address}", "--output", str(tmp_path / "out")]
+    for more in ([], ["--dry-run"]):
+        assert main(EXPERIMENT, [*options, *more]) == 2
+        out = capsys.readouterr()
+        assert "the address of judge openai:m" in out.err
+        assert "secret-pw" not in out.err + out.out
+    assert not (tmp_path / "out").exists()
