@@ -321,7 +321,7 @@ def test_a_download_without_an_end_is_given_up(
 ) -> None:
     monkeypatch.setattr("esr.upstream.fetch.LARGEST", 100_000)
     assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 2
-    assert "normal_responses.json is larger than 100,000 bytes" in capsys.readouterr().err
+    assert "normal_responses.json is too large; allowed: 100,000 bytes" in capsys.readouterr().err
     left = list((data / "upstream").rglob("normal_responses*"))
     assert left == [], "what came of it was left on the disk"
 
@@ -334,7 +334,7 @@ def test_an_export_without_an_end_is_given_up(
     monkeypatch.setattr("esr.upstream.labels.MOST_BATCHES", 2)
     assert fetch_labels(model, site.url, quiet=True).batches == 2
     site.files[f"{base}/batch-2.jsonl.gz"] = site.files[f"{base}/batch-0.jsonl.gz"]
-    with pytest.raises(UserError, match="more than 2 batches"):
+    with pytest.raises(UserError, match="goes on and on; allowed: 2 batches"):
         fetch_labels(model, site.url, quiet=True)
     assert not any("batch-3" in path for path, _ in site.asked)
 
