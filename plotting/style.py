@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 
-from esr.runs.paths import REPOSITORY
+from esr.runs.paths import HOME
 
 COLUMN_WIDTH = 3.3
 """Inches: one column of a two-column paper. Text is set for this width."""
@@ -22,7 +22,7 @@ COLUMN_WIDTH = 3.3
 PAGE_WIDTH = 6.9
 """Inches: both columns."""
 
-FIGURES = REPOSITORY / "figures"
+FIGURES = HOME / "figures"
 """Where figures go unless told otherwise."""
 
 SMALL = 6.0

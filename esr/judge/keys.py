@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from esr.runs.paths import REPOSITORY
+from esr.runs.paths import HOME
 
 
 def env_file() -> Path:
     """Where keys are looked for after the environment; ``ESR_ENV_FILE`` names another file."""
-    return Path(os.environ.get("ESR_ENV_FILE", REPOSITORY / ".env"))
+    return Path(os.environ.get("ESR_ENV_FILE", HOME / ".env"))
 
 
 def find(variable: str) -> str:

@@ -93,7 +93,7 @@ def get(name: str) -> Rubric:
     if name == "own":
         return read(paths.DATA / "rubrics" / "own.toml")
     if name == "upstream":
-        return read(paths.DATA / "upstream" / "rubric.toml")
+        return read(paths.WORK / "upstream" / "rubric.toml")
     raise UserError(f"unknown rubric {name!r}", "own, upstream", "--rubric own")
 
 

@@ -91,7 +91,7 @@ def load(name: str, default: str = "how-to") -> PromptSet:
         UserError: no such set, or a file that is not one.
     """
     if name == "upstream":
-        path = paths.DATA / "upstream" / "prompts.json"
+        path = paths.WORK / "upstream" / "prompts.json"
         if not path.is_file():
             raise UserError(
                 f"no prompts at {path}",

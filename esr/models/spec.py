@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, MinLen
 
 from esr.errors import UserError
-from esr.runs.paths import DATA
+from esr.runs.paths import WORK
 from esr.steering.source import SaeSource
 
 ChatVariant = Literal["template", "llama-double-header"]
@@ -188,4 +188,4 @@ class ModelSpec:
     @property
     def label_file(self) -> Path:
         """Where the latent labels are expected."""
-        return self.labels or DATA / "labels" / f"{self.key}.csv"
+        return self.labels or WORK / "labels" / f"{self.key}.csv"

@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from esr.runs.paths import REPOSITORY
+from esr.runs.paths import CHECKOUT, REPOSITORY
 
 PACKAGES = (
     "vllm",
@@ -48,6 +48,9 @@ def collect() -> dict[str, Any]:
 
 def _git() -> dict[str, Any]:
     def ask(*arguments: str) -> str | None:
+        # An installed wheel may lie below another project's repository.
+        if not CHECKOUT:
+            return None
         try:
             answer = subprocess.run(
                 ["git", "-C", str(REPOSITORY), *arguments],

@@ -43,7 +43,7 @@ def fetch_files(options: FetchOptions) -> None:
     from esr.upstream.convert import convert
     from esr.upstream.fetch import fetch
 
-    folder = paths.DATA / "upstream"
+    folder = paths.WORK / "upstream"
     fresh = fetch(files, folder, options.mirror)
     print(f"{len(files.files)} files of {files.repository} at {files.commit[:12]}, all checked")
     print(f"{len(fresh)} downloaded now, into {folder}")

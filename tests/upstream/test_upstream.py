@@ -144,7 +144,7 @@ def data(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     target = tmp_path / "upstream.json"
     target.write_text(json.dumps(listed))
     monkeypatch.setattr(manifest, "MANIFEST", target)
-    monkeypatch.setattr(paths, "DATA", tmp_path)
+    monkeypatch.setattr(paths, "WORK", tmp_path)
     return tmp_path
 
 
