@@ -6,13 +6,14 @@ READY := $(VENV)/ready
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 REQUIREMENTS := $(shell nvidia-smi >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 
-.PHONY: help setup demo test faults lint bench organism clean
+.PHONY: help setup demo test faults models lint bench organism clean
 
 help:
 	@echo "setup     virtual environment with everything (vLLM for CUDA where nvidia-smi answers)"
 	@echo "demo      experiment 1 on the embedded organism: run folder, table, figure"
 	@echo "test      all tests"
 	@echo "faults    2,000 faults of all classes into docs/reliability.md"
+	@echo "models    all model families against a plain hook; writes docs/models.md (half an hour)"
 	@echo "lint      ruff and mypy"
 	@echo "bench     overhead of steering in vLLM"
 	@echo "organism  train the embedded organism again, from its seed"
@@ -41,6 +42,9 @@ test: setup
 
 faults: setup
 	$(BIN)/python -m tests.faults --write
+
+models: setup
+	$(BIN)/python -m tests.engine.families
 
 lint: setup
 	$(BIN)/ruff check .

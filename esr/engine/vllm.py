@@ -24,13 +24,14 @@ from esr.engine.base import (
     Sampling,
 )
 from esr.engine.log import new_log, root_cause
+from esr.engine.self_test import SelfTest
 from esr.engine.validation import check_generation, check_read, model_info
 from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, prefix_caching, start
 from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
 from esr.runs.plain import json_digest
 from esr.steering import interventions
-from esr.steering.interventions import Boost, Intervention
+from esr.steering.interventions import Intervention
 from esr.steering.pooling import PooledReading
 from esr.steering.sae import Dictionary
 from esr.steering.task import CONFIG_KEY, ReadTask, Task
@@ -57,6 +58,8 @@ class VllmEngine:
         self.info = model_info(spec, dictionary)
         self._numbers = itertools.count()
         self._tested = self._closed = self._keep_log = False
+        self._streams: dict[int, str] = {}
+        self._refused: UserError | None = None
         self._running: set[asyncio.Future[Any]] = set()
         self._testing = asyncio.Lock()
         self._log = new_log()
@@ -136,6 +139,12 @@ class VllmEngine:
         counts: dict[str, int] = (await self._call("esr_counters"))[0]
         return counts
 
+    async def streams(self) -> tuple[str, str]:
+        """The class of vLLM that runs the model, and what its steering layer returns."""
+        await self._self_test()
+        name: str = (await self._call("esr_model"))[0]
+        return name, self._streams[self.spec.steering_layer]
+
     async def close(self) -> None:
         """Stop vLLM and free its memory; requests still in flight get an EngineError."""
         if self._closed:
@@ -203,28 +212,36 @@ class VllmEngine:
         return f"{request_id}#{next(self._numbers)}"
 
     async def _self_test(self) -> None:
-        """Before the first request: steered rows must equal the steered tokens, on every rank."""
+        """Once, before the first request; a model that fails is refused every time."""
         async with self._testing:
+            if self._refused is not None:
+                raise self._refused
             if self._tested:
                 return
-            prompt = (0,) * min(8, self.info.context - 4)
-            sampling = Sampling(temperature=0.0, max_tokens=4)
-            for steered in ((), (Boost(0, 0.0),)):
-                salt = f"self-test {len(steered)}"
-                before = await self._call("esr_counters")
-                output = await self._run(prompt, Task(self._key("test"), steered), salt, sampling)
-                after = await self._call("esr_counters")
-                expected = len(prompt) + len(output.token_ids) - 1 if steered else 0
-                rows = [
-                    b["steered_rows"] - a["steered_rows"]
-                    for a, b in zip(before, after, strict=True)
-                ]
-                if any(n != expected for n in rows):
-                    raise EngineError(
-                        f"self-test failed: {rows} rows steered, {expected} expected; "
-                        "vLLM does not run the steering hook"
-                    )
+            test = SelfTest(
+                run=self._run_test,
+                call=self._call,
+                dictionary=self.dictionary,
+                model=self.spec.key,
+                dtype=getattr(torch, self.spec.dtype),
+                vocabulary=self.info.vocabulary,
+                context=self.info.context,
+                layers=(self.spec.steering_layer, self.spec.feature_layer),
+                by_request=self.options.pairing == "request-id",
+            )
+            try:
+                self._streams = await test.check()
+            except UserError as error:
+                self._refused = error
+                raise
             self._tested = True
+
+    async def _run_test(
+        self, prompt: tuple[int, ...], steered: Sequence[Intervention], n: int
+    ) -> tuple[int, ...]:
+        task = Task(self._key("test"), tuple(steered))
+        sampling = Sampling(temperature=0.0, max_tokens=n, repetition_penalty=1.0)
+        return tuple((await self._run(prompt, task, task.key, sampling)).token_ids)
 
 
 def _salt(steered: Sequence[Intervention], first: int) -> str:

@@ -18,13 +18,17 @@ from typing import Any
 import psutil
 import torch
 import vllm
+from vllm.compilation.breakable_cudagraph import eager_break_during_capture
+from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import direct_register_custom_op
 
 from esr.engine.options import CLIENT
+from esr.errors import UserError
 from esr.steering.batch import Layout, Steering
 from esr.steering.layers import decoder_layers
 from esr.steering.sae import Dictionary
+from esr.steering.stream import Streams
 from esr.steering.task import CONFIG_KEY, Task
 
 if current_platform.is_cpu():
@@ -39,19 +43,14 @@ _current: Steering | None = None
 """The worker whose model is running; None during warm-up and profiling runs."""
 
 
-def _touch(hidden: torch.Tensor, residual: torch.Tensor | None, steer: bool, read: bool) -> None:
-    if _current is None:
-        return
-    if steer:
-        _current.steer(hidden, residual)
-    if read:
-        _current.read(hidden, residual)
+@eager_break_during_capture  # Does nothing except under vLLM's "breakable" CUDA graphs.
+def _touch(hidden: torch.Tensor, residual: torch.Tensor | None, layer: int) -> None:
+    if _current is not None:
+        _current.touch(layer, hidden, residual)
 
 
-def _touch_fake(
-    hidden: torch.Tensor, residual: torch.Tensor | None, steer: bool, read: bool
-) -> None:
-    del hidden, residual, steer, read
+def _touch_fake(hidden: torch.Tensor, residual: torch.Tensor | None, layer: int) -> None:
+    del hidden, residual, layer
 
 
 _LIBRARY = torch.library.Library("esr", "FRAGMENT")
@@ -76,7 +75,7 @@ class SteeringWorker(BaseWorker):
 
     def esr_take(self, key: str) -> dict[str, Any] | None:
         """A finished reading, on the rank that keeps it."""
-        return self.steering.take(key)
+        return self.steering.reads.take(key)
 
     def esr_counters(self) -> dict[str, int]:
         """Rows steered and plans built since the start."""
@@ -85,35 +84,105 @@ class SteeringWorker(BaseWorker):
             "plans_built": self.steering.plans_built,
         }
 
+    def esr_model(self) -> str:
+        """The class that runs the model."""
+        return type(self.model_runner.get_model()).__name__
+
+    def esr_probe(self, disturbance: str, layer: int) -> None:
+        """Measure with the next pass; see :mod:`esr.steering.stream`."""
+        if self.steering.probe is None:
+            self.steering.start_probe()
+        assert self.steering.probe is not None
+        self.steering.probe.disturbance, self.steering.probe.disturbed = disturbance, layer
+
+    def esr_end_probe(self) -> Streams:
+        """See :meth:`Steering.end_probe`."""
+        return self.steering.end_probe()
+
+    def esr_watch(self, on: bool) -> float:
+        """How far steering was off since this was last called; 0 where it was not watched."""
+        deviation = self.steering.deviation or 0.0
+        self.steering.deviation = 0.0 if on else None
+        return deviation
+
     def _attach(self) -> None:
         options = self.vllm_config.additional_config[CONFIG_KEY]
         runner = self.model_runner
         self.steering = Steering(
             Dictionary.open(Path(options["rows"])),
             torch.device(runner.device),
+            steering_layer=options["steering_layer"],
+            feature_layer=options["feature_layer"],
             scheduler_order=options["pairing"] == "scheduler-order",
             reads=self.rank == 0,
         )
         n_layers = self.vllm_config.model_config.hf_text_config.num_hidden_layers
-        layers = decoder_layers(runner.get_model(), n_layers)
-        steering_layer, feature_layer = options["steering_layer"], options["feature_layer"]
-        for layer in {steering_layer, feature_layer}:
-            hook(layers[layer], steer=layer == steering_layer, read=layer == feature_layer)
+        model = runner.get_model()
+        refuse(self.vllm_config, model)
+        layers = decoder_layers(model, n_layers)
+        for layer in {options["steering_layer"], options["feature_layer"]}:
+            hook(layers[layer], layer)
+        watch_end(model, self.steering)
         link(runner, self.steering, v2=bool(self.use_v2_model_runner))
         if current_platform.is_cpu() and not self.use_v2_model_runner:
             keep_generators_of_discarded_rows(runner)
 
 
-def hook(layer: torch.nn.Module, *, steer: bool, read: bool) -> None:
-    """Call :data:`TOUCH` on the layer's output: ``(hidden, residual)``, or the stream itself."""
+def refuse(config: VllmConfig, model: torch.nn.Module) -> None:
+    """Refuse ways to run in which steering would be wrong.
+
+    Raises:
+        UserError: one of them is at work.
+    """
+    parallel = config.parallel_config
+    if parallel.pipeline_parallel_size > 1:
+        raise UserError(
+            "pipeline parallelism leaves the steering layer on one rank only",
+            "tensor parallelism",
+            "--tensor-parallel N",
+        )
+    if config.speculative_config is not None:
+        raise UserError(
+            "speculative decoding feeds tokens that are taken back", "none", "leave it out"
+        )
+    experts = (getattr(module, "moe_config", None) for module in model.modules())
+    if parallel.tensor_parallel_size > 1 and any(
+        getattr(expert, "skip_final_all_reduce", False) for expert in experts
+    ):
+        raise UserError(
+            f"the layers of {type(model).__name__} leave their last sum over ranks to the next "
+            "layer: no rank has the residual stream",
+            "one rank for this model",
+            "--tensor-parallel 1",
+        )
+
+
+def hook(layer: torch.nn.Module, number: int) -> None:
+    """Call :data:`TOUCH` on the layer's output: a tensor, or a tuple that begins with one."""
 
     def touch(_module: Any, _args: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor):
-            torch.ops.esr.touch(output, None, steer, read)
-        else:
-            torch.ops.esr.touch(output[0], output[1], steer, read)
+        parts = (output,) if isinstance(output, torch.Tensor) else output
+        if not isinstance(parts, tuple) or not isinstance(parts[0], torch.Tensor):
+            raise UserError(f"layer {number} returns a {type(output).__name__}, not a tensor")
+        second = parts[1] if len(parts) > 1 else None
+        if not isinstance(second, torch.Tensor) or second.shape != parts[0].shape:
+            second = None
+        torch.ops.esr.touch(parts[0], None if second is parts[0] else second, number)
 
     layer.register_forward_hook(touch)
+
+
+def watch_end(model: Any, steering: Steering) -> None:
+    """Tell the probe what each pass ends in."""
+    compute = needed(model, "compute_logits")
+
+    @functools.wraps(compute)
+    def compute_logits(hidden: torch.Tensor, *args: Any, **options: Any) -> Any:
+        if steering.probe is not None:
+            steering.probe.ended(hidden)
+        return compute(hidden, *args, **options)
+
+    model.compute_logits = compute_logits
 
 
 def link(runner: Any, steering: Steering, *, v2: bool) -> None:

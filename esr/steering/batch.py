@@ -15,9 +15,10 @@ while it decodes. A request that steers has a line in the plan table, with a *sl
     begin_step   lays out the spans and expands the slots of each request to its rows: the plan
                  (:class:`esr.steering.rows.RowPlan`). While requests only decode, layout and
                  plan stay the same from step to step, and are reused.
-    steer        at the steering layer, one call of :func:`esr.steering.rows.apply` on the rows
-                 of all spans; row i reads and writes latents of its own request only.
-    read         at the feature layer, the rows of reads in progress.
+    touch        called with the output of every hooked layer: at the steering layer, one call of
+                 :func:`esr.steering.rows.apply` on the rows of all spans; row i reads and writes
+                 latents of its own request only. At the feature layer,
+                 :mod:`esr.steering.reads`.
     end_step     fails if a layer that had work to do was not called.
 
 Requests are kept by id, never by place in a list. Before its first step a request is admitted: its
@@ -28,18 +29,18 @@ the table (:class:`esr.steering.row_cache.PlanTable`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from esr.steering import interventions
-from esr.steering.pooling import Pool, add_rows
+from esr.steering.reads import Reads
 from esr.steering.row_cache import PlanTable, RowCache
-from esr.steering.rows import RowPlan, SaeRows, apply, plan_rows
+from esr.steering.rows import RowPlan, apply, plan_rows
 from esr.steering.sae import Dictionary
-from esr.steering.task import ReadTask, Task
+from esr.steering.stream import SUM, StreamProbe, Streams, as_rows
+from esr.steering.task import Task
 
 
 @dataclass(frozen=True)
@@ -72,25 +73,14 @@ class _Steered:
     any_clamp: bool
 
 
-@dataclass
-class _Read:
-    """A read in progress. ``seen``: positions before it were fed, so a recomputation after
-    preemption counts none twice; ``gap`` if some were never fed."""
-
-    task: ReadTask
-    bank: SaeRows | None
-    pool: Pool | None
-    values: list[Tensor] = field(default_factory=list)
-    seen: int = 0
-    gap: bool = False
-
-
 class Steering:
     """The state of one worker.
 
     Args:
         dictionary: rows are read from its file on demand.
         device: of the model.
+        steering_layer: where the interventions act.
+        feature_layer: where latents are read, after the interventions if it is the same.
         scheduler_order: pair the i-th request in scheduling order with the i-th run of rows,
             as the authors' fork does. False pairs by request id.
         reads: whether this rank keeps readings; one rank of a tensor-parallel group does.
@@ -101,26 +91,45 @@ class Steering:
         dictionary: Dictionary,
         device: torch.device,
         *,
+        steering_layer: int = 0,
+        feature_layer: int = 0,
         scheduler_order: bool = False,
         reads: bool = True,
     ) -> None:
         self._dictionary = dictionary
         self._device = device
+        self._steering_layer, self._feature_layer = steering_layer, feature_layer
+        self._forms: dict[int, str] = {}
+        self._spans: list[tuple[_Steered, int, int]] = []
+        self.probe: StreamProbe | None = None
         self._scheduler_order = scheduler_order
         self._keeps_reads = reads
         self._bank = RowCache(dictionary, device)
         self._table = PlanTable(device)
+        self.reads = Reads(dictionary, device)
         self._steered: dict[str, _Steered] = {}
-        self._read_of: dict[str, str] = {}
-        self._reads: dict[str, _Read] = {}
         self._serial = 0
         self._signature: tuple[tuple[int, int, int], ...] = ()
         self._rows: slice | Tensor = slice(0, 0)
         self._plan: RowPlan | None = None
-        self._step_reads: list[tuple[_Read, slice]] = []
-        self._due = {"steer": 0, "read": 0}
+        self._steer_due = 0
         self.steered_rows = 0
         self.plans_built = 0
+        self.deviation: float | None = None
+        """While it is a number: how far the stream after steering lies off what was to be added,
+        relative to the row's largest entry; the worst of all rows since it was set to 0."""
+
+    def start_probe(self) -> None:
+        """Begin to measure where the stream is in the layers' outputs."""
+        layers = tuple(sorted({self._steering_layer, self._feature_layer}))
+        self.probe = StreamProbe(self._dictionary.d_model, layers)
+
+    def end_probe(self) -> Streams:
+        """What was measured; from now on it decides where the stream is read and written."""
+        assert self.probe is not None
+        results, self.probe = self.probe.results(), None
+        self._forms = results[0]
+        return results
 
     def admit(self, request_id: str, task: Task) -> None:
         """Remember a request that is about to be scheduled for the first time, or again."""
@@ -134,23 +143,21 @@ class Steering:
                 task, place, self._serial, latents, row.n_slots, row.any_clamp
             )
         if task.read is not None and self._keeps_reads:
-            self._read_of[request_id] = task.key
-            if task.key not in self._reads:
-                self._reads[task.key] = self._open(task.read)
+            self.reads.admit(request_id, task.key, task.read)
 
     def forget(self, request_id: str) -> None:
-        """Forget a finished request. Its reading stays until it is taken."""
+        """Forget a finished request."""
         steered = self._steered.pop(request_id, None)
         if steered is not None:
             self._table.drop(steered.place)
             self._bank.release(steered.latents)
-        self._read_of.pop(request_id, None)
+        self.reads.forget(request_id)
 
     def begin_step(self, layout: Layout) -> None:
         """Lay out the rows of the coming step. The plan is rebuilt only when it changes."""
         partners = layout.scheduled_ids if self._scheduler_order else layout.request_ids
         spans: list[tuple[_Steered, int, int]] = []
-        self._step_reads = []
+        self.reads.begin_step()
         row = 0
         for request_id, partner, count, position in zip(
             layout.request_ids, partners, layout.counts, layout.positions, strict=True
@@ -160,14 +167,14 @@ class Steering:
                 skip = max(0, steered.task.first - position)
                 if skip < count:
                     spans.append((steered, row + skip, count - skip))
-            if request_id in self._read_of:
-                self._lay_out_read(self._reads[self._read_of[request_id]], row, count, position)
+            self.reads.lay_out(request_id, row, count, position)
             row += count
         signature = tuple((steered.serial, first, n) for steered, first, n in spans)
         if signature != self._signature:
             self._build_plan(spans)
             self._signature = signature
-        self._due = {"steer": sum(n for _, _, n in spans), "read": len(self._step_reads)}
+        self._spans = spans
+        self._steer_due = sum(n for _, _, n in spans)
 
     def end_step(self) -> None:
         """Stop rather than go on with tokens that were silently not steered or not read.
@@ -175,68 +182,61 @@ class Steering:
         Raises:
             RuntimeError: a hook did not run, e.g. because a compiled graph lacks it.
         """
-        due, self._due = self._due, {"steer": 0, "read": 0}
-        if any(due.values()):
-            raise RuntimeError(f"the hook in the model did not run in this step: {due} left")
+        rows, texts = self._steer_due, self.reads.due
+        self._steer_due = 0
+        if rows or texts:
+            raise RuntimeError(
+                f"the hook in the model did not run in this step: {rows} rows are not steered, "
+                f"{texts} texts not read"
+            )
 
-    def steer(self, hidden: Tensor, residual: Tensor | None) -> None:
-        """Add the interventions to their rows, in place.
+    def touch(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
+        """Steer and read at a hooked layer, in place.
 
         Args:
-            hidden: [n_rows, d_model], output of the layer's last block.
-            residual: [n_rows, d_model], which the next layer adds to ``hidden``; None where the
-                layer has added it already. The residual stream is the sum of the two.
+            layer: which.
+            hidden: [n_rows, d_model] or [1, n_rows, d_model], the first part of its output.
+            residual: the same shape, the second part, if the layer returns a pair. The residual
+                stream is the sum of the two, unless a probe has shown the second to be stale.
         """
-        if self._plan is None or not self._due["steer"]:
+        if self.probe is not None:
+            self.probe.touch(layer, hidden, residual)
             return
+        rows = as_rows(hidden)
+        is_sum = residual is not None and self._forms.get(layer, SUM) == SUM
+        added = as_rows(residual) if residual is not None and is_sum else None
+        if layer == self._steering_layer and self._plan is not None and self._steer_due:
+            self._steer(self._plan, rows, added)
+        if layer == self._feature_layer:
+            self.reads.touch(rows, added)
+
+    def _steer(self, plan: RowPlan, hidden: Tensor, residual: Tensor | None) -> None:
+        before = None
+        if self.deviation is not None:
+            before = hidden.clone() if residual is None else hidden + residual
         rows = self._rows
         if residual is None:
-            hidden[rows] = apply(hidden[rows], self._plan, self._bank.bank)
+            hidden[rows] = apply(hidden[rows], plan, self._bank.bank)
         else:
-            stream = hidden[rows] + residual[rows]
-            residual[rows] = apply(stream, self._plan, self._bank.bank)
+            residual[rows] = apply(hidden[rows] + residual[rows], plan, self._bank.bank)
             hidden[rows] = 0
-        self.steered_rows += self._plan.index.shape[0]
-        self._due["steer"] -= self._plan.index.shape[0]
+        self.steered_rows += plan.index.shape[0]
+        self._steer_due -= plan.index.shape[0]
+        if before is not None:
+            self._compare(before, hidden if residual is None else hidden + residual)
 
-    def read(self, hidden: Tensor, residual: Tensor | None) -> None:
-        """Take this step's rows of the reads in progress. Arguments as for :meth:`steer`."""
-        pooled: list[tuple[Pool, Tensor]] = []
-        for read, part in self._step_reads:
-            stream = hidden[part] if residual is None else hidden[part] + residual[part]
-            if read.bank is not None:
-                read.values.append(read.bank.encode(stream).cpu())
-            elif read.pool is not None:
-                pooled.append((read.pool, stream))
-        if pooled:
-            add_rows(self._dictionary, pooled)
-        self._due["read"] = 0
-
-    def take(self, key: str) -> dict[str, Any] | None:
-        """A finished reading, once, as plain data; None for an unknown key."""
-        read = self._reads.pop(key, None)
-        if read is None:
-            return None
-        problem = "" if read.seen >= read.task.n_tokens and not read.gap else "incomplete"
-        if read.pool is not None:
-            pooled = read.pool.result()
-            tensors = [pooled.maximum, pooled.mean, pooled.frequency]
-            return {"problem": problem, "tensors": [_plain(t) for t in tensors]}
-        values = torch.cat(read.values) if read.values else torch.zeros(0, 1)
-        return {"problem": problem, "tensors": [_plain(values)]}
-
-    def _open(self, task: ReadTask) -> _Read:
-        if task.latents is None:
-            return _Read(task, None, Pool(self._dictionary.d_sae, self._device))
-        return _Read(task, self._dictionary.bank(task.latents).to(self._device), None)
-
-    def _lay_out_read(self, read: _Read, row: int, count: int, position: int) -> None:
-        read.gap = read.gap or position > read.seen
-        start = max(read.seen, read.task.first)
-        end = min(position + count, read.task.n_tokens)
-        if start < end:
-            self._step_reads.append((read, slice(row + start - position, row + end - position)))
-        read.seen = max(read.seen, end)
+    def _compare(self, before: Tensor, after: Tensor) -> None:
+        """Take into :attr:`deviation` how far this step is off its boosts, on all rows: those of
+        unsteered requests are to stay as they were."""
+        expected = before.float()
+        for steered, first, n in self._spans:
+            for item in steered.task.interventions:
+                decoder = self._dictionary.bank([item.latent]).decoder[0].to(expected.device)
+                expected[first : first + n] += item.value * decoder
+        n_rows = self._spans[-1][1] + self._spans[-1][2]
+        off = (after.float() - expected)[:n_rows].abs().amax(1)
+        worst = float((off / expected[:n_rows].abs().amax(1).clamp(min=1e-30)).max())
+        self.deviation = max(self.deviation or 0.0, worst)
 
     def _build_plan(self, spans: list[tuple[_Steered, int, int]]) -> None:
         self._plan = None
@@ -257,8 +257,3 @@ class Steering:
         else:
             runs = [torch.arange(start, start + n) for _, start, n in spans]
             self._rows = torch.cat(runs).to(self._device)
-
-
-def _plain(tensor: Tensor) -> dict[str, Any]:
-    array = tensor.float().contiguous().numpy()
-    return {"shape": list(array.shape), "data": array.tobytes()}

@@ -65,7 +65,7 @@ def build_model(folder: Path, family: str) -> ModelSpec:
             torch.nn.init.normal_(weight, mean=1.0, std=0.1)
     model.generation_config.eos_token_id = 2
     model.save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     return ModelSpec(
         key=family,
         title=family,
@@ -81,13 +81,13 @@ def build_model(folder: Path, family: str) -> ModelSpec:
     )
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer() -> PreTrainedTokenizerFast:
     special = ["<pad>", "<s>", "</s>", "<unk>"]
     words = special + [f"w{i}" for i in range(len(special), VOCABULARY)]
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Whitespace()
+    words_only = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    words_only.pre_tokenizer = Whitespace()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=words_only,
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
@@ -95,18 +95,18 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_dictionary(path: Path) -> Dictionary:
+def build_dictionary(path: Path, d_model: int = D_MODEL) -> Dictionary:
     """A random JumpReLU dictionary of which about a third of the latents is active per token."""
     make = torch.Generator().manual_seed(11)
-    decoder = torch.randn(D_SAE, D_MODEL, generator=make)
+    decoder = torch.randn(D_SAE, d_model, generator=make)
     decoder /= decoder.norm(dim=1, keepdim=True)
     return write_rows(
         path,
-        encoder=decoder + 0.1 * torch.randn(D_SAE, D_MODEL, generator=make),
+        encoder=decoder + 0.1 * torch.randn(D_SAE, d_model, generator=make),
         encoder_bias=0.1 * torch.randn(D_SAE, generator=make),
         threshold=torch.rand(D_SAE, generator=make) * (torch.arange(D_SAE) % 2),
         decoder=decoder,
-        input_bias=0.1 * torch.randn(D_MODEL, generator=make),
+        input_bias=0.1 * torch.randn(d_model, generator=make),
     )
 
 

@@ -60,7 +60,7 @@ def test_every_row_gets_its_own_interventions(dictionary: Dictionary, with_resid
         hidden, residual = torch.randn(2, sum(counts) + 2, D_MODEL)
         stream = hidden + residual if with_residual else hidden.clone()
         steering.begin_step(Layout(ids, counts, positions, ids))
-        steering.steer(hidden, residual if with_residual else None)
+        steering.touch(0, hidden, residual if with_residual else None)
         steering.end_step()
         after = hidden + residual if with_residual else hidden
         row = 0
@@ -81,7 +81,7 @@ def test_steady_decoding_reuses_the_plan(dictionary: Dictionary) -> None:
         steering.admit(name, Task(name, (Boost(i, 1.0),)))
     for step in range(10):
         steering.begin_step(Layout(ids, [1] * 3, [5 + step] * 3, ids))
-        steering.steer(torch.zeros(3, D_MODEL), torch.zeros(3, D_MODEL))
+        steering.touch(0, torch.zeros(3, D_MODEL), torch.zeros(3, D_MODEL))
         steering.end_step()
     assert steering.plans_built == 1
     assert steering.steered_rows == 30
@@ -95,7 +95,7 @@ def test_a_request_that_takes_over_a_place_is_not_mistaken_for_the_former(
         steering.admit("same-id", Task(f"k{latent}", (Boost(latent, 1.0),)))
         hidden = torch.zeros(1, D_MODEL)
         steering.begin_step(Layout(["same-id"], [1], [0], ["same-id"]))
-        steering.steer(hidden, None)
+        steering.touch(0, hidden, None)
         torch.testing.assert_close(hidden[0], dictionary.bank([latent]).decoder[0])
 
 
@@ -115,7 +115,7 @@ def test_scheduler_order_pairs_by_place_in_the_list(dictionary: Dictionary) -> N
         steering.admit("b", Task("b", (Boost(2, 1.0),)))
         hidden = torch.zeros(2, D_MODEL)
         steering.begin_step(Layout(["b", "a"], [1, 1], [0, 0], ["a", "b"]))
-        steering.steer(hidden, None)
+        steering.touch(0, hidden, None)
         torch.testing.assert_close(hidden, rows if faulty else rows.flip(0))
 
 
@@ -152,7 +152,7 @@ def test_pooling_in_blocks_equals_the_whole_table(dictionary: Dictionary) -> Non
 
 def feed(steering: Steering, stream: torch.Tensor, position: int, count: int) -> None:
     steering.begin_step(Layout(["r"], [count], [position], ["r"]))
-    steering.read(stream[position : position + count].clone(), None)
+    steering.touch(0, stream[position : position + count].clone(), None)
     steering.end_step()
 
 
@@ -167,7 +167,7 @@ def test_recomputed_positions_are_read_once(
     for position, count in ((0, 4), (4, 3), (0, 6), (6, 4)):
         feed(steering, stream, position, count)
     steering.forget("r")
-    answer = steering.take("key")
+    answer = steering.reads.take("key")
     assert answer is not None
     assert answer["problem"] == ""
     arrays = [np.frombuffer(t["data"], np.float32).reshape(t["shape"]) for t in answer["tensors"]]
@@ -178,7 +178,7 @@ def test_recomputed_positions_are_read_once(
         np.testing.assert_allclose(arrays[0], table.max(0), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(arrays[1], table.mean(0), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(arrays[2], (table > 0).mean(0), rtol=1e-5)
-    assert steering.take("key") is None, "a reading is handed out once"
+    assert steering.reads.take("key") is None, "a reading is handed out once"
 
 
 @pytest.mark.parametrize("fed", [[(0, 4)], [(0, 4), (6, 4)]])
@@ -190,7 +190,7 @@ def test_a_reading_with_missing_positions_says_so(
     steering.admit("r", Task("key", read=ReadTask((1,), 0, 10)))
     for position, count in fed:
         feed(steering, stream, position, count)
-    answer = steering.take("key")
+    answer = steering.reads.take("key")
     assert answer is not None
     assert answer["problem"] == "incomplete"
 
@@ -221,7 +221,7 @@ class FakeRunner:
     def execute_model(self, scheduler_output: Any, dummy_run: bool = False) -> None:
         if not dummy_run:
             getattr(self, "prepare_inputs" if self.v2 else "_prepare_inputs")(scheduler_output)
-        torch.ops.esr.touch(self.stream, None, True, False)
+        torch.ops.esr.touch(self.stream, None, 0)
 
 
 @pytest.mark.parametrize("v2", [False, True])

@@ -1,0 +1,434 @@
+"""Tiny random models of many families, steered in vLLM and with a plain Hugging Face hook.
+
+``python -m tests.engine.families`` runs all of them, each in a process of its own, and writes
+docs/models.md; with names, those alone, and writes nothing. ``make test`` runs a few of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from esr.engine.base import GenerationRequest, ReadRequest
+from esr.engine.options import VllmOptions
+from esr.errors import EngineError, UserError
+from esr.models import Calibration, ModelSpec, SaeSource
+from esr.steering.interventions import Boost, Clamp, Scale
+from esr.steering.layers import decoder_layers
+from esr.steering.rows import SaeRows
+from tests.engine.engine_models import (
+    CONTEXT,
+    D_SAE,
+    LAYERS,
+    VOCABULARY,
+    build_dictionary,
+    mixed_requests,
+    tokenizer,
+)
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "models.md"
+
+N_REQUESTS = 30
+D_MODEL = 128
+COMMON: Mapping[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": D_MODEL,
+    "intermediate_size": 256,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+GROUPED = {"num_key_value_heads": 2, "head_dim": 32}
+EXPERTS = {
+    **GROUPED,
+    "num_experts": 6,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+}
+LATENT_ATTENTION = {
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 32,
+    "q_lora_rank": None,
+    "qk_rope_head_dim": 16,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 32,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 64,
+    "n_shared_experts": 1,
+}
+MAMBA = {
+    "mamba_n_heads": 8,
+    "mamba_d_head": 32,
+    "mamba_d_state": 16,
+    "mamba_n_groups": 1,
+    "mamba_chunk_size": 256,
+}
+
+FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "apertus": ("ApertusConfig", GROUPED),
+    "arcee": ("ArceeConfig", GROUPED),
+    "bamba": ("BambaConfig", {**GROUPED, **MAMBA, "attn_layer_indices": [1, 3]}),
+    "bloom": ("BloomConfig", {}),
+    "cohere": ("CohereConfig", {**GROUPED, "logit_scale": 1.0}),
+    "cohere2": ("Cohere2Config", {**GROUPED, "logit_scale": 1.0}),
+    "cwm": ("CwmConfig", GROUPED),
+    "deepseek-v2": ("DeepseekV2Config", LATENT_ATTENTION),
+    "deepseek-v3": ("DeepseekV3Config", LATENT_ATTENTION),
+    "ernie4.5": ("Ernie4_5Config", GROUPED),
+    "exaone4": ("Exaone4Config", {**GROUPED, "sliding_window": 4096}),
+    "falcon": ("FalconConfig", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "gemma": ("GemmaConfig", GROUPED),
+    "gemma2": ("Gemma2Config", {**GROUPED, "sliding_window": 48, "query_pre_attn_scalar": 32}),
+    "gemma3": ("Gemma3TextConfig", {**GROUPED, "sliding_window": 48, "query_pre_attn_scalar": 32}),
+    "glm": ("GlmConfig", GROUPED),
+    "glm4": ("Glm4Config", GROUPED),
+    "gpt-bigcode": ("GPTBigCodeConfig", {}),
+    "gpt-neox": ("GPTNeoXConfig", {}),
+    "gpt-oss": ("GptOssConfig", {**EXPERTS, "intermediate_size": 64}),
+    "gpt2": ("GPT2Config", {}),
+    "gptj": ("GPTJConfig", {"rotary_dim": 16, "n_inner": 256}),
+    "granite": ("GraniteConfig", GROUPED),
+    "granite-moe": ("GraniteMoeConfig", {**EXPERTS}),
+    "granite4-hybrid": (
+        "GraniteMoeHybridConfig",
+        {
+            **GROUPED,
+            **MAMBA,
+            "num_local_experts": 0,
+            "shared_intermediate_size": 256,
+            "layer_types": ["mamba", "attention", "mamba", "attention"],
+        },
+    ),
+    "helium": ("HeliumConfig", GROUPED),
+    "hunyuan": ("HunYuanDenseV1Config", GROUPED),
+    "jamba": (
+        "JambaConfig",
+        {**GROUPED, "num_experts": 1, "attn_layer_period": 2, "attn_layer_offset": 1},
+    ),
+    "lfm2": ("Lfm2Config", {**GROUPED, "full_attn_idxs": [1, 3], "block_multiple_of": 1}),
+    "llama": ("LlamaConfig", GROUPED),
+    "mistral": ("MistralConfig", {**GROUPED, "sliding_window": 48}),
+    "mixtral": ("MixtralConfig", EXPERTS),
+    "mpt": ("MptConfig", {}),
+    "nemotron": ("NemotronConfig", GROUPED),
+    "olmo": ("OlmoConfig", {"num_key_value_heads": 2}),
+    "olmo2": ("Olmo2Config", {"num_key_value_heads": 2}),
+    "olmo3": ("Olmo3Config", {"num_key_value_heads": 2, "sliding_window": 48}),
+    "olmoe": ("OlmoeConfig", {**EXPERTS}),
+    "opt": ("OPTConfig", {"word_embed_proj_dim": D_MODEL, "ffn_dim": 256}),
+    "persimmon": ("PersimmonConfig", {}),
+    "phi": ("PhiConfig", {"num_key_value_heads": 2}),
+    "phi3": ("Phi3Config", {"num_key_value_heads": 2, "sliding_window": 48}),
+    "phimoe": ("PhimoeConfig", {**EXPERTS}),
+    "qwen2": ("Qwen2Config", {"num_key_value_heads": 2}),
+    "qwen2-moe": ("Qwen2MoeConfig", {**EXPERTS, "shared_expert_intermediate_size": 64}),
+    "qwen3": ("Qwen3Config", GROUPED),
+    "qwen3-moe": ("Qwen3MoeConfig", EXPERTS),
+    "qwen3-next": (
+        "Qwen3NextConfig",
+        {
+            **EXPERTS,
+            "shared_expert_intermediate_size": 64,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 32,
+            "linear_value_head_dim": 32,
+        },
+    ),
+    "seed-oss": ("SeedOssConfig", GROUPED),
+    "smollm3": ("SmolLM3Config", GROUPED),
+    "stablelm": ("StableLmConfig", {"num_key_value_heads": 2}),
+    "starcoder2": ("Starcoder2Config", {"num_key_value_heads": 2}),
+}
+"""Name -> configuration class of transformers, and what it needs beyond :data:`COMMON`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """One row of docs/models.md.
+
+    Attributes:
+        architecture: the class vLLM runs it with.
+        returns: what its layers return, see :mod:`esr.steering.stream`.
+        equal: requests of :data:`N_REQUESTS` whose tokens equal the plain hook's.
+        power: requests whose tokens change where the plain hook is left out, of ``steered``.
+        reads: largest difference of a read activation, relative to the largest activation.
+        refused: by our self-test or hook, and why.
+        not_started: vLLM's reason.
+    """
+
+    family: str
+    architecture: str = ""
+    returns: str = ""
+    equal: int = 0
+    steered: int = 0
+    power: int = 0
+    reads: float = 0.0
+    refused: str = ""
+    not_started: str = ""
+
+    @property
+    def fine(self) -> bool:
+        """Whether steering and reads are right in vLLM."""
+        return self.equal == N_REQUESTS and self.reads < 1e-3
+
+
+def build(family: str, folder: Path) -> ModelSpec:
+    """Write a random float32 model of a family with its tokenizer; the same bytes every time."""
+    import transformers
+
+    name, options = FAMILIES[family]
+    config = getattr(transformers, name)(**{**COMMON, **options})
+    torch.manual_seed(7)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    # Wide weights make sharp distributions. Tied embeddings stay small, or every token would
+    # predict itself.
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    for label, weight in model.named_parameters():
+        if weight.dim() >= 2:
+            embedding = "embed" in label or "wte" in label
+            std = (0.02 if tied else 1.0) if embedding else weight.shape[-1] ** -0.5
+            torch.nn.init.normal_(weight, std=std)
+        elif label.endswith(("norm.weight", ".bias")):
+            torch.nn.init.normal_(weight, mean=float(label.endswith("weight")), std=0.1)
+    model.generation_config.eos_token_id = 2
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return ModelSpec(
+        key=family,
+        title=family,
+        hf_id=str(folder),
+        sae=SaeSource(),
+        steering_layer=1,
+        feature_layer=2,
+        d_model=D_MODEL,
+        d_sae=D_SAE,
+        calibration=Calibration(1, 1, 1.0, 1.0, 0.0, 1.0),
+        context=CONTEXT,
+        dtype="float32",
+    )
+
+
+class PlainHook:
+    """Hugging Face, one request at a time; a hook written from the definitions alone."""
+
+    def __init__(self, spec: ModelSpec, rows: SaeRows) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.spec, self.rows = spec, rows
+        self.model = AutoModelForCausalLM.from_pretrained(
+            spec.hf_id, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
+        self.layers = decoder_layers(self.model, LAYERS)
+
+    def activation(self, stream: torch.Tensor, latent: int) -> torch.Tensor:
+        """f_k = ReLU(pre) where pre > threshold, pre = (h - b_in) . W_enc[k] + b_enc[k]."""
+        rows = self.rows
+        pre = (stream - rows.input_bias) @ rows.encoder[latent] + rows.encoder_bias[latent]
+        return torch.where(pre > rows.threshold[latent], pre.clamp(min=0), 0.0)
+
+    def steer(self, interventions: Sequence[Boost | Clamp | Scale]) -> Any:
+        def hook(_module: Any, _args: Any, output: Any) -> Any:
+            stream = output[0] if isinstance(output, tuple) else output
+            change = torch.zeros_like(stream)
+            for item in interventions:
+                f = self.activation(stream, item.latent)
+                if isinstance(item, Boost):
+                    amount = torch.full_like(f, item.value)
+                elif isinstance(item, Clamp):
+                    amount = item.value - f
+                else:
+                    amount = (item.value - 1) * f
+                change = change + amount[..., None] * self.rows.decoder[item.latent]
+            return (stream + change, *output[1:]) if isinstance(output, tuple) else stream + change
+
+        return self.layers[self.spec.steering_layer].register_forward_hook(hook)
+
+    @torch.inference_mode()
+    def generate(self, request: GenerationRequest) -> tuple[int, ...]:
+        prompt = torch.tensor([request.prompt_token_ids])
+        handle = self.steer(request.interventions)
+        try:
+            tokens = self.model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                do_sample=False,
+                max_new_tokens=request.sampling.max_tokens,
+                repetition_penalty=request.sampling.repetition_penalty,
+                eos_token_id=2,
+                pad_token_id=0,
+            )
+        finally:
+            handle.remove()
+        return tuple(tokens[0, prompt.shape[1] :].tolist())
+
+    @torch.inference_mode()
+    def read(self, request: ReadRequest) -> torch.Tensor:
+        streams: list[torch.Tensor] = []
+        handles = [
+            self.steer(request.interventions),
+            self.layers[self.spec.feature_layer].register_forward_hook(
+                lambda _m, _a, out: streams.append(out[0] if isinstance(out, tuple) else out)
+            ),
+        ]
+        self.model(torch.tensor([request.token_ids]), use_cache=False)
+        for handle in handles:
+            handle.remove()
+        read = [self.activation(streams[0][0], latent) for latent in request.latents or ()]
+        return torch.stack(read, dim=1)
+
+
+async def compare(family: str, folder: Path) -> Outcome:
+    """A mixed batch of :data:`N_REQUESTS` and three reads, in vLLM and with the plain hook."""
+    from esr.engine.vllm import VllmEngine
+
+    torch.set_num_threads(1)
+    spec = build(family, folder / "model")
+    dictionary = build_dictionary(folder / "rows.safetensors", D_MODEL)
+    requests = mixed_requests(N_REQUESTS, seed=20, scale=30.0)
+    reads = [
+        ReadRequest(str(i), requests[i].prompt_token_ids, (7, 3, 250), requests[i].interventions)
+        for i in range(3)
+    ]
+    # The reference first: vLLM's Transformers backend decorates Hugging Face's classes.
+    hook = PlainHook(spec, dictionary.bank(range(D_SAE)))
+    expected = [hook.generate(request) for request in requests]
+    plain = [hook.generate(dataclasses.replace(r, interventions=())) for r in requests]
+    activations = [hook.read(read) for read in reads]
+    try:
+        engine = VllmEngine(spec, dictionary, VllmOptions(16, in_process=True))
+    except UserError as error:
+        return Outcome(family, not_started=error.problem[:300].split(" (details")[0])
+    try:
+        architecture, returns = await engine.streams()
+        answers = await asyncio.gather(*(engine.generate(request) for request in requests))
+        readings = [await engine.read(read) for read in reads]
+    except UserError as error:
+        return Outcome(family, refused=error.problem)
+    except EngineError as error:
+        return Outcome(family, not_started=str(error))
+    finally:
+        await engine.close()
+    differences = [
+        float((reading.values - values).abs().max() / values.abs().max())
+        for reading, values in zip(readings, activations, strict=True)
+        if reading.values is not None
+    ]
+    return Outcome(
+        family,
+        architecture,
+        returns,
+        equal=sum(a.token_ids == b for a, b in zip(answers, expected, strict=True)),
+        steered=sum(bool(request.interventions) for request in requests),
+        power=sum(a != b for a, b in zip(expected, plain, strict=True)),
+        reads=max(differences),
+    )
+
+
+def in_own_process(family: str) -> Outcome:
+    """The same in a process of its own, so that no family disturbs another. It is forked, because
+    importing vLLM takes longer than all the rest."""
+    import vllm.v1.engine.llm_engine
+
+    del vllm
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=_compare_and_send, args=(family, send))
+    child.start()
+    send.close()
+    try:
+        return cast("Outcome", receive.recv())
+    except EOFError:
+        child.join()
+        return Outcome(family, not_started=f"its process ended with status {child.exitcode}")
+
+
+def _compare_and_send(family: str, send: Connection) -> None:
+    with tempfile.TemporaryDirectory() as folder, send:
+        try:
+            send.send(asyncio.run(compare(family, Path(folder))))
+        except Exception as error:
+            send.send(Outcome(family, not_started=f"{type(error).__name__}: {error}"[:300]))
+
+
+def document(outcomes: Sequence[Outcome]) -> str:
+    """docs/models.md."""
+    import transformers
+    import vllm
+
+    lines = [
+        "# Model families that were tested",
+        "",
+        "Written by `make models`; a model of a family that is not here is tested by the engine "
+        "itself before its",
+        "first request (`esr/engine/self_test.py`), and refused if it fails.",
+        "",
+        f"Each family is a random float32 model ({LAYERS} layers, width {D_MODEL}) steered at "
+        f"layer 1 by a random JumpReLU SAE of {D_SAE}",
+        f"latents: {N_REQUESTS} greedy requests in one batch (unsteered, boosted, clamped, "
+        "scaled, mixed; prompts of 3 to 70 tokens),",
+        "compared token for token with a Hugging Face hook written from the definitions, one "
+        "request at a time. *Power*: steered",
+        "requests whose tokens change when the hook is left out. *Reads*: largest difference of "
+        "a latent read at layer 2, relative",
+        "to the largest activation. *Returns*: what a layer returns in vLLM, measured "
+        "(`esr/steering/stream.py`).",
+        "",
+        f"vLLM {vllm.__version__} on the CPU, transformers {transformers.__version__}, torch "
+        f"{torch.__version__}; {time.strftime('%d %b %Y')}. Nothing here was run on a GPU.",
+        "",
+        "| family | class in vLLM | returns | equal | power | reads |",
+        "|---|---|---|---|---|---|",
+    ]
+    ran = [o for o in outcomes if not o.refused and not o.not_started]
+    lines += [
+        f"| {o.family} | {o.architecture} | {o.returns} | "
+        f"{'' if o.fine else '**'}{o.equal}/{N_REQUESTS}{'' if o.fine else '**'} | "
+        f"{o.power}/{o.steered} | {o.reads:.0e} |"
+        for o in ran
+    ]
+    for title, attribute in (
+        ("Refused by our tests", "refused"),
+        ("Not started by this vLLM", "not_started"),
+    ):
+        rows = [o for o in outcomes if getattr(o, attribute)]
+        if rows:
+            lines += ["", f"## {title}", "", "| family | reason |", "|---|---|"]
+            lines += [f"| {o.family} | {getattr(o, attribute).replace('|', '/')} |" for o in rows]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """All families, or those named."""
+    torch.set_num_threads(1)
+    outcomes = []
+    for family in arguments or FAMILIES:
+        outcomes.append(in_own_process(family))
+        print(outcomes[-1], flush=True)
+    if not arguments:
+        DOCUMENT.write_text(document(outcomes), encoding="utf-8")
+    return int(any(not (o.fine or o.refused or o.not_started) for o in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

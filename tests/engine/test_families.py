@@ -1,0 +1,135 @@
+"""Families whose layers return their stream in every known way, in vLLM and with a plain hook;
+and what the engine refuses before its first request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from esr.engine.options import VllmOptions
+from esr.engine.vllm import VllmEngine
+from esr.errors import UserError
+from esr.models import ModelSpec
+from esr.steering import batch, stream
+from esr.steering.batch import Steering
+from esr.steering.sae import Dictionary
+from tests.engine.engine_models import build_dictionary, mixed_requests
+from tests.engine.families import D_MODEL, DOCUMENT, FAMILIES, build, compare
+
+SOME = {
+    "stablelm": (stream.FIRST, "StablelmForCausalLM"),
+    "cohere": (stream.FIRST, "CohereForCausalLM"),
+    "olmo2": (stream.STREAM, "TransformersForCausalLM"),
+    "gpt-neox": (stream.STREAM, "TransformersForCausalLM"),
+    "gpt2": (stream.STREAM, "GPT2LMHeadModel"),
+    "qwen3-moe": (stream.SUM, "Qwen3MoeForCausalLM"),
+}
+
+
+@pytest.mark.parametrize("family", SOME)
+async def test_mixed_batches_equal_the_plain_hook(family: str, tmp_path: Path) -> None:
+    outcome = await compare(family, tmp_path)
+    assert (outcome.returns, outcome.architecture) == SOME[family]
+    assert outcome.fine, outcome
+    assert outcome.power > 0.7 * outcome.steered, "the interventions must be strong enough to show"
+
+
+def test_every_family_stands_in_the_document() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w.-]+) \|", text, re.MULTILINE)
+    assert sorted(set(rows) - {"family"}) == sorted(FAMILIES)
+    equal = re.findall(r"^\| [\w.-]+ \|.*\| 30/30 \|", text, re.MULTILINE)
+    assert len(equal) >= 24
+
+
+def stale_half_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the pair were Llama's."""
+    results = stream.StreamProbe.results
+
+    def believed(probe: stream.StreamProbe) -> stream.Streams:
+        forms, norms, problem = results(probe)
+        return dict.fromkeys(forms, stream.SUM), norms, problem
+
+    monkeypatch.setattr(stream.StreamProbe, "results", believed)
+
+
+def one_per_cent_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = batch.apply
+
+    def more(residual: Tensor, *rest: Any) -> Tensor:
+        return residual + 1.01 * (apply(residual, *rest) - residual)
+
+    monkeypatch.setattr(batch, "apply", more)
+
+
+def rows_of_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    build_plan = Steering._build_plan
+
+    def shifted(self: Steering, spans: list[Any]) -> None:
+        build_plan(self, spans)
+        self._rows = (torch.arange(10**4)[self._rows] - 1).clamp(min=0)
+
+    monkeypatch.setattr(Steering, "_build_plan", shifted)
+
+
+@pytest.fixture(scope="module")
+def stablelm(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelSpec, Dictionary]:
+    folder = tmp_path_factory.mktemp("stablelm")
+    spec = build("stablelm", folder / "model")
+    return spec, build_dictionary(folder / "rows.safetensors", D_MODEL)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (stale_half_added, "a boost of 0 changes [1-6] of 6 greedy answers"),
+        (one_per_cent_more, "a boost moves the stream by something else"),
+        (rows_of_a_neighbour, "a boost moves the stream by something else"),
+    ],
+)
+async def test_a_model_that_is_steered_wrongly_is_refused(
+    fault: Callable[[pytest.MonkeyPatch], None],
+    message: str,
+    stablelm: tuple[ModelSpec, Dictionary],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault(monkeypatch)
+    engine = VllmEngine(*stablelm, VllmOptions(16, in_process=True))
+    try:
+        for request in mixed_requests(2):
+            with pytest.raises(UserError, match=f"^stablelm cannot be steered .*({message})"):
+                await engine.generate(request)
+    finally:
+        await engine.close()
+
+
+def config(**changes: Any) -> Any:
+    parallel = {"pipeline_parallel_size": 1, "tensor_parallel_size": 2}
+    speculative = changes.pop("speculative_config", None)
+    return SimpleNamespace(
+        parallel_config=SimpleNamespace(**parallel | changes), speculative_config=speculative
+    )
+
+
+def test_ways_to_run_in_which_steering_would_be_wrong_are_refused() -> None:
+    worker = pytest.importorskip("esr.engine.vllm_worker")
+    plain, postponing = Module(), Module()
+    postponing.experts = Module()
+    postponing.experts.moe_config = SimpleNamespace(skip_final_all_reduce=True)  # type: ignore[assignment]
+    worker.refuse(config(), plain)
+    worker.refuse(config(tensor_parallel_size=1), postponing)
+    for settings, model, message in (
+        (config(pipeline_parallel_size=2), plain, "pipeline parallelism"),
+        (config(speculative_config=object()), plain, "speculative decoding"),
+        (config(), postponing, "no rank has the residual stream"),
+    ):
+        with pytest.raises(UserError, match=message):
+            worker.refuse(settings, model)
