@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from esr import models
 from esr.engine import memory, throughput
@@ -14,10 +18,13 @@ from esr.errors import UserError
 from esr.models import weights
 from esr.pipeline.dry_run import total_hours
 from esr.pipeline.stages import Stage
+from esr.steering.batch import Layout, Steering
+from esr.steering.interventions import Clamp
 from esr.steering.pooling import ENCODER_BLOCK, Pool, add_rows
 from esr.steering.row_cache import KEEP, RowCache
 from esr.steering.rows import SaeRows
 from esr.steering.sae import Dictionary, write_rows
+from esr.steering.task import Task
 
 GIB = 2**30
 BIG_FIVE = ("70b", "8b", "gemma-2b", "gemma-9b", "gemma-27b")
@@ -109,12 +116,87 @@ def dictionary(tmp_path: Path) -> Dictionary:
 
 def test_the_bank_is_as_large_as_planned(dictionary: Dictionary) -> None:
     bank = RowCache(dictionary, torch.device("cpu"), keep=128)
+    addresses = bank.bank.encoder.data_ptr(), bank.bank.decoder.data_ptr()
     for first in range(0, 900, 50):
         latents = range(first, first + 50)
         bank.acquire(latents)
         bank.release(latents)
-    assert bank.bank.encoder.shape[0] <= 128
-    assert bank.bank.decoder.nbytes == bank.bank.encoder.nbytes <= 128 * 16 * 4
+    bank.acquire(range(128))
+    with pytest.raises(RuntimeError, match="all 128 SAE rows are in use, 1 more"):
+        bank.acquire([500])
+    assert bank.bank.decoder.nbytes == bank.bank.encoder.nbytes == 128 * 16 * 4
+    assert (bank.bank.encoder.data_ptr(), bank.bank.decoder.data_ptr()) == addresses
+
+
+class Peak(TorchDispatchMode):
+    """Most bytes alive at once of the tensors that operations make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: Counter[int] = Counter()
+        self.sizes: dict[int, int] = {}
+        self.bytes = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        inputs = {a.untyped_storage().data_ptr() for a in args if isinstance(a, torch.Tensor)}
+        if isinstance(result, torch.Tensor):
+            storage = result.untyped_storage()
+            address = storage.data_ptr()
+            if address in self.live or address not in inputs:
+                if address not in self.live:
+                    self.sizes[address] = storage.nbytes()
+                    self.bytes += storage.nbytes()
+                    self.peak = max(self.peak, self.bytes)
+                self.live[address] += 1
+                weakref.finalize(result, self._gone, address)
+        return result
+
+    def _gone(self, address: int) -> None:
+        self.live[address] -= 1
+        if not self.live[address]:
+            del self.live[address]
+            self.bytes -= self.sizes.pop(address)
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+@pytest.mark.parametrize("n_latents", [1, 2, 27])
+def test_steering_needs_no_more_than_planned(
+    tmp_path: Path, n_latents: int, gathered: bool
+) -> None:
+    """The largest step: every row steered, in half precision, as a slice and row by row."""
+    n, width = 512, 256
+    rows = write_rows(
+        tmp_path / "rows.safetensors",
+        torch.randn(40, width),
+        torch.zeros(40),
+        torch.zeros(40),
+        torch.randn(40, width),
+        torch.randn(width),
+    )
+    steering = Steering(rows, torch.device("cpu"))
+    counts = [n // 2, n - n // 2 - 1]
+    for name in ("a", "b"):
+        steering.admit(name, Task(name, tuple(Clamp(i) for i in range(n_latents))))
+    ids = ["a", "plain", "b"] if gathered else ["a", "b"]
+    steps = [counts[0], 1, counts[1]] if gathered else counts
+    steering.begin_step(Layout(ids, steps, [0] * len(ids), ids))
+    hidden, residual = torch.randn(2, n, width).to(torch.bfloat16)
+    with Peak() as peak:
+        steering.touch(0, hidden, residual)
+    steering.end_step()
+    assert 2 * 4 * n * width < peak.peak <= memory.STEERING_COPIES * 4 * n * width
+
+
+def test_a_step_holds_a_full_context() -> None:
+    spec = replace(models.get("8b"), context=32768)
+    assert spec.shape is not None
+    long, short = memory.plan(spec, spec.shape), plan("8b", 1)
+    assert memory.step_tokens(32769) == 32769
+    assert memory.step_tokens(4097) == memory.STEP_TOKENS
+    assert long.steering == 6 * 4 * 32769 * spec.d_model
+    assert short.steering == 6 * 4 * 8192 * spec.d_model
+    assert long.activations / short.activations == pytest.approx(32769 / 8192)
 
 
 def test_a_pooled_read_streams_encoder_blocks_only(

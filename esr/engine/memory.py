@@ -20,7 +20,10 @@ GPU_SHARE = 0.9
 measures its peak with our hooks at rest."""
 
 STEP_TOKENS = 8192
-"""Most tokens of one step, as vLLM is started on GPUs."""
+"""Most tokens of one step, but for a longer context."""
+
+STEERING_COPIES = 6
+"""Float32 copies of a step's rows that exist at once while they are steered (measured)."""
 
 CUDA_CONTEXT = GIB
 """Driver, kernels and communication buffers: an assumption."""
@@ -86,6 +89,11 @@ class MemoryPlan:
         ]
 
 
+def step_tokens(context: int) -> int:
+    """Most tokens of one step for a context of so many tokens: a prompt fits into one."""
+    return max(STEP_TOKENS, context)
+
+
 def plan(spec: ModelSpec, shape: ModelShape, devices: int = 1, in_flight: int = 64) -> MemoryPlan:
     """The memory plan of a model on vLLM, split over ``devices``."""
     width = BYTES[spec.dtype]
@@ -101,10 +109,9 @@ def plan(spec: ModelSpec, shape: ModelShape, devices: int = 1, in_flight: int = 
         weights=math.ceil(weight_bytes(spec, shape) / devices),
         one_response=per_token * context,
         all_responses=per_token * in_flight * min(context, spec.max_tokens + 128),
-        activations=STEP_TOKENS * per_activation,
+        activations=step_tokens(context) * per_activation,
         sae_rows=2 * latents * row,
-        # The stream in float32, its change, a gathered row and two products.
-        steering=5 * STEP_TOKENS * row,
+        steering=STEERING_COPIES * step_tokens(context) * row,
         pooled_reads=_pooled_reads(spec, in_flight),
         dictionary_file=2 * spec.d_sae * row,
     )
@@ -113,7 +120,7 @@ def plan(spec: ModelSpec, shape: ModelShape, devices: int = 1, in_flight: int = 
 def _pooled_reads(spec: ModelSpec, in_flight: int) -> int:
     """Encoder block, residual rows, three activation tables, three numbers per latent and read."""
     block = min(ENCODER_BLOCK, 4 * spec.d_sae * spec.d_model)
-    residual = 2 * 4 * STEP_TOKENS * spec.d_model
+    residual = 2 * 4 * step_tokens(spec.context + 1) * spec.d_model
     return block + residual + 3 * 4 * WORKSPACE + 3 * 4 * spec.d_sae * in_flight
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from esr.engine.admission import RowBudget
 from esr.engine.base import (
     CLOSED,
     Generation,
@@ -32,6 +33,7 @@ from esr.models import ModelSpec
 from esr.runs.plain import json_digest
 from esr.steering import interventions
 from esr.steering.interventions import Intervention
+from esr.steering.limits import KEEP
 from esr.steering.pooling import PooledReading
 from esr.steering.sae import Dictionary
 from esr.steering.task import CONFIG_KEY, ReadTask, Task
@@ -57,6 +59,7 @@ class VllmEngine:
         self.options = options or VllmOptions()
         self.info = model_info(spec, dictionary)
         self._numbers = itertools.count()
+        self._budget = RowBudget(KEEP)
         self._tested = self._closed = self._keep_log = False
         self._streams: dict[int, str] = {}
         self._refused: UserError | None = None
@@ -179,7 +182,8 @@ class VllmEngine:
             extra_args={CONFIG_KEY: task.to_wire()} if needs_worker else None,
         )
         try:
-            output = await self._alive(lambda: self._driver.run(prompt, params, task.key))
+            async with self._budget.hold(interventions.latents_of(task.interventions)):
+                output = await self._alive(lambda: self._driver.run(prompt, params, task.key))
         except ValueError as error:
             raise UserError(f"vLLM refuses request {task.key}: {error}") from error
         return output.outputs[0]

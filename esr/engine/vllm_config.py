@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from esr.engine.log import output_to, root_cause
+from esr.engine.memory import step_tokens
 from esr.engine.options import CLIENT, CPU_CACHE, VllmOptions
 from esr.engine.validation import ModelInfo
 from esr.engine.vllm_driver import Driver, InProcess, OwnProcess
@@ -75,7 +76,7 @@ def engine_args(
         quantization=spec.quantization or None,
         max_model_len=context,
         max_num_seqs=options.max_in_flight,
-        max_num_batched_tokens=options.max_batched_tokens or max(8192, context),
+        max_num_batched_tokens=options.max_batched_tokens or step_tokens(context),
         enable_chunked_prefill=True,
         enable_prefix_caching=prefix_caching(options),
         tensor_parallel_size=options.tensor_parallel,

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esr.errors import UserError
+from esr.steering.limits import KEEP
 
 
 @dataclass(frozen=True, order=True)
@@ -66,8 +67,14 @@ def check(interventions: Sequence[Intervention], d_sae: int) -> None:
     """Refuse what would break a worker in the middle of a batch.
 
     Raises:
-        UserError: latent or value out of range, or two clamps or scales of one latent.
+        UserError: too many latents, one or a value out of range, or two clamps or scales of one.
     """
+    if len(latents_of(interventions)) > KEEP:
+        raise UserError(
+            f"{len(latents_of(interventions))} latents in one request",
+            f"at most {KEEP}",
+            "fewer interventions",
+        )
     clamps: set[int] = set()
     for item in interventions:
         if not 0 <= item.latent < d_sae:

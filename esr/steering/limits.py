@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 KEEP = 4096
-"""Latents kept on the device although no running request uses them, least recent first out."""
+"""Latents kept on the device, in use or not; the least recent unused ones make room. Requests in
+flight use no more between them."""
 
 WORKSPACE = 2**24
 """Most activations of a block of a pooled read (64 MiB in float32)."""

@@ -19,16 +19,24 @@ class RowCache:
     Args:
         dictionary: rows are read from its file when a latent is first asked for.
         device: of the model.
-        keep: see :data:`KEEP`.
+        keep: rows that are kept, see :data:`KEEP`; the client lets no more be in use at once.
     """
 
     def __init__(self, dictionary: Dictionary, device: torch.device, keep: int = KEEP) -> None:
         self._dictionary = dictionary
-        self._keep = keep
+        n = min(keep, dictionary.d_sae)
         self._positions: OrderedDict[int, int] = OrderedDict()
         self._users: Counter[int] = Counter()
-        self._free: list[int] = []
-        self.bank = dictionary.bank([]).to(device)
+        self._free = list(range(n))
+        empty = dictionary.bank([]).to(device)
+        # All rows at once: what is allocated later would come on top of what vLLM has measured.
+        self.bank = SaeRows(
+            empty.encoder.new_zeros(n, dictionary.d_model),
+            empty.encoder_bias.new_zeros(n),
+            empty.threshold.new_zeros(n),
+            empty.decoder.new_zeros(n, dictionary.d_model),
+            empty.input_bias,
+        )
 
     def acquire(self, latents: Iterable[int]) -> Mapping[int, int]:
         """Positions of ``latents`` in :attr:`bank`, loading what is missing."""
@@ -55,24 +63,13 @@ class RowCache:
         self._positions.update(zip(missing, where, strict=True))
 
     def _make_room(self, n: int) -> None:
-        if len(self._free) < n and self.bank.n_latents + n > self._keep:
-            for latent in [k for k in self._positions if self._users[k] <= 0]:
-                if len(self._free) >= n:
-                    break
-                self._free.append(self._positions.pop(latent))
-        if len(self._free) < n:
-            self._grow(max(n, self.bank.n_latents, 64))
-
-    def _grow(self, n: int) -> None:
-        old = self.bank
-        self.bank = SaeRows(
-            _longer(old.encoder, n),
-            _longer(old.encoder_bias, n),
-            _longer(old.threshold, n),
-            _longer(old.decoder, n),
-            old.input_bias,
-        )
-        self._free.extend(range(old.n_latents, old.n_latents + n))
+        if len(self._free) >= n:
+            return
+        for latent in [k for k in self._positions if self._users[k] <= 0]:
+            self._free.append(self._positions.pop(latent))
+            if len(self._free) >= n:
+                return
+        raise RuntimeError(f"all {self.bank.n_latents} SAE rows are in use, {n} more are needed")
 
 
 class PlanTable:
@@ -131,7 +128,3 @@ class PlanTable:
             any_clamp=False,
         )
         self._free.extend(range(size, size + n_places))
-
-
-def _longer(tensor: Tensor, n: int) -> Tensor:
-    return torch.cat([tensor, tensor.new_zeros(n, *tensor.shape[1:])])

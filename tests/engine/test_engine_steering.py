@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import inspect
 import random
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from esr.engine.admission import RowBudget
 from esr.engine.log import root_cause
 from esr.steering.batch import Layout, Steering
 from esr.steering.interventions import Boost, Clamp, latents_of
@@ -130,10 +133,33 @@ def test_bank_keeps_latents_in_use_and_drops_the_others(dictionary: Dictionary) 
         assert torch.equal(cache.bank.decoder[chosen], expected.decoder)
         assert torch.equal(cache.bank.threshold[chosen], expected.threshold)
         cache.release(some)
-    assert cache.bank.n_latents <= 128
+    assert cache.bank.n_latents == 80
     assert cache.acquire(range(10)) == held
     chosen = torch.tensor([held[latent] for latent in range(10)])
     assert torch.equal(cache.bank.encoder[chosen], dictionary.bank(list(range(10))).encoder)
+
+
+async def test_requests_wait_for_rows_that_others_use() -> None:
+    """No more latents are in flight than the worker has rows; all get their turn."""
+    budget, held, most, rng = RowBudget(100), Counter[int](), 0, random.Random(4)
+
+    async def request(latents: list[int]) -> None:
+        nonlocal most
+        async with budget.hold(latents):
+            held.update(latents)
+            most = max(most, len(+held))
+            try:
+                await asyncio.sleep(0.001 * rng.random())
+            finally:
+                held.subtract(latents)
+
+    wanted = [rng.sample(range(300), rng.choice([0, 1, 40, 100])) for _ in range(200)]
+    tasks = [asyncio.create_task(request(latents)) for latents in wanted]
+    await asyncio.sleep(0)
+    tasks[5].cancel()
+    answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+    assert [i for i, answer in enumerate(answers) if answer is not None] == [5]
+    assert most == 100
 
 
 def test_pooling_in_blocks_equals_the_whole_table(dictionary: Dictionary) -> None:
