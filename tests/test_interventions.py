@@ -95,7 +95,7 @@ def test_half_precision_is_computed_in_float32(bank: SaeRows) -> None:
 def test_repeated_rows_and_bank_positions(bank: SaeRows) -> None:
     h = residual(5)
     plan = plan_rows([[Boost(700, 2.0)], [Boost(9, 1.0)]], {9: 0, 700: 3})
-    steered = apply(h, plan.repeat_rows(torch.tensor([2, 3])), bank)
+    steered = apply(h, plan.select(torch.tensor([0, 0, 1, 1, 1])), bank)
     torch.testing.assert_close(steered[:2], h[:2] + 2.0 * bank.decoder[3])
     torch.testing.assert_close(steered[2:], h[2:] + bank.decoder[0])
 
@@ -133,7 +133,7 @@ def test_scale_multiplies_the_unsteered_activation(bank: SaeRows) -> None:
     assert torch.equal(ablated, apply(h, plan_rows([[Clamp(3)]] * 6, IDENTITY), bank))
     untouched = plan_rows([[Scale(3, 1.0)]] * 6, IDENTITY)
     assert torch.equal(apply(h, untouched, bank), h)
-    assert not untouched.any_clamp
+    assert not untouched.any_gain
 
 
 def test_scales_and_clamps_of_different_rows_share_a_batch(bank: SaeRows) -> None:

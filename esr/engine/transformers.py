@@ -162,7 +162,7 @@ class TransformersEngine:
             residual = residual_of(output)
             n_tokens = residual.shape[1]
             skip, unsteered = min(unsteered, n_tokens), max(0, unsteered - n_tokens)
-            rows = plan.repeat_rows(torch.tensor([n_tokens - skip], device=self.device))
+            rows = plan.select(torch.zeros(n_tokens - skip, dtype=torch.int64))
             steered = residual.clone()
             steered[0, skip:] = apply(residual[0, skip:], rows, bank)
             return with_residual(output, steered)

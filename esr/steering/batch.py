@@ -13,17 +13,16 @@ while it decodes. A request that steers has a line in the plan table, with a *sl
                                            4  ]                      [9: boost -1]
 
     begin_step   lays out the spans and expands the slots of each request to its rows: the plan
-                 (:class:`esr.steering.rows.RowPlan`). While requests only decode, layout and
+                 (:mod:`esr.steering.plan`). While requests only decode, layout and
                  plan stay the same from step to step, and are reused.
-    touch        called with the output of every hooked layer: at the steering layer, one call of
-                 :func:`esr.steering.rows.apply` on the rows of all spans; row i reads and writes
-                 latents of its own request only. At the feature layer,
+    touch        called with the output of every hooked layer: at the steering layer, the blocks
+                 of the plan; row i reads and writes latents of its own request only. At the
+                 feature layer,
                  :mod:`esr.steering.reads`.
     end_step     fails if a layer that had work to do was not called.
 
 Requests are kept by id, never by place in a list. Before its first step a request is admitted: its
-latents' SAE rows are put on the device (:class:`esr.steering.row_cache.RowCache`), its slots into
-the table (:class:`esr.steering.row_cache.PlanTable`).
+latents' SAE rows are put on the device (:class:`esr.steering.row_cache.RowCache`).
 """
 
 from __future__ import annotations
@@ -35,9 +34,10 @@ import torch
 from torch import Tensor
 
 from esr.steering import interventions
+from esr.steering.plan import Block, build
 from esr.steering.reads import Reads
-from esr.steering.row_cache import PlanTable, RowCache
-from esr.steering.rows import RowPlan, apply, plan_rows
+from esr.steering.row_cache import RowCache
+from esr.steering.rows import Slots
 from esr.steering.sae import Dictionary
 from esr.steering.stream import SUM, StreamProbe, Streams, as_rows
 from esr.steering.task import Task
@@ -61,16 +61,14 @@ class Layout:
     scheduled_ids: Sequence[str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Steered:
-    """A request with interventions: its place in the plan table and the latents it holds."""
+    """A request with interventions, and the latents it holds."""
 
     task: Task
-    place: int
     serial: int
     latents: tuple[int, ...]
-    n_slots: int
-    any_clamp: bool
+    slots: Slots
 
 
 class Steering:
@@ -105,13 +103,11 @@ class Steering:
         self._scheduler_order = scheduler_order
         self._keeps_reads = reads
         self._bank = RowCache(dictionary, device)
-        self._table = PlanTable(device)
         self.reads = Reads(dictionary, device)
         self._steered: dict[str, _Steered] = {}
         self._serial = 0
         self._signature: tuple[tuple[int, int, int], ...] = ()
-        self._rows: slice | Tensor = slice(0, 0)
-        self._plan: RowPlan | None = None
+        self._blocks: list[Block] = []
         self._steer_due = 0
         self.steered_rows = 0
         self.plans_built = 0
@@ -136,12 +132,9 @@ class Steering:
         self.forget(request_id)
         if task.interventions:
             latents = interventions.latents_of(task.interventions)
-            row = plan_rows([task.interventions], self._bank.acquire(latents))
-            place = self._table.put(row)
+            slots = Slots.of(task.interventions, self._bank.acquire(latents))
             self._serial += 1
-            self._steered[request_id] = _Steered(
-                task, place, self._serial, latents, row.n_slots, row.any_clamp
-            )
+            self._steered[request_id] = _Steered(task, self._serial, latents, slots)
         if task.read is not None and self._keeps_reads:
             self.reads.admit(request_id, task.key, task.read)
 
@@ -149,7 +142,6 @@ class Steering:
         """Forget a finished request."""
         steered = self._steered.pop(request_id, None)
         if steered is not None:
-            self._table.drop(steered.place)
             self._bank.release(steered.latents)
         self.reads.forget(request_id)
 
@@ -171,7 +163,8 @@ class Steering:
             row += count
         signature = tuple((steered.serial, first, n) for steered, first, n in spans)
         if signature != self._signature:
-            self._build_plan(spans)
+            self._blocks = build([(s.slots, first, n) for s, first, n in spans], self._device)
+            self.plans_built += bool(spans)
             self._signature = signature
         self._spans = spans
         self._steer_due = sum(n for _, _, n in spans)
@@ -205,23 +198,26 @@ class Steering:
         rows = as_rows(hidden)
         is_sum = residual is not None and self._forms.get(layer, SUM) == SUM
         added = as_rows(residual) if residual is not None and is_sum else None
-        if layer == self._steering_layer and self._plan is not None and self._steer_due:
-            self._steer(self._plan, rows, added)
+        if layer == self._steering_layer and self._steer_due:
+            self._steer(rows, added)
         if layer == self._feature_layer:
             self.reads.touch(rows, added)
 
-    def _steer(self, plan: RowPlan, hidden: Tensor, residual: Tensor | None) -> None:
+    def _steer(self, hidden: Tensor, residual: Tensor | None) -> None:
         before = None
         if self.deviation is not None:
             before = hidden.clone() if residual is None else hidden + residual
-        rows = self._rows
-        if residual is None:
-            hidden[rows] = apply(hidden[rows], plan, self._bank.bank)
-        else:
-            residual[rows] = apply(hidden[rows] + residual[rows], plan, self._bank.bank)
-            hidden[rows] = 0
-        self.steered_rows += plan.index.shape[0]
-        self._steer_due -= plan.index.shape[0]
+        for block in self._blocks:
+            rows = block.rows
+            stream = hidden[rows] if residual is None else hidden[rows] + residual[rows]
+            steered = block.steer(stream, self._bank.bank)
+            if residual is None:
+                hidden[rows] = steered
+            else:
+                residual[rows] = steered
+                hidden[rows] = 0
+            self.steered_rows += stream.shape[0]
+            self._steer_due -= stream.shape[0]
         if before is not None:
             self._compare(before, hidden if residual is None else hidden + residual)
 
@@ -237,23 +233,3 @@ class Steering:
         off = (after.float() - expected)[:n_rows].abs().amax(1)
         worst = float((off / expected[:n_rows].abs().amax(1).clamp(min=1e-30)).max())
         self.deviation = max(self.deviation or 0.0, worst)
-
-    def _build_plan(self, spans: list[tuple[_Steered, int, int]]) -> None:
-        self._plan = None
-        if not spans:
-            return
-        self.plans_built += 1
-        counts = torch.tensor([n for _, _, n in spans])
-        places = torch.tensor([steered.place for steered, _, _ in spans])
-        owners = places.repeat_interleave(counts).to(self._device)
-        self._plan = self._table.rows(
-            owners,
-            max(steered.n_slots for steered, _, _ in spans),
-            any(steered.any_clamp for steered, _, _ in spans),
-        )
-        first, last = spans[0][1], spans[-1][1] + spans[-1][2]
-        if last - first == owners.shape[0]:
-            self._rows = slice(first, last)
-        else:
-            runs = [torch.arange(start, start + n) for _, start, n in spans]
-            self._rows = torch.cat(runs).to(self._device)

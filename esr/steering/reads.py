@@ -83,7 +83,7 @@ class Reads:
         for read, part in self._parts:
             stream = hidden[part] if residual is None else hidden[part] + residual[part]
             if read.bank is not None:
-                read.values.append(read.bank.encode(stream).cpu())
+                read.values.append(read.bank.encode(stream))
             elif read.pool is not None:
                 pooled.append((read.pool, stream))
         if pooled:
@@ -100,7 +100,7 @@ class Reads:
             pooled = read.pool.result()
             tensors = [pooled.maximum, pooled.mean, pooled.frequency]
         else:
-            tensors = [torch.cat(read.values) if read.values else torch.zeros(0, 1)]
+            tensors = [torch.cat(read.values).cpu() if read.values else torch.zeros(0, 1)]
         return {"problem": problem, "tensors": [_plain(tensor) for tensor in tensors]}
 
 

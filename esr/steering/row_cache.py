@@ -1,4 +1,4 @@
-"""Device-side stores of a worker: SAE rows of the latents in play, and one plan row per request."""
+"""SAE rows of the latents in play, on the model's device."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
 
 from esr.steering.limits import KEEP
-from esr.steering.rows import RowPlan, SaeRows
+from esr.steering.rows import SaeRows
 from esr.steering.sae import Dictionary
 
 
@@ -70,61 +69,3 @@ class RowCache:
             if len(self._free) >= n:
                 return
         raise RuntimeError(f"all {self.bank.n_latents} SAE rows are in use, {n} more are needed")
-
-
-class PlanTable:
-    """One :class:`RowPlan` row per request with interventions, on the model's device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._free: list[int] = []
-        self._table = RowPlan(
-            torch.zeros(0, 1, dtype=torch.int64, device=device),
-            torch.zeros(0, 1, device=device),
-            torch.zeros(0, 1, device=device),
-            torch.zeros(0, 1, device=device),
-            any_clamp=False,
-        )
-
-    def put(self, row: RowPlan) -> int:
-        """Store the plan of one request: [1, n_slots]. Returns its place."""
-        table = self._table
-        if not self._free or row.n_slots > table.n_slots:
-            self._grow(0 if self._free else max(64, table.index.shape[0]), row.n_slots)
-        place = self._free.pop()
-        for name in ("index", "boost", "target", "gain"):
-            stored = getattr(self._table, name)
-            stored[place].zero_()
-            stored[place, : row.n_slots] = getattr(row, name)[0].to(stored.device)
-        return place
-
-    def drop(self, place: int) -> None:
-        """Forget a request's plan; its place is reused."""
-        self._free.append(place)
-
-    def rows(self, owners: Tensor, n_slots: int, any_clamp: bool) -> RowPlan:
-        """A plan of one row per entry of ``owners``: [n_rows] places on the device."""
-        table = self._table
-        return RowPlan(
-            table.index[owners, :n_slots],
-            table.boost[owners, :n_slots],
-            table.target[owners, :n_slots],
-            table.gain[owners, :n_slots],
-            any_clamp,
-        )
-
-    def _grow(self, n_places: int, n_slots: int) -> None:
-        old = self._table
-        size = old.index.shape[0]
-        more = max(0, n_slots - old.n_slots)
-
-        def larger(tensor: Tensor) -> Tensor:
-            return torch.nn.functional.pad(tensor, (0, more, 0, n_places))
-
-        self._table = RowPlan(
-            larger(old.index),
-            larger(old.boost),
-            larger(old.target),
-            larger(old.gain),
-            any_clamp=False,
-        )
-        self._free.extend(range(size, size + n_places))

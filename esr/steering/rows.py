@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from esr.steering.interventions import Boost, Clamp, Intervention
@@ -47,6 +49,16 @@ class SaeRows:
             self.input_bias.to(device),
         )
 
+    def choose(self, positions: Tensor) -> SaeRows:
+        """The rows at ``positions``: [n] int64, without their decoder rows."""
+        return SaeRows(
+            self.encoder[positions],
+            self.encoder_bias[positions],
+            self.threshold[positions],
+            self.decoder[:0],
+            self.input_bias,
+        )
+
     def encode(self, residual: Tensor) -> Tensor:
         """Activations of every latent of the bank.
 
@@ -78,7 +90,7 @@ class RowPlan:
         boost: [n_rows, n_slots] float32.
         target: [n_rows, n_slots] float32, clamp target.
         gain: [n_rows, n_slots] float32, 0 where the activation is not asked for.
-        any_clamp: whether any ``gain`` is not 0; kept on the host, so that asking costs no
+        any_gain: whether any ``gain`` is not 0; kept on the host, so that asking costs no
             device synchronisation.
     """
 
@@ -86,7 +98,7 @@ class RowPlan:
     boost: Tensor
     target: Tensor
     gain: Tensor
-    any_clamp: bool
+    any_gain: bool
 
     @property
     def n_slots(self) -> int:
@@ -99,41 +111,66 @@ class RowPlan:
             self.boost.to(device),
             self.target.to(device),
             self.gain.to(device),
-            self.any_clamp,
+            self.any_gain,
         )
 
-    def repeat_rows(self, counts: Tensor) -> RowPlan:
-        """Row ``i`` repeated ``counts[i]`` times; ``counts``: [n_rows] int64."""
+    def select(self, rows: Tensor) -> RowPlan:
+        """One row per entry of ``rows``: [n_rows] int64, rows of this plan."""
         return RowPlan(
-            self.index.repeat_interleave(counts, 0),
-            self.boost.repeat_interleave(counts, 0),
-            self.target.repeat_interleave(counts, 0),
-            self.gain.repeat_interleave(counts, 0),
-            self.any_clamp,
+            self.index[rows], self.boost[rows], self.target[rows], self.gain[rows], self.any_gain
         )
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What one request asks for, on the host: a slot per latent, ascending.
+
+    Attributes:
+        position: [n] int64, of the latent in the :class:`SaeRows`.
+        boost, target, gain: [n] float32, see :class:`RowPlan`.
+        any_gain: whether any gain is not 0.
+    """
+
+    position: NDArray[np.int64]
+    boost: NDArray[np.float32]
+    target: NDArray[np.float32]
+    gain: NDArray[np.float32]
+    any_gain: bool
+
+    @property
+    def n(self) -> int:
+        """How many slots."""
+        return len(self.position)
+
+    @classmethod
+    def of(cls, interventions: Iterable[Intervention], positions: Mapping[int, int]) -> Slots:
+        """``positions``: latent id -> its position in the bank."""
+        merged = _merge(interventions)
+        boost, target, gain = np.array([terms for _, *terms in merged], np.float32).reshape(-1, 3).T
+        position = np.array([positions[latent] for latent, *_ in merged], np.int64)
+        return cls(position, boost, target, gain, bool(gain.any()))
+
+
+def table(requests: Sequence[Slots]) -> RowPlan:
+    """A plan with one row per request, on the host."""
+    counts = [slots.n for slots in requests]
+    shape = len(requests), max(1, *counts)
+    row = np.arange(len(requests)).repeat(counts)
+    column = np.concatenate([np.arange(n) for n in counts])
+
+    def filled(name: str, dtype: type[np.generic]) -> Tensor:
+        values = np.zeros(shape, dtype)
+        values[row, column] = np.concatenate([getattr(slots, name) for slots in requests])
+        return torch.from_numpy(values)
+
+    boost, target, gain = (filled(name, np.float32) for name in ("boost", "target", "gain"))
+    any_gain = any(slots.any_gain for slots in requests)
+    return RowPlan(filled("position", np.int64), boost, target, gain, any_gain)
 
 
 def plan_rows(per_row: Sequence[Sequence[Intervention]], positions: Mapping[int, int]) -> RowPlan:
-    """Tensors for one row per entry of ``per_row``.
-
-    Args:
-        per_row: the interventions of each row.
-        positions: latent id -> its position in the bank.
-    """
-    merged = [_merge(interventions) for interventions in per_row]
-    slots = max([1, *(len(row) for row in merged)])
-    empty = (0, 0.0, 0.0, 0.0)
-    padded = [
-        [(positions[latent], *terms) for latent, *terms in row] + [empty] * (slots - len(row))
-        for row in merged
-    ]
-
-    # Whole columns at once: numbers written into a tensor one by one take microseconds each.
-    def column(i: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.tensor([[slot[i] for slot in row] for row in padded], dtype=dtype)
-
-    gain = column(3)
-    return RowPlan(column(0, torch.int64), column(1), column(2), gain, bool(gain.any()))
+    """A plan with one row per entry of ``per_row``; ``positions``: latent id -> its position."""
+    return table([Slots.of(row, positions) for row in per_row])
 
 
 def _merge(interventions: Iterable[Intervention]) -> list[tuple[int, float, float, float]]:
@@ -167,11 +204,11 @@ def apply(residual: Tensor, plan: RowPlan, bank: SaeRows) -> Tensor:
     """
     stream = residual.float()
     delta = torch.zeros_like(stream)
-    centred = stream - bank.input_bias if plan.any_clamp else stream
+    centred = stream - bank.input_bias if plan.any_gain else stream
     for slot in range(plan.n_slots):
         index = plan.index[:, slot]
         coefficient = plan.boost[:, slot]
-        if plan.any_clamp:
+        if plan.any_gain:
             pre = (centred * bank.encoder[index]).sum(-1) + bank.encoder_bias[index]
             moved = plan.gain[:, slot] * activate(pre, bank.threshold[index])
             coefficient = coefficient + (plan.target[:, slot] + moved)

@@ -17,8 +17,9 @@ import torch
 
 from esr.engine.admission import RowBudget
 from esr.engine.log import root_cause
+from esr.steering import plan
 from esr.steering.batch import Layout, Steering
-from esr.steering.interventions import Boost, Clamp, latents_of
+from esr.steering.interventions import Boost, Clamp, Intervention, Scale, latents_of
 from esr.steering.pooling import Pool, add_rows
 from esr.steering.row_cache import RowCache
 from esr.steering.rows import apply, plan_rows
@@ -31,10 +32,10 @@ CPU = torch.device("cpu")
 
 def steered_alone(task: Task, residual: torch.Tensor, dictionary: Dictionary) -> torch.Tensor:
     latents = latents_of(task.interventions)
-    plan = plan_rows(
+    rows = plan_rows(
         [task.interventions] * residual.shape[0], {k: i for i, k in enumerate(latents)}
     )
-    return apply(residual, plan, dictionary.bank(latents))
+    return apply(residual, rows, dictionary.bank(latents))
 
 
 @pytest.mark.parametrize("with_residual", [True, False])
@@ -75,6 +76,42 @@ def test_every_row_gets_its_own_interventions(dictionary: Dictionary, with_resid
             torch.testing.assert_close(after[row : row + count], expected)
             row += count
         assert torch.equal(after[row:], stream[row:]), "padding rows stay as they were"
+
+
+@pytest.mark.parametrize("device_rows", [1, 2**24])
+def test_many_latents_at_once_equal_one_after_the_other(
+    dictionary: Dictionary, monkeypatch: pytest.MonkeyPatch, device_rows: int
+) -> None:
+    """Long and short pieces, shared latents, up to 60 of them; tables in one block and in many."""
+    monkeypatch.setattr(plan, "WORKSPACE", device_rows)
+    rng = random.Random(8)
+    steering = Steering(dictionary, CPU)
+    tasks, counts = [], []
+    for i in range(40):
+        chosen = rng.sample(range(D_SAE), rng.choice([1, 2, 3, 27, 60]))
+        kinds: list[Intervention] = [
+            rng.choice([Boost, Clamp, Scale])(latent, rng.uniform(-3, 3)) for latent in chosen
+        ]
+        more = (Boost(7, 1.0),) if len(kinds) > 1 else ()
+        tasks.append(Task(str(i), (*kinds, *more) if i % 4 else ()))
+        counts.append(rng.choice([1, 1, 1, 5, 40]))
+        steering.admit(str(i), tasks[-1])
+    hidden, residual = torch.randn(2, sum(counts), D_MODEL)
+    stream = hidden + residual
+    ids = [task.key for task in tasks]
+    steering.begin_step(Layout(ids, counts, [0] * 40, ids))
+    ways = {type(block) for block in steering._blocks}
+    assert ways == {plan.GatherBlock, plan.DenseBlock}
+    steering.touch(0, hidden, residual)
+    steering.end_step()
+    row = 0
+    for task, count in zip(tasks, counts, strict=True):
+        part = slice(row, row + count)
+        expected = stream[part]
+        if task.interventions:
+            expected = steered_alone(task, expected, dictionary)
+        torch.testing.assert_close((hidden + residual)[part], expected, rtol=1e-5, atol=1e-4)
+        row += count
 
 
 def test_steady_decoding_reuses_the_plan(dictionary: Dictionary) -> None:

@@ -3,6 +3,7 @@ and what the engine refuses before its first request."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,7 @@ from esr.engine.options import VllmOptions
 from esr.engine.vllm import VllmEngine
 from esr.errors import UserError
 from esr.models import ModelSpec
-from esr.steering import batch, stream
-from esr.steering.batch import Steering
+from esr.steering import batch, plan, rows, stream
 from esr.steering.sae import Dictionary
 from tests.engine.engine_models import build_dictionary, mixed_requests
 from tests.engine.families import D_MODEL, DOCUMENT, FAMILIES, build, compare
@@ -44,8 +44,8 @@ async def test_mixed_batches_equal_the_plain_hook(family: str, tmp_path: Path) -
 
 def test_every_family_stands_in_the_document() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([\w.-]+) \|", text, re.MULTILINE)
-    assert sorted(set(rows) - {"family"}) == sorted(FAMILIES)
+    families = re.findall(r"^\| ([\w.-]+) \|", text, re.MULTILINE)
+    assert sorted(set(families) - {"family"}) == sorted(FAMILIES)
     equal = re.findall(r"^\| [\w.-]+ \|.*\| 30/30 \|", text, re.MULTILINE)
     assert len(equal) >= 24
 
@@ -62,22 +62,24 @@ def stale_half_added(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def one_per_cent_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    apply = batch.apply
+    apply = rows.apply
 
     def more(residual: Tensor, *rest: Any) -> Tensor:
         return residual + 1.01 * (apply(residual, *rest) - residual)
 
-    monkeypatch.setattr(batch, "apply", more)
+    monkeypatch.setattr(plan, "apply", more)
 
 
 def rows_of_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
-    build_plan = Steering._build_plan
+    def shifted(spans: list[Any], device: torch.device) -> list[Any]:
+        blocks: list[Any] = plan.build(spans, device)
+        every = torch.arange(10**4)
+        return [
+            dataclasses.replace(block, rows=(every[block.rows] - 1).clamp(min=0))
+            for block in blocks
+        ]
 
-    def shifted(self: Steering, spans: list[Any]) -> None:
-        build_plan(self, spans)
-        self._rows = (torch.arange(10**4)[self._rows] - 1).clamp(min=0)
-
-    monkeypatch.setattr(Steering, "_build_plan", shifted)
+    monkeypatch.setattr(batch, "build", shifted)
 
 
 @pytest.fixture(scope="module")
