@@ -27,7 +27,7 @@ from esr.engine.base import (
 from esr.engine.log import new_log, root_cause
 from esr.engine.self_test import SelfTest
 from esr.engine.validation import check_generation, check_read, model_info
-from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, prefix_caching, start
+from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, start
 from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
 from esr.runs.plain import json_digest
@@ -117,18 +117,19 @@ class VllmEngine:
         """For ``run.json``."""
         import vllm
 
+        config = self._driver.config
         return {
             "engine": "vllm",
             "version": vllm.__version__,
             "torch": torch.__version__,
-            "runner": self._driver.runner,
+            "runner": "v2" if config.use_v2_model_runner else "v1",
             "dtype": self.spec.dtype,
             "quantization": self.spec.quantization,
             "device": "cpu" if on_cpu() else torch.cuda.get_device_name(),
             "tensor_parallel": self.options.tensor_parallel,
             "pairing": self.options.pairing,
             "compiled": compiles(self.options),
-            "prefix_caching": prefix_caching(self.options),
+            "prefix_caching": config.cache_config.enable_prefix_caching,
             "max_in_flight": self.options.max_in_flight,
             "steering_layer": self.spec.steering_layer,
             "feature_layer": self.spec.feature_layer,

@@ -78,7 +78,11 @@ def engine_args(
         max_num_seqs=options.max_in_flight,
         max_num_batched_tokens=options.max_batched_tokens or step_tokens(context),
         enable_chunked_prefill=True,
-        enable_prefix_caching=prefix_caching(options),
+        # Under the faulty pairing nobody knows which interventions a cached token got, and with
+        # recurrent layers vLLM 0.32 ends in an IndexError.
+        enable_prefix_caching=options.prefix_caching
+        and options.pairing == "request-id"
+        and not _recurrent(info),
         tensor_parallel_size=options.tensor_parallel,
         load_format=options.load_format,
         # Left to itself, vLLM inside a Ray actor asks Ray for GPUs that the actor already holds.
@@ -118,9 +122,11 @@ def compiles(options: VllmOptions) -> bool:
     return not on_cpu() if options.compiled is None else options.compiled
 
 
-def prefix_caching(options: VllmOptions) -> bool:
-    """Off under the faulty pairing: which interventions a cached token got is then unknown."""
-    return options.prefix_caching and options.pairing == "request-id"
+def _recurrent(info: ModelInfo) -> bool:
+    """Whether some layers carry a state from token to token instead of attending."""
+    names = ("layer_types", "layers_block_type")
+    kinds = next((k for k in (getattr(info.config, name, None) for name in names) if k), ())
+    return any("attention" not in kind or kind.startswith("linear") for kind in kinds)
 
 
 def _compilation(options: VllmOptions) -> dict[str, Any]:

@@ -12,15 +12,14 @@ from esr.errors import EngineError
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs, RequestOutput, SamplingParams
-    from vllm.v1.engine.async_llm import AsyncLLM
-    from vllm.v1.engine.llm_engine import LLMEngine
+    from vllm.config import VllmConfig
 
 
 class Driver(Protocol):
     """What the engine needs of vLLM's front end."""
 
-    runner: str
-    """Which of vLLM's two model runners is at work: "v1" or "v2"."""
+    config: VllmConfig
+    """What vLLM has settled on."""
 
     async def run(
         self, prompt: Mapping[str, Any], sampling: SamplingParams, request_id: str
@@ -48,7 +47,7 @@ class OwnProcess:
         # its own stack beside the one line that is raised.
         logging.getLogger("vllm.v1.engine.async_llm").setLevel(logging.CRITICAL)
         self._llm = AsyncLLM.from_engine_args(args)
-        self.runner = _runner(self._llm)
+        self.config = self._llm.vllm_config
 
     async def run(
         self, prompt: Mapping[str, Any], sampling: SamplingParams, request_id: str
@@ -80,7 +79,7 @@ class InProcess:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self._llm = LLMEngine.from_engine_args(args)
-        self.runner = _runner(self._llm)
+        self.config = self._llm.vllm_config
         self._waiting: dict[str, asyncio.Future[RequestOutput]] = {}
         self._pump: asyncio.Task[None] | None = None
 
@@ -124,7 +123,3 @@ class InProcess:
                     future.set_exception(
                         EngineError(f"vLLM stopped: {type(error).__name__}: {error}")
                     )
-
-
-def _runner(llm: AsyncLLM | LLMEngine) -> str:
-    return "v2" if llm.vllm_config.use_v2_model_runner else "v1"
