@@ -13,13 +13,14 @@ was cut off. It keeps what a rebuilding must not change:
     dry-runs/            what each --dry-run prints
 
 Time, commit and machine stand in run.json, which is not compared. What else belongs to a snapshot
-and not to a result, the paths of its folders and the ids of its runs, is replaced by words.
+and not to a result, the paths of its folders, ids and digests of its runs, is replaced by words.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -169,6 +170,10 @@ def items(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
         return {"run ids": dict(leaves(json.loads((folder / "ids.json").read_text())))}
     runs = json.loads((folder / "ids.json").read_text())
     names = {i: f"run {n} {place}" for n, ids in runs.items() for place, i in ids.items()}
+    # A replay names its parent by the digest of the file too, which new keys change.
+    for path in sorted((folder / "results").rglob("*.json")):
+        place = path.relative_to(folder)
+        names[hashlib.sha256(path.read_bytes()).hexdigest()[:16]] = f"digest of {place}"
     read = {}
     for path in sorted(p for p in (folder / kind).rglob("*") if p.is_file()):
         text = path.read_text().replace(str(folder / "work"), "WORK")

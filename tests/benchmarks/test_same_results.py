@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,17 @@ def test_added_keys_are_named_and_hide_nothing(
     assert "tiny.json: equal, 2 added: a, b\n" in capsys.readouterr().out
     after = _snapshot(tmp_path / "after", _changed(new=1, rate=0.5))
     assert main(["compare", str(before), str(after), "--added-keys-allowed"]) == 1
+
+
+def test_the_digest_of_a_parent_that_gained_keys_is_no_difference(tmp_path: Path) -> None:
+    folders = []
+    for name, parent in (("before", RESULTS), ("after", _changed(new=1))):
+        folder = _snapshot(tmp_path / name, parent)
+        content = (folder / "results/1/experiment_01_esr.tiny.json").read_bytes()
+        child = {"parent": {"digest": hashlib.sha256(content).hexdigest()[:16]}}
+        (folder / "results/1/child.json").write_text(json.dumps(child))
+        folders.append(str(folder))
+    assert main(["compare", *folders, "--added-keys-allowed"]) == 0
 
 
 def test_files_that_one_side_lacks(
