@@ -162,7 +162,8 @@ def table(groups: Sequence[Group], quantities: Sequence[str] = SHOWN) -> pd.Data
         for arm in group.arms
         for quantity in quantities
     ]
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    # A score has no count, which must not turn the counts of the rates into decimals.
+    return pd.DataFrame(rows, columns=_COLUMNS).astype({"count": "Int64"})
 
 
 _COLUMNS = [
