@@ -174,15 +174,19 @@ def hook(layer: torch.nn.Module, number: int) -> None:
 
 def watch_end(model: Any, steering: Steering) -> None:
     """Tell the probe what each pass ends in."""
-    compute = needed(model, "compute_logits")
 
-    @functools.wraps(compute)
-    def compute_logits(hidden: torch.Tensor, *args: Any, **options: Any) -> Any:
-        if steering.probe is not None:
-            steering.probe.ended(hidden)
-        return compute(hidden, *args, **options)
+    def watched(compute: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(compute)
+        def compute_logits(hidden: torch.Tensor, *args: Any, **options: Any) -> Any:
+            if steering.probe is not None:
+                steering.probe.ended(hidden)
+            return compute(hidden, *args, **options)
 
-    model.compute_logits = compute_logits
+        return compute_logits
+
+    model.compute_logits = watched(needed(model, "compute_logits"))
+    if hasattr(model, "compute_logits_local"):  # The V2 runner's, where ranks share the sampling.
+        model.compute_logits_local = watched(model.compute_logits_local)
 
 
 def link(runner: Any, steering: Steering, *, v2: bool) -> None:

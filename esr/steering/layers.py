@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def decoder_layers(model: Module, n_layers: int) -> ModuleList:
-    """The stack of decoder layers: the one module list with ``n_layers`` entries.
+    """The stack of decoder layers: the one module list with ``n_layers`` entries. Lists inside
+    another, such as as many experts in a layer, do not count.
 
     Layer ``i``'s output is Hugging Face's ``hidden_states[i + 1]``.
 
@@ -21,18 +22,18 @@ def decoder_layers(model: Module, n_layers: int) -> ModuleList:
     """
     from torch.nn import ModuleList
 
-    stacks = [
-        module
-        for _, module in model.named_modules()
-        if isinstance(module, ModuleList) and len(module) == n_layers
-    ]
+    stacks: dict[str, ModuleList] = {}
+    for name, module in model.named_modules():
+        inner = any(name.startswith(f"{outer}.") for outer in stacks)
+        if isinstance(module, ModuleList) and len(module) == n_layers and not inner:
+            stacks[name] = module
     if len(stacks) != 1:
         raise UserError(
             f"{type(model).__name__} has {len(stacks)} stacks of {n_layers} layers",
             "a model with one stack of decoder layers, such as Llama or Gemma",
             "choose another model",
         )
-    return stacks[0]
+    return next(iter(stacks.values()))
 
 
 def check_layer(name: str, layer: int, n_layers: int) -> None:

@@ -89,8 +89,11 @@ class StreamProbe:
         """What was measured, once all passes are done."""
         if self._problem:
             return {}, {}, self._problem
-        if set(self._norm) != set(self.layers) or ("", -1) not in self._ends:
+        if set(self._norm) != set(self.layers):
             return {}, {}, f"the hooks ran at layers {sorted(self._norm)}, not {list(self.layers)}"
+        passes = [("", -1), *((d, i) for i in self._pairs for d in (MOVED, ADDED))]
+        if not all(name in self._ends for name in passes):
+            return {}, {}, "what a pass ends in was not seen"
         forms = dict.fromkeys(self.layers, STREAM)
         plain = self._ends["", -1]
         for layer in self._pairs:

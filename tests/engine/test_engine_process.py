@@ -174,6 +174,28 @@ def test_a_refused_option_of_vllm_does_not_speak_of_logins(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (
+            "(EngineCore pid=7) ERROR esr.errors.UserError: X has 2 stacks of 4 layers; next: y",
+            r"^X has 2 stacks of 4 layers; next: y$",
+        ),
+        (
+            "OSError: Cannot find any model weights with `x`",
+            "llama cannot be loaded: OSError: Cannot find",
+        ),
+        ("ValidationError: 1 error\n  no such option", "^vLLM does not start with llama: .*option"),
+    ],
+)
+def test_a_failed_start_says_why(
+    specs: dict[str, ModelSpec], reason: str, message: str, tmp_path: Path
+) -> None:
+    error = vllm_config._start_failed(specs["llama"], reason, tmp_path / "log")
+    with pytest.raises(UserError, match=message):
+        raise error
+
+
 def test_unknown_engine_and_pairing_are_one_line(
     specs: dict[str, ModelSpec], dictionary: Dictionary
 ) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import Linear, Module, ModuleList
 
-from esr.steering.batch import Steering
+from esr.errors import UserError
+from esr.steering.batch import Layout, Steering
+from esr.steering.interventions import Boost
+from esr.steering.layers import decoder_layers
 from esr.steering.sae import Dictionary
 from esr.steering.stream import ADDED, FIRST, MOVED, STREAM, SUM, StreamProbe
+from esr.steering.task import ReadTask, Task
 from tests.engine.engine_models import D_MODEL
 
 N_LAYERS, N_TOKENS = 3, 8
@@ -84,16 +89,30 @@ def test_a_stream_of_another_shape_and_a_missing_hook_are_problems() -> None:
     silent = StreamProbe(D_MODEL, (1,))
     silent.ended(torch.zeros(1, D_MODEL))
     assert silent.results()[2] == "the hooks ran at layers [], not [1]"
+    unfinished = StreamProbe(D_MODEL, (1,))
+    unfinished.touch(1, torch.ones(N_TOKENS, D_MODEL), torch.ones(N_TOKENS, D_MODEL))
+    unfinished.ended(torch.zeros(1, D_MODEL))
+    assert unfinished.results()[2] == "what a pass ends in was not seen"
+
+
+def test_as_many_experts_as_layers_are_no_second_stack() -> None:
+    def layer() -> Module:
+        module = Module()
+        module.experts = ModuleList(Linear(1, 1) for _ in range(3))
+        return module
+
+    model = Module()
+    model.layers = ModuleList(layer() for _ in range(3))
+    assert decoder_layers(model, 3) is model.layers
+    model.others = ModuleList(layer() for _ in range(3))
+    with pytest.raises(UserError, match="2 stacks of 3 layers"):
+        decoder_layers(model, 3)
 
 
 @pytest.mark.parametrize("form", [SUM, FIRST])
 def test_the_measurement_decides_what_is_read_and_written(
     dictionary: Dictionary, form: str
 ) -> None:
-    from esr.steering.batch import Layout
-    from esr.steering.interventions import Boost
-    from esr.steering.task import ReadTask, Task
-
     steering = Steering(dictionary, torch.device("cpu"))
     steering._forms = {0: form}
     read = ReadTask((3, 5), 0, 2)
