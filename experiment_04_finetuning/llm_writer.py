@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from esr.judge.client import Client, Completion, Request, Stop
+from esr.judge.client import Client
+from esr.judge.completion import Completion, Request, Stop
 from esr.judge.parsing import Reason, find_json
 from esr.runs.plain import digest
 from experiment_04_finetuning.examples import Example, Item, normal, self_correction

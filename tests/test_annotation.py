@@ -11,7 +11,8 @@ import pytest
 from esr.analysis.episodes import Episode
 from esr.errors import SpendLimitError, UserError
 from esr.judge.boundaries import Boundaries
-from esr.judge.client import Client, Completion, Request, Stop, failed
+from esr.judge.client import Client
+from esr.judge.completion import Completion, Request, Stop, failed
 from esr.judge.faults import Fault
 from esr.judge.llm import LlmJudge
 from esr.judge.prices import Usage

@@ -13,7 +13,8 @@ import pytest
 from esr.errors import SpendLimitError, UserError
 from esr.judge.base import CallSettings
 from esr.judge.cache import Store
-from esr.judge.client import Client, Completion, Request, Stop, failed
+from esr.judge.client import Client
+from esr.judge.completion import Completion, Request, Stop, failed
 from esr.judge.faults import Fault
 from esr.judge.ledger import Ledger
 from esr.judge.lexical import LexicalJudge

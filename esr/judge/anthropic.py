@@ -9,7 +9,8 @@ import anthropic
 import httpx2
 from anthropic.types import Message
 
-from esr.judge.client import Client, Completion, Request, Stop, failed
+from esr.judge.client import Client
+from esr.judge.completion import Completion, Request, Stop, failed
 from esr.judge.faults import Fault
 from esr.judge.prices import Usage
 

@@ -21,7 +21,8 @@ import tenacity
 from esr.errors import SpendLimitError
 from esr.judge import prices
 from esr.judge.batch_apis import batch_api
-from esr.judge.client import Client, Completion, Request, estimated_usage, failed
+from esr.judge.client import Client
+from esr.judge.completion import Completion, Request, estimated_usage, failed
 from esr.judge.faults import Fault, describe, fault_of
 from esr.judge.prices import Usage
 from esr.runs.journal import Journal

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from esr.errors import UserError
-from esr.judge.client import Client, Completion, failed
+from esr.judge.client import Client
+from esr.judge.completion import Completion, failed
 from esr.judge.faults import Fault
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ValidationError
 
 from esr.judge.base import FAILURES, JudgeRequest, Status
-from esr.judge.client import Client, Completion, Request, Stop
+from esr.judge.client import Client
+from esr.judge.completion import Completion, Request, Stop
 from esr.judge.parsing import Reason, find_json
 from esr.judge.spans import find
 

@@ -14,8 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 import tenacity
@@ -24,85 +23,16 @@ from esr.errors import JudgeError, UserError
 from esr.judge import prices
 from esr.judge.base import CallSettings
 from esr.judge.cache import Store
+from esr.judge.completion import Completion, Request, Stop, estimated_usage, failed
 from esr.judge.faults import LASTING, MEANING, PASSING, Fault, asked_delay, describe, fault_of
 from esr.judge.ledger import Ledger
 from esr.judge.prices import Usage
 from esr.runs.plain import json_digest, plain, restore
 
-MAX_TOKENS = 4096
-"""Cap of an answer (the authors' judge; PAPER section 6)."""
-
 GRACE = 30.0
 """Seconds that closing waits for answers on their way, which are paid for and worth keeping."""
 
 _KEYS = re.compile(r"\b(?:sk-[\w-]{8,}|AIza[\w-]{20,})|(?<=Bearer )\S+")
-_ERROR_LENGTH = 2000
-
-
-class Stop(StrEnum):
-    """Why an answer ended."""
-
-    END = "end"
-    LENGTH = "length"
-    REFUSED = "refused"
-    FILTERED = "content_filter"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Request:
-    """One question to a language model.
-
-    Attributes:
-        system: instructions.
-        user: what changes from question to question.
-        fixed: unchanging start of the user message; sent so that providers can cache it.
-        max_tokens: cap of the answer, hidden reasoning included where a provider counts it.
-        temperature: None leaves the provider's default.
-        schema: JSON schema the answer must follow; None for free text.
-        sample: tells apart several answers wanted to the same question; not sent.
-        purpose: what the money is spent on; not sent.
-    """
-
-    system: str
-    user: str
-    fixed: str = ""
-    max_tokens: int = MAX_TOKENS
-    temperature: float | None = None
-    schema: dict[str, Any] | None = None
-    sample: str = ""
-    purpose: str = "verdict"
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What came back.
-
-    Attributes:
-        text: the answer; the explanation where the provider refused or failed.
-        stop: why it ended.
-        usage: tokens, also of answers that turn out to be useless.
-        cost: US dollars; 0 from the cache.
-        model: who answered, as the provider says; empty where it does not say.
-        fault: what failed, where ``stop`` is FAILED.
-    """
-
-    text: str
-    stop: Stop
-    usage: Usage = field(default_factory=Usage)
-    cost: float = 0.0
-    model: str = ""
-    fault: Fault | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the model said what it had to say, cut off or not."""
-        return self.stop in (Stop.END, Stop.LENGTH)
-
-
-def failed(fault: Fault, text: str) -> Completion:
-    """A completion that never came."""
-    return Completion(text[:_ERROR_LENGTH], Stop.FAILED, fault=fault)
 
 
 def _free(completion: Completion) -> Completion:
@@ -341,12 +271,6 @@ class Client(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model!r})"
-
-
-def estimated_usage(request: Request, answer: str) -> Usage:
-    """Tokens of a question and its answer, by rule of thumb."""
-    asked = len(request.system) + len(request.fixed) + len(request.user)
-    return Usage(prices.estimate_tokens(asked), prices.estimate_tokens(len(answer)))
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from esr.errors import JudgeError
 from esr.judge.base import Judge
-from esr.judge.client import Client, Completion, Request
+from esr.judge.client import Client
+from esr.judge.completion import Completion, Request
 from esr.judge.llm import client_of
 from esr.judge.parsing import Reason, find_json
 

@@ -8,7 +8,8 @@ import httpx2
 from google import genai
 from google.genai import errors, types
 
-from esr.judge.client import Client, Completion, Request, Stop, failed
+from esr.judge.client import Client
+from esr.judge.completion import Completion, Request, Stop, failed
 from esr.judge.faults import Fault
 from esr.judge.prices import Usage
 

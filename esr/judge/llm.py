@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from esr.judge.base import Attempt, Judge, JudgeInfo, JudgeRequest, Status, Verdict
-from esr.judge.client import MAX_TOKENS, Client, Completion, Stop
+from esr.judge.client import Client
+from esr.judge.completion import MAX_TOKENS, Completion, Stop
 from esr.judge.parsing import Reason, read_attempts, verbatim
 from esr.judge.rubric import Output, Rubric
 

@@ -9,7 +9,8 @@ import openai
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion
 
-from esr.judge.client import Client, Completion, Request, Stop, failed
+from esr.judge.client import Client
+from esr.judge.completion import Completion, Request, Stop, failed
 from esr.judge.faults import Fault
 from esr.judge.prices import Usage
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from esr.errors import UserError
 from esr.judge.base import JudgeRequest
-from esr.judge.client import Request
+from esr.judge.completion import Request
 from esr.runs import paths
 from esr.runs.plain import json_digest, restore
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from esr import judge
 from esr.analysis.episodes import Episode, offline_boundaries
 from esr.errors import UserError
-from esr.judge import registry
 from esr.judge.base import JudgeRequest, Status
 from esr.judge.boundaries import Boundaries, annotate
 from esr.judge.client import Client
@@ -41,7 +41,7 @@ class EpisodeConfig(DetectorConfig):
 
     def asks(self, spec: ModelSpec) -> bool:
         """Whether a model is asked for them."""
-        offline = registry.spec(self.judge or spec.judge).provider == "offline"
+        offline = judge.spec(self.judge or spec.judge).provider == "offline"
         return self.boundaries == "judge" or (self.boundaries == "auto" and not offline)
 
 

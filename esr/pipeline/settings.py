@@ -8,7 +8,6 @@ from typing import Any
 
 from esr import judge, models
 from esr.errors import UserError
-from esr.judge import registry
 from esr.models import ModelSpec, prompts
 from esr.models.identity import model_identity
 from esr.models.weights import check_split
@@ -42,7 +41,7 @@ def _check(config: CommonConfig, spec: ModelSpec) -> None:
             raise UserError(f"{option} {value}", f"1 to {most}: {why}", f"{option} {most}")
     check_split(spec, config.tensor_parallel or 1)
     name = config.judge or spec.judge
-    if config.rubric != "own" and registry.spec(name).provider == "offline":
+    if config.rubric != "own" and judge.spec(name).provider == "offline":
         raise UserError(
             f"--rubric {config.rubric} with the judge {name}, which reads none",
             "a language model as judge",

@@ -18,7 +18,8 @@ import pytest
 
 from esr.judge.base import CallSettings
 from esr.judge.cache import Store
-from esr.judge.client import Client, Completion, Request, Stop
+from esr.judge.client import Client
+from esr.judge.completion import Completion, Request, Stop
 from esr.judge.faults import Fault
 from esr.judge.prices import Usage
 from esr.runs.journal import Journal

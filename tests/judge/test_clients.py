@@ -13,7 +13,7 @@ import pytest
 from esr import judge
 from esr.errors import UserError
 from esr.judge import CallSettings, JudgeRequest, Status, Verdict, prices
-from esr.judge.client import Request, Stop
+from esr.judge.completion import Request, Stop
 from esr.judge.parsing import Reason
 from esr.judge.rubric import get
 from tests.judge_server import ANSWER, JudgeServer, Reply
