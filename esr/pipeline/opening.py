@@ -121,6 +121,8 @@ def complete_results(
     results = read_results(file)
     open_trials = [t for t in iter_trials(results) if t.judged and t.error and t.response]
     missing = len(open_trials) + sum(feature.error is not None for feature in results.features)
+    calibrated = [feature.calibration for feature in results.features if feature.calibration]
+    missing += sum(calibration.get("unjudged", 0) for calibration in calibrated)
     if missing and judge.has_key(config.judge or spec.judge):
         return None
     return folder, results.raw
