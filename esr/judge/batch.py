@@ -227,7 +227,7 @@ class BatchClient(Client):
         """The batch whose receipt was lost; None where the provider has never had it."""
         since, count = sent["sent"] - self.settings.clock_margin, len(sent["keys"])
         age = max(0.0, time.time() - sent["sent"])
-        until, told = time.monotonic() + self.settings.settle - age, False
+        until, announced = time.monotonic() + self.settings.settle - age, False
         while True:
             async for batch in self.api.find(mark, since, count):
                 if self.api.marked or set(await self._results(batch)) <= set(sent["keys"]):
@@ -236,13 +236,13 @@ class BatchClient(Client):
             left = until - time.monotonic()
             if left <= 0:
                 return None
-            if not told:
+            if not announced:
                 print(
                     f"note: a batch sent {age:.0f} s ago is not in the provider's list; it is sent "
                     f"again if it has not come in {left:.0f} s",
                     file=sys.stderr,
                 )
-                told = True
+                announced = True
             await asyncio.sleep(min(self.settings.poll, left))
 
     def _fail(self, keys: Iterable[str], error: Exception) -> None:

@@ -86,8 +86,8 @@ def _openings() -> re.Pattern[str]:
 
 def end_of_restart(text: str) -> int:
     """Position behind the restart phrases that ``text`` opens with; 0 where it opens with none."""
-    found = _openings().match(text)
-    return found.end() if found else 0
+    opening = _openings().match(text)
+    return opening.end() if opening else 0
 
 
 def restart_spans(text: str) -> list[tuple[int, int]]:
@@ -106,8 +106,8 @@ def _words(text: str) -> list[str]:
 
 def _content(text: str) -> list[str]:
     """Words that carry meaning: three letters or more, no function words."""
-    found = (word.lower() for word in _WORD.findall(text))
-    return [_stem(word) for word in found if len(word) > 2 and word not in _FUNCTION_WORDS]
+    words = (word.lower() for word in _WORD.findall(text))
+    return [_stem(word) for word in words if len(word) > 2 and word not in _FUNCTION_WORDS]
 
 
 class LexicalJudge:

@@ -70,8 +70,8 @@ class OverlapJudge:
 
     @cached_property
     def _rarity(self) -> Weights:
-        found = Counter(triple for topic in self._topics for triple in topic)
-        return {triple: math.log(len(self._topics) / n) for triple, n in found.items()}
+        topics = Counter(triple for topic in self._topics for triple in topic)
+        return {triple: math.log(len(self._topics) / n) for triple, n in topics.items()}
 
     @property
     def info(self) -> JudgeInfo:
@@ -112,7 +112,7 @@ class OverlapJudge:
         sentences = [sentence for sentence in _SENTENCE.findall(text) if sentence]
         kinds = [self._kinds(sentence) for sentence in sentences]
         bare = [bool(k) and self._is_bare(s) for s, k in zip(sentences, kinds, strict=True)]
-        restarts = [len(found) >= MIN_KINDS for found in kinds]
+        restarts = [len(each) >= MIN_KINDS for each in kinds]
         for at in range(1, len(sentences)):
             if bare[at] and bare[at - 1] and len(kinds[at] | kinds[at - 1]) >= MIN_KINDS:
                 restarts[at] = restarts[at - 1] = True
