@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from esr import judge
+from esr import judge, models
+from esr.errors import UserError
 from esr.models import commands as model_commands
 from esr.pipeline.cli import CommonConfig
 from esr.pipeline.experiment import main
@@ -185,3 +186,10 @@ def test_a_results_folder_below_a_file_is_refused(
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert main(ESR, ["tiny", "--dry-run", "--output", str(tmp_path / "file" / "results")]) == 2
     assert f"{tmp_path / 'file'} is a file; allowed: a folder" in capsys.readouterr().err
+
+
+def test_a_judge_is_not_compared_with_itself() -> None:
+    config = cross_judge.Config(model="tiny", judges="lexical")
+    with pytest.raises(UserError, match=r"graded the run itself; allowed: other judges.*overlap"):
+        cross_judge.judges_of(config, models.get("tiny"), "lexical")
+    assert cross_judge.judges_of(config, models.get("tiny"), "overlap") == ["lexical"]
