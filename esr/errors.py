@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -157,31 +158,42 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
         Terminated: the same on SIGTERM.
     """
     signals: list[int] = []
+    cancel: Callable[[], object] = lambda: None  # noqa: E731
+
+    def stop(number: int, _frame: object) -> None:
+        signals.append(number)
+        if len(signals) > 1:
+            _raise(number)
+        print(
+            "stopping: paid answers on their way are waited for, and a model that is being "
+            "loaded; once more stops at once",
+            file=sys.stderr,
+            flush=True,
+        )
+        with suppress(RuntimeError):  # The loop has just ended.
+            cancel()
 
     async def supervised() -> T:
+        nonlocal cancel
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-        def stop(number: int, _frame: object) -> None:
-            signals.append(number)
-            if len(signals) > 1 or task is None:
-                _raise(number)
-            print(
-                "stopping: paid answers on their way are waited for, and a model that is being "
-                "loaded; once more stops at once",
-                file=sys.stderr,
-                flush=True,
-            )
-            loop.call_soon_threadsafe(task.cancel)
-
-        with _handled(stop):
-            return await main
-
-    try:
-        return asyncio.run(supervised())
-    except asyncio.CancelledError:
+        assert task is not None
+        cancel = partial(loop.call_soon_threadsafe, task.cancel)
         if signals:
-            _raise(signals[0])
-        raise
+            raise asyncio.CancelledError
+        return await main
+
+    # In place before the loop is made: an exception would leave half a loop behind.
+    with _handled(stop):
+        try:
+            result = asyncio.run(supervised())
+        except asyncio.CancelledError:
+            if not signals:
+                raise
+        finally:
+            main.close()
+    if signals:
+        _raise(signals[0])
+    return result
 
 
 def _raise(number: int, _frame: object = None) -> NoReturn:
