@@ -18,7 +18,7 @@ from esr import judge
 from esr.errors import UserError
 from esr.judge.ledger import Ledger
 from esr.models import ModelSpec, chat
-from esr.models.identity import model_identity
+from esr.models.identity import at_commit, model_identity
 from esr.models.prompts import PromptSet
 from esr.pipeline.journal_schema import is_valid
 from esr.runs import seeds
@@ -108,7 +108,7 @@ class Sweep:
         Raises:
             UserError: the mix has not been made.
         """
-        base = model_identity(self.spec)
+        base = model_identity(at_commit(self.spec))
         named_by = {
             "settings": identity(self.lora),
             "percent": percent,

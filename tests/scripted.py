@@ -148,6 +148,7 @@ def spec(folder: Path) -> ModelSpec:
         key="scripted",
         title="Scripted",
         hf_id="scripted",
+        revision="0" * 40,
         sae=SaeSource(folder=folder),
         steering_layer=1,
         feature_layer=1,

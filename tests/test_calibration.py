@@ -9,7 +9,8 @@ import pytest
 
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.judge.base import Judge as JudgeProtocol
-from esr.pipeline.calibration import TRIES_PER_ROUND, calibrate
+from esr.pipeline.calibration import calibrate
+from esr.pipeline.constants import TRIES_PER_ROUND
 from esr.pipeline.schema import boosted
 from esr.pipeline.trials import run_trials
 from tests import scripted

@@ -15,6 +15,7 @@ from esr.judge.client import Client
 from esr.judge.completion import Completion, Request, Stop
 from esr.judge.parsing import Reason, find_json
 from esr.judge.spans import find
+from esr.runs.plain import digest
 
 _SYSTEM = """\
 A language model answered a prompt while one of its internal features, unrelated to the prompt, \
@@ -32,6 +33,11 @@ capitals and punctuation. First think in plain text, then answer with JSON betwe
 <json>{"off_topic": "...", "correction": "...", "on_topic": "..."}</json>
 If the text never corrects itself, answer <json>{"off_topic": null, "correction": null, \
 "on_topic": null}</json>"""
+
+
+def prompt_digest() -> str:
+    """Digest of what a model is told, 16 hex digits."""
+    return digest(_SYSTEM, 16)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from esr.judge.client import Client
 from esr.judge.completion import Completion, Request
 from esr.judge.llm import client_of
 from esr.judge.parsing import Reason, find_json
+from esr.runs.plain import digest
 
 BATCH = 50
 """Labels per question (release)."""
@@ -46,6 +47,11 @@ Answer with JSON between tags, one entry per label, by its number, and nothing e
 class _Rating(BaseModel):
     number: int
     rating: Annotated[float, Field(ge=0, le=100, strict=True)]
+
+
+def prompt_digest() -> str:
+    """Digest of what a model is told, 16 hex digits."""
+    return digest(_SYSTEM, 16)
 
 
 async def rate(judge: Judge, labels: Sequence[str]) -> list[float]:

@@ -14,7 +14,7 @@ from esr import judge
 from esr.analysis.episodes import Episode, offline_boundaries
 from esr.errors import UserError
 from esr.judge.base import JudgeRequest, Status
-from esr.judge.boundaries import Boundaries, annotate
+from esr.judge.boundaries import Boundaries, annotate, prompt_digest
 from esr.judge.client import Client
 from esr.judge.llm import client_of
 from esr.models import ModelSpec
@@ -30,6 +30,11 @@ class EpisodeConfig(DetectorConfig):
     boundaries: Literal["auto", "judge", "offline"] = "auto"
     """Who marks the parts of an episode: the judge's model (A.4), or what the judge quoted of the
     attempts; auto asks the model unless the judge is an offline one."""
+
+    def identity(self) -> dict[str, Any]:
+        """With what a model is told that may be asked."""
+        told = {"boundaries_prompt": prompt_digest()} if self.boundaries != "offline" else {}
+        return {**super().identity(), **told}
 
     def judge_name(self, context: RunContext) -> str:
         """Name of the judge of this run."""

@@ -21,9 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esr.errors import UserError
-
-SCORE_WEIGHT = 5.0
-"""What a mean score counts for against the Jeffreys prior Beta(0.5, 0.5) (paper A.1.4)."""
+from esr.pipeline.constants import GRID_POINTS, SCORE_WEIGHT
 
 CERTAIN = 1 - 1e-12
 """Largest probability given to a sign, so that no threshold ever becomes impossible."""
@@ -86,7 +84,7 @@ class Posterior:
 
     @classmethod
     def prior(
-        cls, mean: float, sd: float, low: float, high: float, n_points: int = 10_000
+        cls, mean: float, sd: float, low: float, high: float, n_points: int = GRID_POINTS
     ) -> Posterior:
         """A Gaussian, cut off at the bounds.
 

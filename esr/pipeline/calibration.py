@@ -15,6 +15,7 @@ from pathlib import Path
 from esr.errors import JudgeError
 from esr.models import Calibration
 from esr.pipeline.bisection import Posterior
+from esr.pipeline.constants import TARGET_SCORE, TRIES_PER_ROUND
 from esr.pipeline.context import Progress, RunContext
 from esr.pipeline.schema import Threshold, boosted
 from esr.pipeline.trials import run_trials
@@ -22,13 +23,6 @@ from esr.runs import seeds
 from esr.runs.entries import read_entry, write_entry
 from esr.runs.paths import cache
 from esr.runs.plain import json_digest, plain
-
-TARGET_SCORE = 30.0
-"""Mean first-attempt score at the threshold (paper A.1.4)."""
-
-TRIES_PER_ROUND = 3
-"""How often a round without any scored response is tried before it is skipped."""
-
 
 ASKED_AGAIN = 2
 """How often the failed verdicts of a round are asked for again before it goes on without them."""

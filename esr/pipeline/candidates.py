@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from esr.errors import UserError
+from esr.models.identity import unresolved
 from esr.runs.folder import find_runs, read_run, warn
 from esr.runs.run_metadata import RunMetadata
 from esr.runs.same_settings import (
@@ -82,7 +83,9 @@ def _difference(run: RunMetadata, wanted: RunMetadata) -> str:
     """Where two runs differ, options as they are typed first: ``its --profile is release, here
     paper``; two differences, and how many more there are.
     """
-    resolved = differing_settings(run, wanted)
+    unknown = {f"model.{name}" for name in unresolved(wanted.context.get("model", {}))}
+    differing = differing_settings(run, wanted)
+    resolved = {name: values for name, values in differing.items() if name not in unknown}
     if not resolved:
         return ""
     ours = wanted.identity

@@ -12,6 +12,7 @@ from esr.engine.base import Engine
 from esr.engine.replicas import ReplicatedEngine
 from esr.errors import UserError
 from esr.models import ModelSpec
+from esr.models.identity import pinned
 from esr.pipeline.cli import CommonConfig
 from esr.runs import provenance
 
@@ -38,6 +39,7 @@ async def one_engine(config: CommonConfig, spec: ModelSpec) -> AsyncIterator[Sta
 
 async def start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
     """The engine of the options, replicas where asked for; memory is checked first."""
+    spec = pinned(spec)
     gpus = throughput.gpus(provenance.gpus())
     ranks = config.tensor_parallel or max(1, len(gpus) // config.replicas)
     share = memory.GPU_SHARE

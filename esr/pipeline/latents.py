@@ -17,6 +17,12 @@ from typing import TYPE_CHECKING, Any
 from esr.engine.base import ReadRequest
 from esr.errors import UserError
 from esr.models.labels import load_labels
+from esr.pipeline.constants import (
+    MIN_CONCRETENESS,
+    MOST_ACTIVE_PER_PROMPT,
+    POOL_DOUBLINGS,
+    POOL_FACTOR,
+)
 from esr.pipeline.context import RunContext
 from esr.pipeline.schema import LatentFilter, Selection, TrialSpec
 from esr.pipeline.trials import run_trials
@@ -27,15 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from esr.steering.pooling import PooledReading
-
-MIN_CONCRETENESS = 65.0
-"""Least rating of a label under the release's filter."""
-
-MOST_ACTIVE_PER_PROMPT = 100
-"""Latents barred from a prompt under the paper's filter (A.1.2)."""
-
-POOL_FACTOR, POOL_DOUBLINGS = 3, 3
-"""Candidates drawn per wanted latent, and how often the pool is doubled (release)."""
 
 
 async def select(context: RunContext, n: int, latent_filter: LatentFilter = "release") -> Selection:

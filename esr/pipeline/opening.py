@@ -13,6 +13,7 @@ from esr import judge
 from esr.judge.base import CallSettings, Judge
 from esr.judge.ledger import Ledger
 from esr.models import ModelSpec, prompts
+from esr.models.identity import model_identity, pinned, unresolved
 from esr.pipeline import replay
 from esr.pipeline.cli import CommonConfig, ReplayConfig
 from esr.pipeline.context import RunContext
@@ -20,7 +21,7 @@ from esr.pipeline.engines import StartEngine, one_engine
 from esr.pipeline.journal_schema import is_valid
 from esr.pipeline.replay import ReplayedRun
 from esr.pipeline.settings import settings_of
-from esr.runs.folder import RunFolder, warn
+from esr.runs.folder import RunFolder, find_runs, read_run, warn
 from esr.runs.plain import file_digest
 from esr.runs.results import iter_trials, read_results
 
@@ -49,6 +50,8 @@ async def open_context(
             folder, or a run that another process has open.
     """
     place = located(name, config, spec, model)
+    if place.folder.status != "complete":
+        spec = pinned(spec)
     ledger = ledger or Ledger(config.max_spend)
     grader = judge.create(
         config.judge or spec.judge,
@@ -111,10 +114,10 @@ def complete_results(
     """
     if config.new:
         return None
-    folder = located(name, config, spec, model).folder
-    file = folder.path / "results.json"
-    if folder.status != "complete" or not file.is_file():
+    place = complete_place(name, config, spec, model)
+    if place is None or not (file := place.folder.path / "results.json").is_file():
         return None
+    folder = place.folder
     if folder.metadata.results_digest not in ("", file_digest(file)):
         warn(f"{file} is not what the run was completed with: it is made anew from the journal")
         return None
@@ -158,6 +161,9 @@ def located(
 ) -> Located:
     """The folder that is named by all that can change a run's results.
 
+    What names a model of the hub is asked of the hub, and its SAE downloaded, where this machine
+    knows neither and holds no complete run.
+
     Args:
         name: of the experiment.
         config: its options.
@@ -165,8 +171,41 @@ def located(
         model: its identity, where that is known.
 
     Raises:
-        UserError: no parent run, or an unknown judge, rubric or prompt set.
+        UserError: no parent run, an unknown judge, rubric or prompt set, or a model that is
+            neither on this machine nor on the hub.
     """
+    model = model or model_identity(spec)
+    if unresolved(model) and (place := complete_place(name, config, spec, model)):
+        return place
+    if unresolved(model):
+        spec = pinned(spec)
+        model = model_identity(spec)
+    return _located(name, config, spec, model)
+
+
+def complete_place(
+    name: str, config: CommonConfig, spec: ModelSpec, model: Mapping[str, Any] | None = None
+) -> Located | None:
+    """The folder of a run that is complete; None where there is none. Needs no network.
+
+    Where this machine does not know the commit of the weights or the content of the SAE, a
+    complete run that agrees in everything else is the one.
+    """
+    model = model or model_identity(spec)
+    place = _located(name, config, spec, model)
+    if not unresolved(model):
+        return place if place.folder.status == "complete" else None
+    for path in find_runs(Path(config.output), name, spec.key):
+        run = read_run(path)
+        theirs = run.context.get("model") or {}
+        filled = {**model, **{key: theirs.get(key) for key in unresolved(model)}}
+        place = _located(name, config, spec, filled)
+        if run.status == "complete" and place.folder.path == path:
+            return place
+    return None
+
+
+def _located(name: str, config: CommonConfig, spec: ModelSpec, model: Mapping[str, Any]) -> Located:
     parent = _parent_of(config, spec)
     settings = settings_of(config, spec, model)
     identity = {**config.identity(), "context": settings}

@@ -17,12 +17,13 @@ from esr import judge
 from esr.engine import memory, throughput
 from esr.errors import UserError
 from esr.models import ModelSpec
+from esr.models.identity import model_identity, unresolved
 from esr.models.labels import load_labels
 from esr.models.weights import GIB, gib, is_local, require_files, shape_of, weight_bytes
 from esr.pipeline import replay
 from esr.pipeline.cli import CommonConfig, ReplayConfig
 from esr.pipeline.detector_files import DetectorConfig
-from esr.pipeline.opening import located
+from esr.pipeline.opening import complete_place, located
 from esr.pipeline.stages import Stage
 from esr.runs import hub, provenance
 from esr.runs.paths import cache
@@ -125,9 +126,11 @@ def before(
     named_by = [need for need in (_parent(parts[0], spec), _detectors(parts[0])) if need]
     states = [""]
     if all(need.state != "missing" for need in named_by):
-        states = [located(name, part, spec).folder.status for part in parts]
-    if all(status == "complete" for status in states):
-        return
+        if all(complete_place(name, part, spec) for part in parts):
+            return
+        # A model that this machine does not know yet has no run that was begun.
+        if not unresolved(model_identity(spec)):
+            states = [located(name, part, spec).folder.status for part in parts]
     new = not any(states)
     needed = needs(parts[0], spec, stages, judges=judges, online=True, engine=new)
     if sum(need.state == "missing" for need in needed) > 1:

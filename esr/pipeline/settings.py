@@ -8,9 +8,11 @@ from typing import Any
 
 from esr import judge, models
 from esr.errors import UserError
+from esr.judge import concreteness
 from esr.models import ModelSpec, prompts
 from esr.models.identity import model_identity
 from esr.models.weights import check_split
+from esr.pipeline import constants
 from esr.pipeline.cli import CommonConfig
 from esr.runs.run_metadata import SCHEMA_VERSION, RunMetadata
 from esr.runs.same_settings import DEFAULTS, SIZES
@@ -73,14 +75,26 @@ def settings_of(
     Raises:
         UserError: an unknown judge, rubric, prompt set or profile.
     """
-    return {
+    name = config.judge or spec.judge
+    settings = {
         "model": dict(model or model_identity(spec)),
         "profile": asdict(spec.profile(config.profile)),
         "prompts": prompts.load(config.prompts, spec.prompt_set).digest,
-        "judge": asdict(judge.info(config.judge or spec.judge, config.rubric)),
+        "judge": asdict(judge.info(name, config.rubric)),
         "engine": config.engine,
         "pairing": config.pairing,
+        "constants": constants.identity(),
     }
+    if judge.spec(name).provider != "offline":
+        settings["concreteness"] = concreteness.prompt_digest()
+    if config.pairing == "scheduler-order":
+        # Who shares a step decides who gets whose boost.
+        settings["batches"] = {
+            "in_flight": config.in_flight,
+            "replicas": config.replicas,
+            "latents": spec.in_flight,
+        }
+    return settings
 
 
 def wanted_run(config: CommonConfig, spec: ModelSpec, *, judged: bool = True) -> RunMetadata:

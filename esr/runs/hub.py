@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 
 from esr.errors import UserError
@@ -13,12 +15,37 @@ _TIMEOUT = 10.0
 """Seconds for the one question."""
 
 
+def commit(repository: str, revision: str = "main") -> str | None:
+    """The commit that a branch, tag or commit means on this machine; None where it is not here."""
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    reference = folder(repository) / "refs" / revision
+    return reference.read_text(encoding="utf-8").strip() if reference.is_file() else None
+
+
+def resolve(repository: str, revision: str = "main") -> str:
+    """:func:`commit`, asked of the hub where this machine does not know it, and remembered here.
+
+    A branch moves; a run is named by a commit, and every later command works on the same one.
+
+    Raises:
+        UserError: as :func:`require`.
+    """
+    if here := commit(repository, revision):
+        return here
+    there, reason = _ask(repository, revision)
+    if reason:
+        raise _unreachable(repository, revision, reason)
+    reference = folder(repository) / "refs" / revision
+    with contextlib.suppress(OSError):
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(there, encoding="utf-8")
+    return there
+
+
 def cached(repository: str, revision: str = "main") -> Path | None:
     """The snapshot of a revision in this machine's cache, whole or in part; None where none is."""
-    place = folder(repository)
-    reference = place / "refs" / revision
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
-    snapshot = place / "snapshots" / commit
+    snapshot = folder(repository) / "snapshots" / (commit(repository, revision) or revision)
     return snapshot if snapshot.is_dir() else None
 
 
@@ -41,10 +68,15 @@ def absence(repository: str, revision: str = "main") -> str:
     Raises:
         UserError: the name is not one, or the hub knows no such repository or revision.
     """
+    return _ask(repository, revision)[1]
+
+
+def _ask(repository: str, revision: str) -> tuple[str, str]:
+    """The commit, and why the hub cannot be asked: one of them is empty."""
     from huggingface_hub import HfApi, errors
 
     try:
-        HfApi().model_info(repository, revision=revision, timeout=_TIMEOUT)
+        info = HfApi().model_info(repository, revision=revision, timeout=_TIMEOUT)
     except errors.RevisionNotFoundError as error:
         raise UserError(
             f"{repository} has no revision {revision!r}",
@@ -59,8 +91,8 @@ def absence(repository: str, revision: str = "main") -> str:
         ) from error
     # What the network raises is the business of a library below the hub's, which changes.
     except Exception as error:
-        return " ".join(str(error).split()) or type(error).__name__
-    return ""
+        return "", " ".join(str(error).split()) or type(error).__name__
+    return str(info.sha), ""
 
 
 def require(repository: str, revision: str = "main") -> None:
@@ -70,9 +102,13 @@ def require(repository: str, revision: str = "main") -> None:
         UserError: as :func:`absence`, or the hub cannot be reached.
     """
     if cached(repository, revision) is None and (reason := absence(repository, revision)):
-        raise UserError(
-            f"{repository} (revision {revision}) is not on this machine, and Hugging Face cannot "
-            f"be reached: {reason}",
-            "a network connection, a downloaded model, or a local folder",
-            f"where there is a network: hf download {repository} --revision {revision}",
-        )
+        raise _unreachable(repository, revision, reason)
+
+
+def _unreachable(repository: str, revision: str, reason: str) -> UserError:
+    return UserError(
+        f"{repository} (revision {revision}) is not on this machine, and Hugging Face cannot "
+        f"be reached: {reason}",
+        "a network connection, a downloaded model, or a local folder",
+        f"where there is a network: hf download {repository} --revision {revision}",
+    )

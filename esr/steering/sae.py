@@ -8,7 +8,6 @@ afterwards: a bank of rows costs those rows, a full-dictionary read streams bloc
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,7 @@ from torch import Tensor
 
 from esr.errors import UserError, unknown
 from esr.runs import hub
-from esr.runs.paths import cache
-from esr.runs.plain import file_digest, json_digest
+from esr.runs.plain import file_digest
 from esr.steering.rows import SaeRows
 from esr.steering.source import SaeSource
 
@@ -119,7 +117,7 @@ def load(source: SaeSource) -> Dictionary:
         UserError: no such release, id or folder; an architecture or normalisation whose
             latents cannot be encoded one by one.
     """
-    path = cache() / "sae" / f"{_identity(source)}.safetensors"
+    path = source.rows_file(*_files(source))
     if not path.exists():
         sae = _from_sae_lens(source)
         _check_row_wise(sae, source)
@@ -136,22 +134,21 @@ def load(source: SaeSource) -> Dictionary:
     return Dictionary.open(path)
 
 
-def _identity(source: SaeSource) -> str:
-    parts = [source.describe(), importlib.metadata.version("sae-lens")]
-    if source.folder is not None:
-        if not (source.folder / "cfg.json").is_file():
-            raise UserError(
-                f"no SAE in {source.folder}",
-                "a folder with cfg.json and sae_weights.safetensors, as SAELens saves it",
-                "for the organism: python -m esr.organism build",
-            )
-        try:
-            for file in sorted(source.folder.iterdir()):
-                if file.is_file():
-                    parts += [file.name, file_digest(file)]
-        except OSError as error:
-            raise _cannot_load(source, error) from error
-    return json_digest(parts, 16)
+def _files(source: SaeSource) -> list[str]:
+    """Names and digests of the files in a local folder."""
+    if source.folder is None:
+        return []
+    if not (source.folder / "cfg.json").is_file():
+        raise UserError(
+            f"no SAE in {source.folder}",
+            "a folder with cfg.json and sae_weights.safetensors, as SAELens saves it",
+            "for the organism: python -m esr.organism build",
+        )
+    try:
+        files = [file for file in sorted(source.folder.iterdir()) if file.is_file()]
+        return [part for file in files for part in (file.name, file_digest(file))]
+    except OSError as error:
+        raise _cannot_load(source, error) from error
 
 
 def _from_sae_lens(source: SaeSource) -> SAE[Any]:
