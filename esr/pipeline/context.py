@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tqdm import tqdm
 
 from esr.engine.base import Engine, GenerationRequest, Reading, ReadRequest, Sampling
+from esr.errors import SpendLimitError
 from esr.judge.ledger import Ledger
 from esr.judge.llm import client_of
 from esr.models import GenerationProfile, ModelSpec, chat
@@ -153,7 +154,9 @@ class RunContext:
         """
         client = client_of(self.judge)
         if client is not None and self.run.status != "complete":
-            await client.ready()
+            # Where the limit is reached, the first call that is needed says so: there may be none.
+            with suppress(SpendLimitError):
+                await client.ready()
 
     async def grade(self, request: JudgeRequest, *, urgent: bool = False) -> Verdict:
         """Judge one response.

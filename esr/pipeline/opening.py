@@ -78,7 +78,7 @@ async def open_context(
             judge=judge.batched(grader, opened.path / "batches.jsonl")
             if config.judge_batch
             else grader,
-            urgent_judge=grader,
+            urgent_judge=grader if config.judge_batch else None,
             rate_labels=partial(_rate, grader),
         )
         try:

@@ -45,15 +45,15 @@ async def run(
     folder: Path,
     behaviour: Callable[[Call], Reply],
     calls: CallSettings = QUICK,
-    cache: str = "cache.sqlite",
+    max_spend: float = 0.0,
 ) -> JudgeServer:
     """Experiment 1 on the scripted engine with a judge over HTTP."""
     async with JudgeServer(behaviour).running() as server:
         with scripted.open_run(folder) as opened:
             opened.update(config=CONFIG.identity())
-            grader = judge.create(f"haiku@{server.url}", calls=calls, cache=folder / cache)
+            grader = judge.create(f"haiku@{server.url}", calls=calls, cache=folder / "c.sqlite")
             assert isinstance(grader, LlmJudge)
-            context = scripted.context(opened, folder, judge=grader)
+            context = scripted.context(opened, folder, judge=grader, max_spend=max_spend)
             grader.client.ledger = context.ledger
             try:
                 await conduct(EXPERIMENT, CONFIG, context)
@@ -238,3 +238,16 @@ def test_keys_in_an_address_are_refused_and_not_repeated(
         assert "the address of judge openai:m" in out.err
         assert "secret-pw" not in out.err + out.out
     assert not (tmp_path / "out").exists()
+
+
+async def test_a_run_that_asks_nothing_more_is_completed_under_any_limit(
+    tmp_path: Path, reference: dict[str, Any]
+) -> None:
+    await run(tmp_path, healthy)
+    folder = scripted.open_run(tmp_path)
+    with pytest.raises(RuntimeError, match="killed"), folder:  # noqa: PT012
+        folder.update(status="interrupted", ended="")
+        raise RuntimeError("killed")
+    server = await run(tmp_path, healthy, max_spend=0.0001)
+    assert not server.calls
+    assert results(tmp_path) == reference
