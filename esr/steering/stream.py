@@ -30,8 +30,8 @@ MOVED, ADDED = "moved", "added"
 """The two disturbances: from residual to hidden, or added to residual alone."""
 
 CLEAR = 0.2
-"""The smaller change must be below this share of the larger one. In float32 it is about 1e-6 of
-it, in bf16 rounding leaves a few hundredths."""
+"""The smaller change must be below this share of the larger one. Measured in bf16 on random models
+of 4 layers (Llama, Gemma-2, Qwen3-MoE, StableLM): at most 0.012, for rounding leaves something."""
 
 
 def as_rows(tensor: Tensor) -> Tensor:

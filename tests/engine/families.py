@@ -397,7 +397,8 @@ def document(outcomes: Sequence[Outcome]) -> str:
         "a latent read at layer 2, relative",
         "to the largest activation; *alone*: the same without steering, which is how far vLLM's "
         "model is from Hugging Face's.",
-        "*Returns*: what a layer returns in vLLM, measured (`esr/steering/stream.py`).",
+        "In bold: not equal. *Returns*: what a layer returns in vLLM, measured "
+        "(`esr/steering/stream.py`).",
         "",
         f"vLLM {vllm.__version__} on the CPU, transformers {transformers.__version__}, torch "
         f"{torch.__version__}; {time.strftime('%d %b %Y')}. Nothing here was run on a GPU.",
@@ -414,7 +415,7 @@ def document(outcomes: Sequence[Outcome]) -> str:
     ]
     for title, attribute in (
         ("Refused by our tests", "refused"),
-        ("Not started by this vLLM", "not_started"),
+        ("Not run by this vLLM, with its reason", "not_started"),
     ):
         rows = [o for o in outcomes if getattr(o, attribute)]
         if rows:

@@ -4,6 +4,7 @@ and what the engine refuses before its first request."""
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from esr.models import ModelSpec
 from esr.steering import batch, plan, rows, stream
 from esr.steering.sae import Dictionary
 from tests.engine.engine_models import build_dictionary, mixed_requests
-from tests.engine.families import D_MODEL, build, compare
+from tests.engine.families import D_MODEL, DOCUMENT, FAMILIES, build, compare
 
 SOME = {
     "stablelm": (stream.FIRST, "StablelmForCausalLM"),
@@ -39,6 +40,14 @@ async def test_mixed_batches_equal_the_plain_hook(family: str, tmp_path: Path) -
     assert (outcome.returns, outcome.architecture) == SOME[family]
     assert outcome.fine, outcome
     assert outcome.power > 0.7 * outcome.steered, "the interventions must be strong enough to show"
+
+
+def test_every_family_stands_in_the_document() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    families = re.findall(r"^\| ([\w.-]+) \|", text, re.MULTILINE)
+    assert sorted(set(families) - {"family"}) == sorted(FAMILIES)
+    equal = re.findall(r"^\| [\w.-]+ \|.*\| 30/30 \|", text, re.MULTILINE)
+    assert len(equal) >= 24
 
 
 def stale_half_added(monkeypatch: pytest.MonkeyPatch) -> None:
