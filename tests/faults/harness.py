@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,6 +86,8 @@ def cached(path: Path) -> set[str]:
             rows = db.execute("SELECT value FROM answers").fetchall()
         finally:
             db.close()
+        # An entry that is itself damaged is on disk no more.
+        rows = [(text,) for (text,) in rows if _is_whole(str(text))]
         # A completion that cannot be read as a verdict is no answer, and may be asked for again.
         whole = (str(text) for (text,) in rows if "score" in str(text) and "</json>" in str(text))
         return {question for text in whole for question in questions(text)}
@@ -93,6 +96,11 @@ def cached(path: Path) -> set[str]:
     finally:
         for suffix in ("", "-wal", "-shm"):
             copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+
+
+def _is_whole(text: str) -> bool:
+    crc, _, rest = text.partition(" ")
+    return crc == f"{zlib.crc32(rest.encode()):08x}"
 
 
 class Run:
