@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from esr.errors import UserError
+from esr.errors import UserError, unknown
 from esr.models import REGISTRY
 from esr.runs.folder import recorded_runs, warn
 from esr.runs.paths import RESULTS
@@ -87,9 +87,7 @@ def find(
     for folder, metadata in _newest_first(roots):
         if folder.resolve() not in sources and (source := _readable(folder)):
             sources[folder.resolve()] = replace(source, stands=not unusual(metadata, judge))
-    allowed = dict.fromkeys([*REGISTRY, *(source.model for source in sources.values())])
-    if model and model not in allowed:
-        raise UserError(f"unknown model {model!r}", ", ".join(allowed), "--model 70b")
+    _check_model(model, (source.model for source in sources.values()))
     return [s for s in sources.values() if model in ("", s.model) and is_judge(judge, s)]
 
 
@@ -115,7 +113,7 @@ def find_sources(
         judge: the one judge wanted, by id.
 
     Raises:
-        UserError: a path that does not exist, or is named and cannot be read.
+        UserError: a path that does not exist, or is named and cannot be read; an unknown model.
     """
     named, roots = split_paths(where)
     sources = [load_source(path) for path in named]
@@ -125,7 +123,9 @@ def find_sources(
             raise UserError(f"{source.path} has no results", "a finished run", f"ls {source.path}")
     taken = {per(source.metadata.model_dump()) for source in sources if source.metadata}
     passed: dict[Hashable, tuple[Path, str]] = {}
-    for folder, metadata in _newest_first(roots, experiment):
+    recorded = _newest_first(roots, experiment)
+    _check_model(model, [metadata.model for _, metadata in recorded] + [s.model for s in sources])
+    for folder, metadata in recorded:
         if not _finished(folder, metadata, model):
             continue
         try:
@@ -144,6 +144,12 @@ def find_sources(
         warn(f"{folder} is not shown, for it has {options}; --run {folder} shows it")
     order = {key: index for index, key in enumerate(REGISTRY)}
     return sorted(sources, key=lambda source: order.get(source.model, len(order)))
+
+
+def _check_model(model: str, recorded: Iterable[str]) -> None:
+    names = list(dict.fromkeys([*REGISTRY, *recorded]))
+    if model and model not in names:
+        raise unknown("model", model, names, "--model 70b")
 
 
 def _newest_first(roots: Iterable[Path], package: str = "*") -> list[tuple[Path, RunMetadata]]:

@@ -16,11 +16,13 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from esr.engine.base import CLOSED, Engine, Generation, GenerationRequest, Reading, ReadRequest
 from esr.errors import EngineError, UserError
@@ -32,6 +34,9 @@ MakeEngine = Callable[[], Engine]
 
 WAIT_FOR_RESOURCES = 60.0
 """Seconds that a cluster may take to reserve the GPUs."""
+
+ANSWER_SECONDS = 5.0
+"""Seconds that a cluster named in ``RAY_ADDRESS`` gets to take a connection."""
 
 WAIT_FOR_END = 30.0
 """Seconds that a replica gets to stop by itself."""
@@ -202,7 +207,9 @@ def _start_ray(cpus: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if not os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
+        _answers(address)
+    else:
         # Cores are counted as asked for: an engine's threads are not bound by Ray.
         options |= {
             "address": "local",
@@ -223,6 +230,22 @@ def _start_ray(cpus: int) -> None:
             f"Ray does not start: {_reason(error)}",
             "no RAY_ADDRESS for this machine alone, or the address of a running cluster",
             "ray start --head, or leave out --replicas",
+        ) from error
+
+
+def _answers(address: str) -> None:
+    """Ask a named cluster before Ray does: Ray says twenty lines, over a minute, where none is."""
+    try:
+        place = urlsplit(address if "://" in address else f"ray://{address}")
+        if place.hostname is None or place.port is None:  # "auto", "local": Ray knows where
+            return
+        socket.create_connection((place.hostname, place.port), timeout=ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise UserError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({reason})",
+            "host:port of a running cluster, auto, or no RAY_ADDRESS for this machine alone",
+            "ray start --head",
         ) from error
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -161,3 +162,14 @@ def test_too_few_resources_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     make: Any = partial(models.get, "70c")
     with pytest.raises(UserError, match=r"2 replicas need \{'CPU': 1, 'GPU': 4\} each"):
         ReplicatedEngine(make, replicas=2, gpus=4)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:port"])
+def test_a_cluster_that_does_not_answer_is_one_line_at_once(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=f"no Ray cluster answers at RAY_ADDRESS={address}"):
+        replicas._start_ray(1)
+    assert time.monotonic() - began < 2 * replicas.ANSWER_SECONDS

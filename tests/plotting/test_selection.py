@@ -109,6 +109,8 @@ class TestDefaults:
         assert shown(tmp_path, model="70b") == ["large"]
         with pytest.raises(UserError, match=r"unknown model 'tinny'.*allowed: 70b, 8b"):
             find([tmp_path], model="tinny")
+        with pytest.raises(UserError, match=r"unknown model 'tinny'.*did you mean 'tiny'"):
+            shown(tmp_path, model="tinny")
 
 
 def empty(file: Path) -> None:
