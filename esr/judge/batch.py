@@ -69,7 +69,7 @@ class BatchClient(Client):
     def __init__(self, client: Client, state: Path, settings: BatchSettings | None = None) -> None:
         super().__init__(
             client.model,
-            key="",
+            key=client._key,
             base_url=client.base_url,
             calls=client.calls,
             store=client.store,

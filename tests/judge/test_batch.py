@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from esr import judge
-from esr.errors import SpendLimitError, UserError
+from esr.errors import JudgeError, SpendLimitError, UserError
 from esr.judge import CallSettings, JudgeRequest, Status, Verdict, prices
 from esr.judge.batch import BatchClient, BatchSettings
 from esr.judge.ledger import Ledger
@@ -143,11 +143,16 @@ async def test_failures_are_asked_again(
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_receipt_lost_and_the_list_is_late(
-    server: JudgeServer, name: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: JudgeServer,
+    name: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.lose_next_batch_answer = True
     await grade(server, name, tmp_path)
     server.hidden_lists = 3
+    monkeypatch.setattr(f"{__name__}.QUICK", replace(QUICK, settle=60.0))
     verdicts = await grade(server, name, tmp_path)
     assert all(verdict.status is Status.GRADED for verdict in verdicts)
     assert len(server.batches) == 1, "a batch that had arrived was sent again"
@@ -220,3 +225,15 @@ async def test_no_batch_endpoint(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no batch endpoint"):
             judge.batched(plain, tmp_path / "b.jsonl")
         await plain.close()
+
+
+async def test_a_key_stays_inside(
+    server: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "no-usual-shape-of-a-key")
+    server.behaviour = lambda _: Reply("bad key no-usual-shape-of-a-key", status=401)
+    grader = create(server, NAMES[0], tmp_path)
+    with pytest.raises(JudgeError, match="refuses the key") as caught:
+        await grader.client.ready()
+    await grader.close()
+    assert "no-usual-shape" not in str(caught.value)
