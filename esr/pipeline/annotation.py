@@ -33,8 +33,8 @@ class EpisodeConfig(DetectorConfig):
 
     def identity(self) -> dict[str, Any]:
         """With what a model is told that may be asked."""
-        told = {"boundaries_prompt": prompt_digest()} if self.boundaries != "offline" else {}
-        return {**super().identity(), **told}
+        asked = {"boundaries_prompt": prompt_digest()} if self.boundaries != "offline" else {}
+        return {**super().identity(), **asked}
 
     def judge_name(self, context: RunContext) -> str:
         """Name of the judge of this run."""
