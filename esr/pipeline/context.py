@@ -17,7 +17,6 @@ from tqdm import tqdm
 from esr.engine.base import Engine, GenerationRequest, Reading, ReadRequest, Sampling
 from esr.errors import SpendLimitError
 from esr.judge.ledger import Ledger
-from esr.judge.llm import client_of
 from esr.models import GenerationProfile, ModelSpec, chat
 from esr.models.prompts import PromptSet
 from esr.runs.folder import RunFolder
@@ -152,6 +151,8 @@ class RunContext:
             JudgeError: it does not answer; says why.
             UserError: its key is missing.
         """
+        from esr.judge.llm import client_of
+
         client = client_of(self.judge)
         if client is not None and self.run.status != "complete":
             # Where the limit is reached, the first call that is needed says so: there may be none.

@@ -8,7 +8,6 @@ from typing import Any
 
 from esr import judge, models
 from esr.errors import UserError
-from esr.judge import concreteness
 from esr.models import ModelSpec, prompts
 from esr.models.identity import model_identity
 from esr.models.weights import check_split
@@ -86,6 +85,8 @@ def settings_of(
         "constants": constants.identity(),
     }
     if judge.spec(name).provider != "offline":
+        from esr.judge import concreteness
+
         settings["concreteness"] = concreteness.prompt_digest()
     if config.pairing == "scheduler-order":
         # Who shares a step decides who gets whose boost.
