@@ -1,0 +1,172 @@
+"""Intervals where trials are crossed: many under each latent, many under each prompt.
+
+The variance of a ratio of sums is that between latents, plus that between prompts, minus what
+both count twice, the cells of a latent under a prompt (Cameron, Gelbach and Miller 2011), and
+never below either one; the quantile is Student's with one degree of freedom less than there are
+clusters of the fewer kind. Such an interval speaks of latents and prompts like these, not of
+these alone. ``benchmarks/coverage.py`` measures how often it holds; docs/statistics.md has the
+table, and why rates are measured on the scale of Wilson's interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from esr.analysis.intervals import LEVEL, Array, Interval, Proportion
+
+Codes = NDArray[np.int64]
+
+_NO_SPREAD = 1e-24
+"""Variances up to here are rounding noise of clusters that are all alike."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """The groups that trials fall into, one grouping for each way they depend on each other.
+
+    Attributes:
+        codes: per grouping [n_trials], numbers from 0: latents and prompts, or one of them.
+        cells: [n_trials] of all groupings together.
+    """
+
+    codes: tuple[Codes, ...] = field(repr=False)
+    cells: Codes = field(repr=False)
+
+    @classmethod
+    def of(cls, *groupings: Sequence[Hashable]) -> Clusters:
+        """From names: each [n_trials], the latents and the prompts of the same trials."""
+        codes = tuple(_codes(names) for names in groupings)
+        return cls(codes, _codes(list(zip(*(c.tolist() for c in codes), strict=True))))
+
+    @property
+    def fewest(self) -> int:
+        """Clusters of the grouping that has fewest; 0 without trials."""
+        return min(_count(codes) for codes in self.codes)
+
+    def only(self, wanted: NDArray[np.bool_]) -> Clusters:
+        """The groups of some trials: [n_trials] True for those; groups left empty are gone."""
+        return Clusters.of(*(codes[wanted].tolist() for codes in self.codes))
+
+    def variance(self, residuals: Array) -> float:
+        """Variance of a sum whose terms depend on each other within clusters.
+
+        Args:
+            residuals: [n_trials] what each adds to the estimate, of mean 0.
+
+        Returns:
+            NaN with fewer than two clusters of a kind.
+        """
+        if self.fewest < 2:
+            return math.nan
+        single = [_between(codes, residuals) for codes in self.codes]
+        if len(single) == 1:
+            return single[0]
+        return max(*single, sum(single) - _between(self.cells, residuals))
+
+
+def _codes(names: Sequence[Hashable]) -> Codes:
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
+
+
+def _count(codes: Codes) -> int:
+    return int(codes.max()) + 1 if codes.size else 0
+
+
+def _between(codes: Codes, residuals: Array) -> float:
+    """Sum of the squared sums of clusters, times n / (n - 1)."""
+    sums, n = np.bincount(codes, residuals), _count(codes)
+    return float(sums @ sums) * n / (n - 1)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A ratio of two sums over trials, and how well clusters of trials fix it.
+
+    Attributes:
+        value: the ratio; NaN for 0/0.
+        variance: of the value; NaN with fewer than two clusters of a kind.
+        quantile: Student's, two-sided; NaN likewise.
+    """
+
+    value: float
+    variance: float
+    quantile: float
+
+    @classmethod
+    def of(
+        cls, numerator: Array, denominator: Array, clusters: Clusters, level: float = LEVEL
+    ) -> Estimate:
+        """Linearised: what a trial adds is its distance from the ratio.
+
+        Args:
+            numerator: [n_trials] what is summed above the line: events, scores.
+            denominator: [n_trials] and below it: 1 for a trial that counts, else 0.
+            clusters: of the same trials.
+            level: coverage.
+        """
+        total = float(denominator.sum())
+        if not total:
+            return cls(math.nan, math.nan, math.nan)
+        value = float(numerator.sum()) / total
+        residuals = (numerator - value * denominator) / total
+        counted = clusters.only(denominator != 0)
+        return cls(
+            value,
+            counted.variance(residuals[denominator != 0]),
+            _quantile(counted.fewest - 1, level),
+        )
+
+    def mean_interval(self) -> Interval | None:
+        """Value ± t standard errors; None where there is no spread to judge by."""
+        if not self.variance > _NO_SPREAD:
+            return None
+        half = self.quantile * math.sqrt(self.variance)
+        return Interval(self.value - half, self.value + half)
+
+    def rate_interval(self) -> Interval | None:
+        """Wilson's score interval with t in place of 1.96 and the clusters' variance.
+
+        That is, of as many independent trials as would have this variance. None at 0 and 1,
+        where clusters cannot vary: there the plain Wilson interval is all there is.
+        """
+        if not (self.variance > _NO_SPREAD and 0 < self.value < 1):
+            return None
+        binomial = self.value * (1 - self.value)
+        excess = self.quantile**2 * self.variance / binomial
+        middle = (self.value + excess / 2) / (1 + excess)
+        half = math.sqrt(excess * (binomial + excess / 4)) / (1 + excess)
+        return Interval(middle - half, middle + half)
+
+
+def rate_interval(
+    events: Array, counted: Array, clusters: Clusters, level: float = LEVEL
+) -> Interval | None:
+    """Interval of a share: :meth:`Estimate.rate_interval`, and Wilson's at 0 and 1.
+
+    Args:
+        events: [n_trials] 1 where it happened, else 0.
+        counted: [n_trials] 1 where the trial is in the denominator, else 0.
+        clusters: of the same trials.
+        level: coverage.
+
+    Returns:
+        None where nothing was counted, or all of it under one latent or one prompt.
+    """
+    estimate = Estimate.of(events, counted, clusters, level)
+    if estimate.value in (0.0, 1.0):
+        return Proportion(round(float(events.sum())), round(float(counted.sum()))).wilson()
+    return estimate.rate_interval()
+
+
+@cache
+def _quantile(degrees: int, level: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + level) / 2, degrees)) if degrees > 0 else math.nan
