@@ -137,13 +137,13 @@ def _notes(groups: Sequence[Group], quantities: Sequence[str]) -> Iterator[str]:
 
 
 def _compared(arm: Arm, quantities: Sequence[str]) -> Iterator[str]:
-    """Each rate over the baseline's, clustered by latent, with McNemar's test."""
+    """Each rate over the baseline's, clustered by latent, with the paired tests."""
     for quantity in quantities:
         compared = (arm.comparison or {}).get(quantity)
         if compared and quantity != rates.SCORE:
             ratio = f"{rates.NAMES[quantity]} {tables.risk_ratio(compared)} x baseline"
             paired = compared.get("paired")
-            yield f"{ratio}, McNemar p {paired['test']['p_value']:.2g}" if paired else ratio
+            yield f"{ratio}, {tables.p_values(paired)}" if paired else ratio
 
 
 def table(groups: Sequence[Group], quantities: Sequence[str] = SHOWN) -> pd.DataFrame:
@@ -170,6 +170,7 @@ _COLUMNS = [
     *("model", "title", "source", "arm", "quantity", *rates.COLUMNS),
     *("risk_ratio", "risk_ratio_low", "risk_ratio_high"),
     *("difference", "difference_low", "difference_high", "mcnemar_p", "z_p"),
+    "sign_flip_p",
 ]
 
 
@@ -181,5 +182,6 @@ def _comparison(compared: Mapping[str, Any] | None) -> dict[str, Any]:
         ends = compared[f"{name}_interval"] or (None, None)
         row |= {name: compared[name], f"{name}_low": ends[0], f"{name}_high": ends[1]}
     paired, unpaired = (compared.get(kind) or {} for kind in ("paired", "unpaired"))
-    p_value = (paired.get("test") or {}).get("p_value")
-    return {**row, "mcnemar_p": p_value, "z_p": unpaired.get("p_value")}
+    tests = {"mcnemar_p": "test", "sign_flip_p": "sign_flip"}
+    p_values = {name: (paired.get(key) or {}).get("p_value") for name, key in tests.items()}
+    return {**row, **p_values, "z_p": unpaired.get("p_value")}

@@ -65,7 +65,7 @@ class Model:
             notes.append(
                 f"{title}: multi-attempt rate, no steering minus steered: "
                 f"{tables.difference(compared, 100)} points, "
-                f"McNemar p {compared['paired']['test']['p_value']:.2g}."
+                f"{tables.p_values(compared['paired'])}."
             )
         if differing := (self.source.data.get("baseline") or {}).get("differences"):
             notes.append(f"{title}: the steered run differs in {', '.join(differing)}.")

@@ -405,7 +405,18 @@ class TestPairedTest:
         assert found.unpaired == 4
 
     def test_nothing_discordant(self) -> None:
-        assert comparison.paired_test(*self.arms(3, 0, 0), "multi").test.p_value == 1
+        compared = comparison.paired_test(*self.arms(3, 0, 0), "multi")
+        assert compared.test.p_value == compared.sign_flip.p_value == 1
+
+    def test_sign_flip_swaps_whole_latents(self) -> None:
+        """Latent 1 has two events more in the first arm, latent 2 one, latent 3 cancels."""
+        a = [graded(1, 1, 2, name=n) for n in "ab"] + [graded(2, 1, 2, name="c")]
+        a += [graded(3, 1, 2, name="d"), graded(3, 1, name="e")]
+        b = [graded(o.latent, 5, name=o.trial_id) for o in a[:4]] + [graded(3, 1, 2, name="e")]
+        compared = comparison.paired_test(a, b, "multi")
+        assert (compared.only_first, compared.only_second) == (4, 1)
+        assert compared.sign_flip.statistic == 3
+        assert compared.sign_flip.p_value == 2 / 4
 
     def test_an_id_twice_is_refused(self) -> None:
         twice = [graded(1, 5, name="x")] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -117,14 +118,15 @@ def _comparison(
 
 @dataclass(frozen=True)
 class PairedTest:
-    """McNemar's test over trials graded under both conditions.
+    """Tests over trials graded under both conditions.
 
     Attributes:
         pairs: trials graded in both arms.
         unpaired: trials of either arm without a graded partner.
         only_first: pairs with the event in the first arm alone.
         only_second: likewise in the second arm.
-        test: the result.
+        test: McNemar's, the paper's, which takes trials as independent.
+        sign_flip: arms swapped in whole latents (:func:`esr.analysis.intervals.sign_flip`).
     """
 
     pairs: int
@@ -132,6 +134,7 @@ class PairedTest:
     only_first: int
     only_second: int
     test: TestResult
+    sign_flip: TestResult
 
 
 def paired_test(a: Sequence[Outcome], b: Sequence[Outcome], event: Event) -> PairedTest:
@@ -143,12 +146,16 @@ def paired_test(a: Sequence[Outcome], b: Sequence[Outcome], event: Event) -> Pai
     both = paired(a, b)
     only_first = sum(getattr(x, event) and not getattr(y, event) for x, y in both)
     only_second = sum(getattr(y, event) and not getattr(x, event) for x, y in both)
+    by_latent: Counter[int] = Counter()
+    for x, y in both:
+        by_latent[x.latent] += getattr(x, event) - getattr(y, event)
     return PairedTest(
         pairs=len(both),
         unpaired=len(a) + len(b) - 2 * len(both),
         only_first=only_first,
         only_second=only_second,
         test=intervals.mcnemar(only_first, only_second),
+        sign_flip=intervals.sign_flip(list(by_latent.values())),
     )
 
 
@@ -170,8 +177,9 @@ def differences(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) 
 def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> Differences:
     """An arm against its baseline, as plain JSON; None for what is not finite.
 
-    Intervals are pairs, clustered by latent; an end that is None is unbounded. McNemar's tests
-    pair the trials by ``trial_id``; the z tests are the paper's, which take trials as independent.
+    Intervals are pairs, clustered by latent; an end that is None is unbounded. The
+    paired tests match trials by ``trial_id``; McNemar's and the z tests are the paper's, which
+    take trials as independent.
     """
     result = differences(arm, baseline, seed)
     events: list[tuple[str, Event]] = [("multi_attempt_rate", "multi"), ("esr_rate", "improved")]

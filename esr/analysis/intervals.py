@@ -225,6 +225,31 @@ def two_proportion_z(a: Proportion, b: Proportion) -> TestResult:
     return TestResult(float(z), float(p), name)
 
 
+def sign_flip(differences: Sequence[int]) -> TestResult:
+    """Whether two conditions differ, by swapping them in whole clusters.
+
+    Where they do not, each cluster's difference was as likely to have the other sign, whatever
+    the trials within it share. All swaps are counted, not sampled: sums of whole numbers take few
+    values, so their distribution is built up cluster by cluster.
+
+    Args:
+        differences: [n_clusters] events under the first condition minus those under the second.
+
+    Returns:
+        ``statistic``: their sum.
+    """
+    sizes, total, name = [abs(d) for d in differences if d], sum(differences), "sign flip, exact"
+    if not sizes:
+        return TestResult(math.nan, 1.0, name)
+    chances = np.ones(1)  # of each sum of the sizes of the positive clusters
+    for size in sizes:
+        longer = np.pad(chances, (0, size))
+        chances = (longer + np.roll(longer, size)) / 2
+    sums = 2 * np.arange(chances.size) - sum(sizes)
+    p = float(chances[np.abs(sums) >= abs(total)].sum())
+    return TestResult(float(total), min(p, 1.0), name)
+
+
 def mcnemar(only_a: int, only_b: int) -> TestResult:
     """McNemar's test from the discordant pairs: exact below 25, else chi-squared, corrected.
 

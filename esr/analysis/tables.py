@@ -97,7 +97,7 @@ def comparison_table(
     lines = [
         title,
         f"  {'':24}{'baseline':>16}{'here':>16}  {'difference, 95 %':>24}"
-        f"  {'ratio, 95 %':>22}  {'McNemar p':>9}",
+        f"  {'ratio, 95 %':>22}  {'McNemar p':>9}  {'sign-flip p':>11}",
     ]
     for label, key in (
         ("multi-attempt rate", "multi_attempt_rate"),
@@ -106,19 +106,28 @@ def comparison_table(
     ):
         compared = comparison[key]
         paired = compared.get("paired")
-        p_value = f"{paired['test']['p_value']:.3g}" if paired else "-"
+        tests = [(paired or {}).get(key) for key in ("test", "sign_flip")]
+        p_values = [f"{test['p_value']:.3g}" if test else "-" for test in tests]
         shares = [f"{r['count']}/{r['n']} {percent(r['rate'])}" for r in (baseline[key], arm[key])]
         lines.append(
             f"  {label:24}{shares[0]:>16}{shares[1]:>16}  {difference(compared, 100):>24}"
-            f"  {risk_ratio(compared):>22}  {p_value:>9}"
+            f"  {risk_ratio(compared):>22}  {p_values[0]:>9}  {p_values[1]:>11}"
         )
     compared = comparison["mean_first_score"]
     scores = [decimal(compared["second"], 1), decimal(compared["first"], 1)]
     lines.append(
         f"  {'mean first-attempt score':24}{scores[0]:>16}{scores[1]:>16}  "
-        f"{difference(compared, 1):>24}  {risk_ratio(compared):>22}  {'-':>9}"
+        f"{difference(compared, 1):>24}  {risk_ratio(compared):>22}  {'-':>9}  {'-':>11}"
     )
     return "\n".join(lines)
+
+
+def p_values(paired: Mapping[str, Any]) -> str:
+    """The paper's test of paired arms and the one by latent, which older files have not."""
+    text = f"McNemar p {paired['test']['p_value']:.2g}"
+    if flip := paired.get("sign_flip"):
+        text += f", sign-flip p {flip['p_value']:.2g} by latent"
+    return text
 
 
 def difference(compared: Mapping[str, Any], scale: float) -> str:

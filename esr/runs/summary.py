@@ -105,13 +105,14 @@ class TestEntry(TypedDict):
 
 @with_config(extra="allow")
 class PairedTestEntry(TypedDict):
-    """McNemar's test over trials graded in both arms."""
+    """Tests over trials graded in both arms; older files have no sign flip."""
 
     pairs: int
     unpaired: int
     only_first: int
     only_second: int
     test: TestEntry
+    sign_flip: NotRequired[TestEntry]
 
 
 @with_config(extra="allow")
