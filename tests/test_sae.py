@@ -79,6 +79,25 @@ def test_second_load_does_not_touch_sae_lens(
     assert sae_module.load(SaeSource(folder=tmp_path / "sae")) == first
 
 
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "text"])
+def test_damaged_rows_are_named_and_read_from_the_sae_again(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_sae(tmp_path / "sae", "standard")
+    first = sae_module.load(SaeSource(folder=tmp_path / "sae"))
+    whole = first.path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-100] ^= 1
+    first.path.write_bytes(
+        {"bit": bytes(flipped), "cut": whole[:-64], "empty": b"", "text": b"x" * 99}[damage]
+    )
+    monkeypatch.setattr(sae_module, "_verified", {})
+    again = sae_module.load(SaeSource(folder=tmp_path / "sae"))
+    assert again == first
+    assert first.path.read_bytes() == whole
+    assert f"warning: {first.path} is damaged" in capsys.readouterr().err
+
+
 def test_topk_is_refused_with_the_reason(tmp_path: Path) -> None:
     make_sae(tmp_path / "sae", "topk")
     with pytest.raises(UserError, match=r"topk.*allowed: standard, jumprelu"):

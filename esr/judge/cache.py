@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -46,16 +47,22 @@ class Store:
             db.execute("PRAGMA journal_mode=WAL").close()
             db.execute("PRAGMA synchronous=NORMAL").close()
             db.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT)")
-            db.execute("SELECT key, value FROM answers LIMIT 1").close()
+            _check(db)
         except sqlite3.Error as error:
-            db.close()
             if not any(words in str(error) for words in _DAMAGED):
+                db.close()
                 return self._in_memory(error)
+            answers = _readable_rows(db)
+            db.close()
             aside = self._move_aside()
             if aside is None:
                 return self._in_memory(error)
-            self._say(f"{self.path} was damaged ({error}) and now lies at {aside}")
-            return self._open()
+            self._say(
+                f"{self.path} was damaged ({error}) and now lies at {aside}; "
+                f"{len(answers)} answers could be read and stay in use"
+            )
+            db = self._open()
+            db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", answers).close()
         return db
 
     def _in_memory(self, error: Exception) -> sqlite3.Connection:
@@ -108,6 +115,32 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """Raises sqlite3.DatabaseError where a lookup by key could miss a row that is there.
+
+    A file that was cut can keep its rows and lose the index over their keys. SQLite then reports no
+    error: it does not find them, and every answer would be paid for again.
+    """
+    db.execute("SELECT key, value FROM answers LIMIT 1").close()
+    with closing(db.execute("PRAGMA integrity_check(1)")) as rows:
+        verdict = str(rows.fetchone()[0])
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(f"malformed: {verdict.splitlines()[-1]}")
+
+
+def _readable_rows(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Whole entries of a damaged file, read from both ends, without its index."""
+    answers: dict[str, str] = {}
+    for order in ("ASC", "DESC"):
+        query = f"SELECT key, value FROM answers NOT INDEXED ORDER BY rowid {order}"
+        with contextlib.suppress(sqlite3.Error), closing(db.execute(query)) as rows:
+            for key, value in rows:
+                with contextlib.suppress(ValueError, TypeError):
+                    _checked(value)
+                    answers.setdefault(key, value)
+    return list(answers.items())
 
 
 def _signed(text: str) -> str:

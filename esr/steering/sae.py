@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from esr.errors import UserError, unknown
 from esr.runs import hub
+from esr.runs.entries import set_aside
 from esr.runs.plain import file_digest
 from esr.steering.rows import SaeRows
 from esr.steering.source import SaeSource
@@ -33,6 +34,10 @@ ROW_ARCHITECTURES = ("standard", "jumprelu")
 
 
 CATALOGUE = "see https://decoderesearch.github.io/SAELens/latest/pretrained_saes/"
+
+
+_verified: dict[Path, int] = {}
+"""Row files whose content was hashed in this process, with their sizes."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +115,37 @@ def _stack(rows: Sequence[Tensor], width: int) -> Tensor:
     return torch.cat(list(rows)) if rows else torch.zeros(0, width)
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether rows are there, and are those that were written; others are moved aside."""
+    try:
+        if path.stat().st_size == _verified.get(path, -1):
+            return True
+        dictionary = Dictionary.open(path)
+        with safe_open(path, framework="pt") as rows:
+            names = rows.keys()
+            digest = _digest({name: rows.get_tensor(name) for name in names})
+        if digest != dictionary.digest:
+            raise ValueError("its digest differs")
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, UserError, SafetensorError) as error:
+        set_aside(path, error.problem if isinstance(error, UserError) else str(error))
+        return False
+    _verified[path] = path.stat().st_size
+    return True
+
+
 def load(source: SaeSource) -> Dictionary:
     """Load an SAE through SAELens, or the rows kept from an earlier load.
+
+    Kept rows that are damaged are named, moved aside and read from the SAE again.
 
     Raises:
         UserError: no such release, id or folder; an architecture or normalisation whose
             latents cannot be encoded one by one.
     """
     path = source.rows_file(*_files(source))
-    if not path.exists():
+    if not _is_whole(path):
         sae = _from_sae_lens(source)
         _check_row_wise(sae, source)
         _check_weights(sae, source)
@@ -269,13 +296,17 @@ def write_rows(
         "decoder": decoder.float().contiguous(),
         "input_bias": input_bias.float().contiguous(),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".partial{os.getpid()}")
+    save_file(tensors, partial, metadata={"digest": _digest(tensors)})
+    partial.replace(path)
+    return Dictionary.open(path)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         # A view: a copy of a matrix of the 70B's dictionary would be 2 GiB.
         digest.update(tensor.cpu().numpy().data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".partial{os.getpid()}")
-    save_file(tensors, partial, metadata={"digest": digest.hexdigest()[:16]})
-    partial.replace(path)
-    return Dictionary.open(path)
+    return digest.hexdigest()[:16]

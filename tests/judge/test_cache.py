@@ -180,6 +180,29 @@ async def test_a_damaged_cache_is_moved_aside_and_named(
         assert stored(path) == 3
 
 
+async def test_answers_whose_index_is_lost_are_not_paid_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.sqlite"
+    first = Scripted(GOOD, store=Store(path))
+    for number in range(200):
+        await first.complete(Request("s", str(number)))
+    await first.close()
+    content = bytearray(path.read_bytes())
+    size = int.from_bytes(content[16:18], "big")
+    emptied = 0
+    for page in range(size, len(content), size):
+        if content[page] == 0x0A:  # a leaf of an index: https://www.sqlite.org/fileformat2.html
+            content[page + 3 : page + 5] = bytes(2)
+            emptied += 1
+    assert emptied > 1
+    path.write_bytes(content)
+    again = Scripted(GOOD, store=Store(path))
+    assert [(await again.complete(Request("s", str(n)))).cost for n in range(200)] == [0.0] * 200
+    await again.close()
+    assert "200 answers could be read and stay in use" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("value", ["300", '{"text": 1}', "{", "null", "[]", '{"stop": "end"}'])
 async def test_an_entry_that_is_no_completion_counts_as_absent(value: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "c.sqlite")
