@@ -34,20 +34,23 @@ def terminal(rows: Sequence[Row], everything: bool = False) -> str:
     listed = [row for row in rows if everything or row.verdict != NOT_RUN]
     lines = [
         f"{'':4}{'model':15}{'condition':27}{'quantity':29}{'published':>13}  "
-        f"{'measured, 95 %':>28}{'n':>8}  verdict"
+        f"{'measured, 95 %':>28}{'n':>8}{'sees':>7}  verdict"
     ]
     for row in listed:
         paper, ours = row.published, row.measured
         title = ours.title if ours and ours.organism else paper.model
+        sees = row.smallest_difference
         value = f"{paper.printed} [{' '.join(paper.marks)}]"
         lines.append(
             f"{paper.experiment:<4}{title[:14]:15}{paper.arm[:26]:27}{paper.quantity[:28]:29}"
-            f"{value:>13}  {shown(ours):>28}{ours.n if ours else '':>8}  {row.verdict}"
+            f"{value:>13}  {shown(ours):>28}{ours.n if ours else '':>8}"
+            f"{'-' if sees is None else f'{sees:.3g}':>7}  {row.verdict}"
         )
     counts = {v: sum(r.verdict == v for r in rows) for v in VERDICTS}
     lines.append(", ".join(f"{v}: {n}" for v, n in counts.items()))
     marks = {mark for row in listed for mark in row.published.marks}
     meanings = [f"[{mark}] {text}" for mark, text in document()["marks"].items() if mark in marks]
+    lines.append("Sees: smallest difference that 80 % of such runs would see, at the 5 % level.")
     if meanings:
         lines.append(f"Published: {'; '.join(meanings)}.")
     if any(row.measured and row.measured.organism for row in listed):

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
+from statistics import NormalDist
 from typing import Any
 
-from esr.analysis.intervals import Proportion
+from esr.analysis.intervals import LEVEL, Proportion
 from esr.models import REGISTRY
 from esr.runs.paths import DATA
 from plotting.measured import PERCENT, Measured
@@ -18,8 +19,12 @@ FILE = DATA / "paper_numbers.json"
 PIXELS = 0.1
 """How well a value read off a figure is known, in its own unit (mark px)."""
 
+POWER = 0.8
+"""Chance of seeing the smallest difference that is told."""
+
 AGREES, DIFFERS, NOT_RUN, NOT_COMPARABLE = "agrees", "differs", "not run", "not comparable"
-VERDICTS = (AGREES, DIFFERS, NOT_COMPARABLE, NOT_RUN)
+INCONCLUSIVE = "inconclusive"
+VERDICTS = (AGREES, INCONCLUSIVE, DIFFERS, NOT_COMPARABLE, NOT_RUN)
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,22 @@ class Row:
         """By the rule of :func:`verdict`."""
         return verdict(self.published, self.measured)
 
+    @property
+    def smallest_difference(self) -> float | None:
+        """From the published value, that 80 % of such runs would see at the 5 % level.
+
+        In the unit of the number; by the measured interval's half width, so clusters count. None
+        where no such interval was measured.
+        """
+        ours = self.measured
+        if ours is None or None in (ours.value, ours.low, ours.high):
+            return None
+        assert ours.low is not None
+        assert ours.high is not None
+        normal = NormalDist()
+        per_half_width = 1 + normal.inv_cdf(POWER) / normal.inv_cdf((1 + LEVEL) / 2)
+        return per_half_width * (ours.high - ours.low) / 2
+
     def plain(self) -> dict[str, Any]:
         """One line of the CSV file."""
         paper, ours = self.published, self.measured
@@ -141,6 +162,7 @@ class Row:
             "where": paper.where,
             "verdict": self.verdict,
             **{f"measured_{name}": getattr(ours, name, None) for name in measured},
+            "smallest_difference": self.smallest_difference,
             "run": getattr(ours, "run", None),
             "note": paper.note,
         }
@@ -150,8 +172,10 @@ def verdict(paper: Published, ours: Measured | None) -> str:
     """The rule.
 
     ``agrees``: the published value lies inside the measured interval, or the measured value inside
-    the published one; of two ranges, that they meet. ``differs``: neither. ``not run``: nothing
-    measured. ``not comparable``: an organism, a quantity without an interval, a single episode.
+    the published one; of two ranges, that they meet. ``inconclusive``: so it does, but the measured
+    interval of a share also holds 0, or is wider than the published value: as many trials would
+    agree with nothing at all. ``differs``: neither. ``not run``: nothing measured.
+    ``not comparable``: an organism, a quantity without an interval, a single episode.
     """
     if ours is None:
         return NOT_RUN
@@ -161,7 +185,11 @@ def verdict(paper: Published, ours: Measured | None) -> str:
     if paper.span is not None or paper.value is None or ours.value is None:
         return AGREES if low <= ours.high and ours.low <= high else DIFFERS
     inside = ours.low - paper.rounding <= paper.value <= ours.high + paper.rounding
-    return AGREES if inside or low <= ours.value <= high else DIFFERS
+    if not (inside or low <= ours.value <= high):
+        return DIFFERS
+    share_above_0 = paper.unit == PERCENT and paper.value > paper.rounding
+    blunt = ours.low <= 0 or ours.high - ours.low > paper.value
+    return INCONCLUSIVE if share_above_0 and blunt else AGREES
 
 
 def compare(measured: Iterable[Measured]) -> list[Row]:

@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from esr.analysis import metrics
+from esr.analysis.intervals import Proportion
 from esr.analysis.outcomes import outcomes_from_results
 from esr.models import REGISTRY
 from plotting import latex, paper_numbers, selection
@@ -22,6 +24,7 @@ from plotting.published import (
     AGREES,
     DIFFERS,
     FILE,
+    INCONCLUSIVE,
     NOT_COMPARABLE,
     NOT_RUN,
     Published,
@@ -48,6 +51,24 @@ def ours(value: float | None, low: float | None, high: float | None, **changes: 
         *(1, "70b", "Llama-3.3-70B", "steered", "esr_rate", value, low, high),
         **{**fields, **changes},
     )
+
+
+def percent(count: int, n: int) -> tuple[float, float]:
+    """Wilson's interval."""
+    low, high = Proportion(count, n).wilson()
+    return 100 * low, 100 * high
+
+
+def test_smallest_difference_is_seen_in_four_of_five_runs() -> None:
+    """Brute force: runs whose true value lies so far off, each with an interval of +-1.96."""
+    row = Row(paper(50.0), ours(50.0, 50 - 1.96, 50 + 1.96))
+    smallest = row.smallest_difference
+    assert smallest is not None
+    assert smallest == pytest.approx(2.8, abs=0.01)
+    draws = np.random.default_rng(0).normal(50 + smallest, 1, 20_000)
+    assert np.mean(np.abs(draws - 50) > 1.96) == pytest.approx(0.8, abs=0.01)
+    assert row.plain()["smallest_difference"] == smallest
+    assert Row(paper(4.0), None).smallest_difference is None
 
 
 class TestFile:
@@ -138,6 +159,13 @@ class TestVerdict:
             (paper(None, span=(90.0, 96.0)), ours(None, 80.0, 91.0), AGREES),
             (paper(None, span=(90.0, 96.0)), ours(None, 80.0, 89.0), DIFFERS),
             (paper(None, span=(30.0, 45.0)), ours(20.0, 5.0, 31.0), AGREES),
+            (paper(3.83), ours(0.0, *percent(0, 20)), INCONCLUSIVE),
+            (paper(3.83), ours(0.0, *percent(0, 75)), INCONCLUSIVE),
+            (paper(3.83), ours(0.0, *percent(0, 150)), DIFFERS),
+            (paper(4.0), ours(5.0, 2.0, 6.1), INCONCLUSIVE),
+            (paper(4.0), ours(5.0, 2.0, 5.9), AGREES),
+            (paper(0.0, n=7892), ours(0.0, 0.0, 0.3), AGREES),
+            (paper(40.0, unit="score"), ours(40.0, 0.0, 90.0, unit="score"), AGREES),
             (paper(4.0), None, NOT_RUN),
             (paper(4.0), ours(4.0, None, None), NOT_COMPARABLE),
             (paper(4.0), ours(4.0, 3.0, 5.0, organism=True), NOT_COMPARABLE),
