@@ -7,23 +7,29 @@ from collections.abc import Callable, Sequence
 
 from esr.errors import run_async, run_command
 from esr.models import REGISTRY
+from esr.pipeline import preflight
 from esr.pipeline.dry_run import show_plan
+from esr.pipeline.preflight import Need
 from esr.pipeline.settings import resolve
 from esr.runs.commands import Step, choose
 from experiment_04_finetuning import dry_run
 from experiment_04_finetuning.config import Config, base_config, read, sweep_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, stages, sweep_table
+from experiment_04_finetuning.needs import MIXES, generate_needs, train_needs, trained
 from experiment_04_finetuning.sweep import Sweep, train_mix
 from experiment_04_finetuning.sweep import generate as write_examples
 
 PROGRAM = f"python -m {NAME}"
 
 
-def generate(config: Config, sweep: Sweep) -> None:
+def generate(config: Config, sweep: Sweep) -> list[Need]:
     """Write the examples and build the mixes."""
+    needed = generate_needs(sweep)
     if config.dry_run:
         dry_run.show_generate(sweep)
-        return
+        return needed
+    if sweep.data_run(new=config.new).status != "complete":
+        preflight.refuse(needed)
     statistics = run_async(write_examples(sweep, new=config.new, max_spend=config.max_spend))
     print(f"{'%':>4}{'train':>8}{'validation':>12}{'tokens':>10}{'masked':>9}{'longest':>9}")
     for percent, mix in statistics["mixes"].items():
@@ -32,30 +38,35 @@ def generate(config: Config, sweep: Sweep) -> None:
             f"{mix['masked_share']:>9.1%}{mix['length']['max']:>9}"
         )
     print(f"mixes and statistics.json: {sweep.data_run().path}")
+    return []
 
 
-def train(config: Config, sweep: Sweep) -> None:
+def train(config: Config, sweep: Sweep) -> list[Need]:
     """Fine-tune on each mix and merge."""
     if config.dry_run:
         dry_run.show_train(sweep)
-        return
+        return train_needs(sweep)
+    if not trained(sweep, new=config.new):
+        preflight.refuse(train_needs(sweep, online=True))
     for percent in config.data.percents:
         print(f"{percent} % self-correction: {train_mix(sweep, percent, new=config.new)}")
+    return []
 
 
-def evaluate_all(config: Config, sweep: Sweep) -> None:
+def evaluate_all(config: Config, sweep: Sweep) -> list[Need]:
     """Measure the base model and the fine-tuned ones."""
     if config.dry_run:
         common = base_config(config)
         show_plan(
             NAME, common, sweep.spec, stages(common, sweep.spec, 1 + len(config.data.percents))
         )
-        return
+        return []
     evaluated = run_async(evaluate(config, sweep))
     print(sweep_table(evaluated))
+    return []
 
 
-STAGES: dict[str, Callable[[Config, Sweep], None]] = {
+STAGES: dict[str, Callable[[Config, Sweep], list[Need]]] = {
     "generate": generate,
     "train": train,
     "evaluate": evaluate_all,
@@ -67,8 +78,15 @@ def _step(name: str, stages: Sequence[str], about: str) -> Step:
         def command() -> None:
             config = read(f"{PROGRAM} {name}", argv)
             sweep = sweep_of(config, resolve(config))
+            wanted: list[Need] = []
             for stage in stages:
-                STAGES[stage](config, sweep)
+                listed = STAGES[stage](config, sweep)
+                if stage != stages[0]:  # generate makes them first
+                    listed = [need for need in listed if need.what != MIXES]
+                if listed:
+                    print("\n  needed:", *preflight.lines(listed), sep="\n    ")
+                wanted += listed
+            preflight.refuse(wanted)
 
         return run_command(command)
 

@@ -286,6 +286,24 @@ def test_dry_run_states_memory_steps_and_hours(capsys: pytest.CaptureFixture[str
         assert part in told, part
 
 
+def test_dry_run_lists_what_writing_and_training_need(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    here = ["--dry-run", "--output", str(tmp_path)]
+    assert main(["generate", "tiny-base", *here]) == 0
+    assert "ready        writer" in capsys.readouterr().out
+    assert main(["generate", "8b", *here]) == 2
+    assert "missing      judge's key    ANTHROPIC_API_KEY" in capsys.readouterr().out
+    assert main(["train", "tiny-base", *here]) == 2
+    both = capsys.readouterr()
+    assert "missing      mixes" in both.out
+    assert "ready        memory" in both.out
+    assert both.err.count("\n") == 1
+    assert "generate tiny-base" in both.err
+    assert main(["all", "tiny-base", *here]) == 0, "generate makes the mixes first"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -306,16 +324,18 @@ def test_bad_input_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "status", "told"),
     [
-        ([sys.executable, "setup_masked_ratio_sweep.py"], "offline: no key, no cost"),
-        (["bash", "train.sh"], "436 steps each"),
-        (["bash", "run_esr.sh"], "unsteered"),
+        ([sys.executable, "setup_masked_ratio_sweep.py"], 0, "offline: no key, no cost"),
+        (["bash", "train.sh"], 2, "436 steps each"),
+        (["bash", "run_esr.sh"], 0, "unsteered"),
     ],
 )
-def test_the_published_commands_work_in_their_folder(command: list[str], told: str) -> None:
+def test_the_published_commands_work_in_their_folder(
+    command: list[str], status: int, told: str, tmp_path: Path
+) -> None:
     done = subprocess.run(
-        [*command, "--dry-run"],
+        [*command, "--dry-run", "--output", str(tmp_path)],
         cwd=PACKAGE,
         env={**os.environ, "PYTHON": sys.executable},
         capture_output=True,
@@ -323,7 +343,8 @@ def test_the_published_commands_work_in_their_folder(command: list[str], told: s
         timeout=300,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == status, done.stderr
+    assert ("missing: mixes" in done.stderr) == bool(status)
     assert told in done.stdout
 
 

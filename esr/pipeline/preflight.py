@@ -71,13 +71,15 @@ def needs(
     """
     asked = any((stage.judged and stage.responses) or stage.asked for stage in stages)
     names = judges or ((config.judge or spec.judge,) if asked else ())
-    needed = [_parent(config, spec), _detectors(config), *map(_judge, dict.fromkeys(names))]
+    needed = [
+        _parent(config, spec),
+        _detectors(config),
+        *(judge_key(name) for name in dict.fromkeys(names)),
+    ]
     if any(stage.labels for stage in stages):
-        needed.append(
-            _checked("labels", lambda: f"{len(load_labels(spec)):,} in {spec.label_file}")
-        )
+        needed.append(checked("labels", lambda: f"{len(load_labels(spec)):,} in {spec.label_file}"))
     if engine and any(stage.responses or stage.reads for stage in stages):
-        needed += [_weights(spec, online), _dictionary(spec, online), _memory(config, spec)]
+        needed += [weights(spec, online), _dictionary(spec, online), _memory(config, spec)]
     needed += _disk(config, spec, stages)
     return [need for need in needed if need is not None]
 
@@ -138,7 +140,8 @@ def before(
     refuse(needed)
 
 
-def _checked(what: str, find: Callable[[], str]) -> Need:
+def checked(what: str, find: Callable[[], str]) -> Need:
+    """Ready with what ``find`` returns; missing with the line of the UserError it raises."""
     try:
         return Need(what, "ready", find())
     except UserError as error:
@@ -149,7 +152,7 @@ def _parent(config: CommonConfig, spec: ModelSpec) -> Need | None:
     if not isinstance(config, ReplayConfig):
         return None
     if config.parent_required or config.from_results:
-        return _checked("parent run", lambda: str(replay.find(config, spec).path))
+        return checked("parent run", lambda: str(replay.find(config, spec).path))
     parent = replay.find_or_none(config, spec)
     if parent is not None:
         return Need("parent run", "ready", str(parent.path))
@@ -160,13 +163,19 @@ def _parent(config: CommonConfig, spec: ModelSpec) -> Need | None:
 def _detectors(config: CommonConfig) -> Need | None:
     if not isinstance(config, DetectorConfig):
         return None
-    return _checked(
+    return checked(
         "detectors",
         lambda: f"{len(config.detector_set.latents)} in {config.detector_set.path}",
     )
 
 
-def _judge(name: str) -> Need:
+def judge_key(name: str, otherwise: str = "--judge lexical") -> Need:
+    """The key of a judge or a writer, by name; it is not tried.
+
+    Args:
+        name: as typed.
+        otherwise: the option that needs no key.
+    """
     variable = judge.key_variable(name)
     if not variable:
         model = judge.resolve(name)
@@ -178,13 +187,14 @@ def _judge(name: str) -> Need:
         "judge's key",
         "missing",
         f"{variable}, for {name}; allowed: a key in {where}; next: a line {variable}=... in .env "
-        "(.env.example), or --judge lexical",
+        f"(.env.example), or {otherwise}",
     )
 
 
-def _weights(spec: ModelSpec, online: bool) -> Need:
+def weights(spec: ModelSpec, online: bool) -> Need:
+    """The weights: a folder, or a repository of the hub."""
     if is_local(spec) or online:
-        return _checked("weights", lambda: _required(spec))
+        return checked("weights", lambda: _required(spec))
     snapshot = hub.cached(spec.hf_id, spec.revision)
     if snapshot is None:
         detail = f"{spec.hf_id} is not on this machine and would be downloaded{_size(spec)}"
@@ -229,7 +239,7 @@ def _dictionary(spec: ModelSpec, online: bool) -> Need:
         hub.require(check_release(spec.sae))
         return spec.sae.describe()
 
-    return _checked("SAE", reachable)
+    return checked("SAE", reachable)
 
 
 def _memory(config: CommonConfig, spec: ModelSpec) -> Need:
@@ -246,7 +256,7 @@ def _memory(config: CommonConfig, spec: ModelSpec) -> Need:
         memory.check(spec, config.engine, ranks, config.in_flight, devices)
         return f"the model fits {where}"
 
-    return _checked("memory", fits)
+    return checked("memory", fits)
 
 
 def _disk(config: CommonConfig, spec: ModelSpec, stages: Sequence[Stage]) -> list[Need]:
@@ -263,10 +273,11 @@ def _disk(config: CommonConfig, spec: ModelSpec, stages: Sequence[Stage]) -> lis
             wanted["disk, weights"] = (hub.folder(spec.hf_id), weights)
         rows = 2 * spec.d_sae * 4 * spec.d_model
         wanted["disk, SAE"] = (cache(), rows)
-    return [_room(what, path, size) for what, (path, size) in wanted.items()]
+    return [room(what, path, size) for what, (path, size) in wanted.items()]
 
 
-def _room(what: str, path: Path, size: int) -> Need:
+def room(what: str, path: Path, size: int) -> Need:
+    """Room for ``size`` bytes under a folder that may not be there yet."""
     there = next(p for p in (path, *path.absolute().parents) if p.exists())
     total, _, free = shutil.disk_usage(there)
     if not total:
