@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from tqdm import tqdm
 
 from esr.engine.base import Generation, GenerationRequest, Reading, ReadRequest
 from esr.judge import client
@@ -222,6 +224,9 @@ def _child(place: Place, output: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ |= _environment(place)
+    # tqdm's own lock is a semaphore that forked processes share: a child killed while it holds it
+    # would stop all later ones. A command of its own makes its own.
+    tqdm.set_lock(threading.RLock())
 
 
 def kill_at_call(number: int) -> Fault:
