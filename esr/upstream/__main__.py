@@ -1,4 +1,4 @@
-"""``python -m esr.upstream fetch|labels``."""
+"""``python -m esr.upstream fetch|labels|slides``."""
 
 from esr.upstream.commands import main
 

@@ -1,13 +1,16 @@
-"""``python -m esr.upstream fetch`` and ``python -m esr.upstream labels MODEL``."""
+"""``python -m esr.upstream fetch``, ``labels MODEL`` and ``slides FILE``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from simple_parsing import field
 
 from esr import models
+from esr.errors import UserError
 from esr.runs import commands, paths
 from esr.upstream import manifest
 
@@ -31,6 +34,18 @@ class LabelOptions(FetchOptions):
 
     model: str = field(positional=True, metavar="MODEL")
     """70b, 8b, gemma-2b, gemma-9b, gemma-27b, or a model file with a neuronpedia entry."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlideOptions:
+    """Count responses in which the topic of another vector of the file turns up."""
+
+    file: str = field(positional=True, metavar="FILE")
+    """Results file or run folder, ours or the authors' (docs/pairing-fault.md)."""
+
+    titles: str = field(default="", metavar="JSON")
+    """File with a list of labels under "titles": those of no vector in the file are the measure
+    of how often such words turn up anyway."""
 
 
 def fetch_files(options: FetchOptions) -> None:
@@ -69,8 +84,45 @@ def fetch_labels(options: LabelOptions) -> None:
     )
 
 
+def count_slides(options: SlideOptions) -> None:
+    """Print the counts, and which label stands in which response; no text of a response."""
+    from esr.runs.results import read_results
+    from esr.upstream.slides import SHORTEST, count
+
+    titles = _titles(Path(options.titles)) if options.titles else []
+    found = count(read_results(Path(options.file)), titles)
+    print(f"{found.responses} responses; a label stands where one of its words of {SHORTEST} or")
+    print("more letters begins a word of the response and none of the prompt")
+    print(f"own label: in {found.own} of {found.responses}")
+    print(
+        f"label of another vector of the file: in {found.with_slide} of {found.responses} "
+        f"responses, {len(found.slides)} of {found.pairs} pairs"
+    )
+    for slide in found.slides:
+        print(f"  {slide.trial.split('/')[0]} {slide.own}: {slide.other}")
+    if found.chance is not None:
+        print(f"labels of no vector here: {found.elsewhere} of {found.elsewhere_pairs} pairs;")
+        print(f"as many by chance, sets of labels drawn from all: {found.chance:.4f}")
+
+
+def _titles(path: Path) -> list[str]:
+    problem = ""
+    try:
+        titles = json.loads(path.read_text(encoding="utf-8"))["titles"]
+        if isinstance(titles, list) and all(isinstance(title, str) for title in titles):
+            return titles
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        problem = f" ({error})"
+    raise UserError(
+        f"--titles {path} has no list of titles{problem}",
+        'JSON with {"titles": ["...", ...]}',
+        "leave --titles out, or name wikipedia_200_titles.json of the authors",
+    )
+
+
 STEPS = {
     "fetch": commands.step(FetchOptions, fetch_files, f"{PROGRAM} fetch"),
+    "slides": commands.step(SlideOptions, count_slides, f"{PROGRAM} slides"),
     "labels": commands.step(LabelOptions, fetch_labels, f"{PROGRAM} labels"),
 }
 
