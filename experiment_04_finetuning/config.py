@@ -4,7 +4,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,13 @@ class Config(CommonConfig):
     model: str = field(default="tiny-base", positional=True, nargs="?", metavar="MODEL")
     """Base model; the paper's is 8b, tiny-base is the organism that never saw a restart."""
 
+    train_prompts: str = field(default="", metavar="SET")
+    """Prompts the examples are written for: as --prompts. Default: the prompts of the evaluation
+    (3.5), and of held-out ones the set they were held out of."""
+
+    training_seeds: tuple[int, ...] = bounded((0,), ge=0, identity=False, metavar="N")
+    """Trainings of each mix: seeds of adapter, order and dropout; the data are --seed's. Ours."""
+
     n_latents: int | None = bounded(280, ge=1, metavar="N")
     """Latents per model: 280 x 5 trials are the paper's 1,400 (3.5); organism: its own number."""
 
@@ -46,6 +53,12 @@ class BaseConfig(CommonConfig):
 
     percent: int = 0
     """Self-correction in the training data, in per cent."""
+
+    training_seed: int = 0
+    """Of the training: adapter, order and dropout."""
+
+    train_prompts: str = ""
+    """Prompt set of the training examples, and the first digits of its digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +93,26 @@ def read(program: str, argv: Sequence[str]) -> Config:
 
 
 def sweep_of(config: Config, spec: ModelSpec) -> Sweep:
-    """What generate and train work on."""
+    """What generate and train work on, with the first of the training seeds."""
+    evaluated = "" if config.prompts == prompts.HELD_OUT else config.prompts
+    named = config.train_prompts or evaluated
+    options = {"train-prompts": named, "seed": config.seed or ""}
     return Sweep(
         spec=spec,
-        prompts=prompts.load(config.prompts, spec.prompt_set),
+        prompts=prompts.load(named, spec.prompt_set),
         data=config.data,
         lora=config.lora,
         seed=config.seed,
         output=Path(config.output),
+        training_seed=config.training_seeds[0],
+        typed="".join(f" --{name} {value}" for name, value in options.items() if value),
     )
+
+
+def sweeps_of(config: Config, spec: ModelSpec) -> list[Sweep]:
+    """The sweep once per training seed."""
+    sweep = sweep_of(config, spec)
+    return [replace(sweep, training_seed=seed) for seed in config.training_seeds]
 
 
 def base_config(config: Config) -> BaseConfig:
@@ -101,11 +125,13 @@ def fine_tuned_config(
 ) -> FineTunedConfig:
     """The same options for a fine-tuned model, with the base model's run as parent."""
     shared = _common(config) | {"model": sweep.fine_tuned(percent).key}
-    used = {**settings.identity(config.lora), "seed": config.seed}
+    used = {**settings.identity(config.lora), "data seed": config.seed}
     return FineTunedConfig(
         **shared,
         base=config.model,
         percent=percent,
+        training_seed=sweep.training_seed,
+        train_prompts=f"{sweep.prompts.name} {sweep.prompts.digest[:8]}",
         from_results=str(base_run),
         training_run=sweep.training_run(percent).metadata.run_id,
         hyperparameters=", ".join(f"{name} {value}" for name, value in used.items()),

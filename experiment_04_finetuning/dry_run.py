@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from esr import judge
 from esr.judge import prices
@@ -85,7 +86,8 @@ def show_generate(sweep: Sweep) -> None:
     drifting = sum(item.kind == "self_correction" for item in wanted)
     print(f"generate: examples for {sweep.spec.title}, written by {sweep.data.writer}")
     print(f"  {drifting:,} self-corrections, {len(wanted) - drifting:,} normal responses")
-    print(f"  {len(sweep.prompts.prompts)} prompts, {len(sweep.subjects)} off-topic subjects")
+    n_prompts, n_subjects = len(sweep.prompts.prompts), len(sweep.subjects)
+    print(f"  {n_prompts} prompts of {sweep.prompts.name}, {n_subjects} off-topic subjects")
     print(f"  mixes, % self-correction: {', '.join(map(str, sweep.data.percents))}")
     print(f"  examples per mix, at most: {sweep.data.examples:,}")
     if sweep.data.writer == TEMPLATE:
@@ -97,9 +99,10 @@ def show_generate(sweep: Sweep) -> None:
         print(f"  {judge.notice(sweep.data.writer)}")
 
 
-def show_train(sweep: Sweep) -> None:
-    """Print what the trainings would take: steps, memory, hours."""
-    count, settings = len(sweep.data.percents), sweep.lora
+def show_train(sweeps: Sequence[Sweep]) -> None:
+    """Print what the trainings would take, one sweep per training seed: steps, memory, hours."""
+    sweep = sweeps[0]
+    count, settings = len(sweeps) * len(sweep.data.percents), sweep.lora
     print(f"train: {count} models from {sweep.spec.title} ({sweep.spec.hf_id})")
     print(
         f"  LoRA rank {settings.lora_rank}, alpha {settings.lora_alpha}, dropout "

@@ -30,6 +30,7 @@ from experiment_04_finetuning.sweep import Sweep
 
 NAME = "experiment_04_finetuning"
 STEERED, UNSTEERED = "steered", "unsteered"
+PERCENT, SEED = "self_correction_percent", "training_seed"
 
 
 def stages(config: BaseConfig, spec: ModelSpec, models: int = 1) -> list[Stage]:
@@ -87,7 +88,9 @@ def outcome_results(
         "experiment_config": {
             **context.experiment_config(),
             "base_model": config.base,
-            "self_correction_percent": config.percent,
+            PERCENT: config.percent,
+            SEED: config.training_seed,
+            "train_prompts": config.train_prompts,
         },
         "selection": {**selection.counts(thresholds), "barred": selection.barred},
         "summary": metrics.summary(outcomes[STEERED], context.seed),
@@ -112,8 +115,12 @@ EXPERIMENT: Experiment[BaseConfig] = Experiment(
 )
 
 
-async def evaluate(config: Config, sweep: Sweep) -> list[dict[str, Any]]:
+async def evaluate(config: Config, sweeps: Sequence[Sweep]) -> list[dict[str, Any]]:
     """Evaluate the base model, then each fine-tuned one, each in a run folder of its own.
+
+    Args:
+        config: the options.
+        sweeps: the same base model and data, one per training seed.
 
     Returns:
         Results of all models, the base model's first.
@@ -122,13 +129,14 @@ async def evaluate(config: Config, sweep: Sweep) -> list[dict[str, Any]]:
         UserError: a model has not been trained.
         SpendLimitError: the limit is reached.
     """
-    models = {percent: sweep.fine_tuned(percent) for percent in config.data.percents}
+    percents = config.data.percents
+    models = [(sweep, n, sweep.fine_tuned(n)) for sweep in sweeps for n in percents]
     ledger = Ledger(config.max_spend)
-    async with open_context(NAME, base_config(config), sweep.spec, ledger=ledger) as context:
+    async with open_context(NAME, base_config(config), sweeps[0].spec, ledger=ledger) as context:
         evaluated = [await conduct(EXPERIMENT, base_config(config), context)]
         base_run = context.run.path
     print(show(evaluated[0]), flush=True)
-    for percent, spec in models.items():
+    for sweep, percent, spec in models:
         settings = fine_tuned_config(config, sweep, percent, Path(base_run))
         async with open_context(NAME, settings, spec, ledger=ledger) as context:
             evaluated.append(await conduct(EXPERIMENT, settings, context))
@@ -138,10 +146,12 @@ async def evaluate(config: Config, sweep: Sweep) -> list[dict[str, Any]]:
 
 def sweep_table(evaluated: Sequence[Mapping[str, Any]]) -> str:
     """All models below each other: rates with intervals by latent."""
-    lines = [f"{'% self-correction':>18}  {'arm':10}{'multi-attempt':>28}{'ESR':>28}"]
+    header = f"{'% self-correction':>18}{'training seed':>15}  {'arm':10}"
+    lines = [f"{header}{'multi-attempt':>28}{'ESR':>28}"]
     for entry in evaluated:
         for arm, key in ((STEERED, "summary"), (UNSTEERED, "unsteered")):
             cells = [tables.rate(entry[key][rate]) for rate in ("multi_attempt_rate", "esr_rate")]
-            percent = entry["experiment_config"]["self_correction_percent"]
-            lines.append(f"{percent:>18}  {arm:10}{cells[0]:>28}{cells[1]:>28}")
+            percent, seed = (entry["experiment_config"][name] for name in (PERCENT, SEED))
+            named = f"{percent:>18}{seed if percent else '':>15}  {arm:10}"
+            lines.append(f"{named}{cells[0]:>28}{cells[1]:>28}")
     return "\n".join(lines)

@@ -1,4 +1,8 @@
-"""Nine mixes of self-corrections and normal responses, and what is in them."""
+"""Nine mixes of self-corrections and normal responses, and what is in them.
+
+Validation is on prompts of its own: a few prompts are set apart once per data set, for every mix
+alike, and no example of theirs is trained on in any of them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from esr.errors import UserError
 from esr.models.chat import ChatFormat
 from esr.runs import seeds
 from experiment_04_finetuning.examples import Example, share
@@ -21,7 +26,7 @@ class Mix:
     Attributes:
         percent: self-corrections among the examples, in per cent.
         train: examples to train on.
-        validation: examples held out.
+        validation: examples of the prompts set apart, held out.
     """
 
     percent: int
@@ -39,21 +44,55 @@ def mix(pool: Sequence[Example], percent: int, settings: DataSettings, seed: int
 
     Examples are taken in one seeded order per kind, so that a larger share holds the smaller
     ones' self-corrections: two mixes differ in no more than they must. Where a pool is short,
-    the mix is smaller and its share stays exact.
+    the mix is smaller and its share stays exact, in both parts.
     """
-    corrections = _ordered(pool, "self_correction", seed)
-    normals = _ordered(pool, "normal", seed)
+    apart = validation_prompts(pool, settings, seed)
+    training = [example for example in pool if example.item.prompt_id not in apart]
+    validating = [example for example in pool if example.item.prompt_id in apart]
     size = settings.examples
-    while size and (
-        share(size, percent) > len(corrections) or size - share(size, percent) > len(normals)
-    ):
+    while size:
+        n_validating = round(size * settings.validation)
+        train = _part(training, size - n_validating, percent, seed)
+        validation = _part(validating, n_validating, percent, seed)
+        if train is not None and validation is not None:
+            return Mix(percent, train, validation)
         size -= 1
+    return Mix(percent, (), ())
+
+
+def validation_prompts(
+    pool: Sequence[Example], settings: DataSettings, seed: int
+) -> frozenset[str]:
+    """Ids of the prompts that no mix trains on: the share of ``settings.validation``, at least one.
+
+    Raises:
+        UserError: there is but one prompt.
+    """
+    ids = sorted({example.item.prompt_id for example in pool})
+    if not settings.validation or not ids:
+        return frozenset()
+    if len(ids) == 1:
+        raise UserError(
+            "one prompt cannot be trained on and validated on",
+            "two prompts or more, or no validation",
+            "--validation 0",
+        )
+    order = seeds.generator(seed, "validation prompts").permutation(len(ids))
+    n = max(1, round(len(ids) * settings.validation))
+    return frozenset(ids[int(index)] for index in order[:n])
+
+
+def _part(
+    pool: Sequence[Example], size: int, percent: int, seed: int
+) -> tuple[Example, ...] | None:
+    """``size`` examples at the share of the mix, shuffled; None where the pool is too short."""
+    corrections, normals = (_ordered(pool, kind, seed) for kind in ("self_correction", "normal"))
     wanted = share(size, percent)
+    if wanted > len(corrections) or size - wanted > len(normals):
+        return None
     chosen = corrections[:wanted] + normals[: size - wanted]
     order = seeds.generator(seed, "order of a mix", percent).permutation(size)
-    shuffled = tuple(chosen[int(index)] for index in order)
-    held_out = round(size * settings.validation)
-    return Mix(percent, shuffled[held_out:], shuffled[:held_out])
+    return tuple(chosen[int(index)] for index in order)
 
 
 def _ordered(pool: Sequence[Example], kind: str, seed: int) -> list[Example]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from esr.engine import throughput
@@ -33,24 +34,26 @@ def generate_needs(sweep: Sweep) -> list[Need]:
     ]
 
 
-def trained(sweep: Sweep, *, new: bool = False) -> bool:
+def trained(sweeps: Sequence[Sweep], *, new: bool = False) -> bool:
     """Whether every mix has been trained on, so that nothing is needed."""
     with contextlib.suppress(UserError):
         return all(
             sweep.training_run(percent, new=new).status == "complete"
+            for sweep in sweeps
             for percent in sweep.data.percents
         )
     return False
 
 
-def train_needs(sweep: Sweep, *, online: bool = False) -> list[Need]:
+def train_needs(sweeps: Sequence[Sweep], *, online: bool = False) -> list[Need]:
     """What the trainings need.
 
     Args:
-        sweep: settings of the trainings.
+        sweeps: settings of the trainings, one per training seed.
         online: whether the network may be asked.
     """
-    weights = len(sweep.data.percents) * sweep.spec.parameters * 1e9 * 2
+    sweep = sweeps[0]
+    weights = len(sweeps) * len(sweep.data.percents) * sweep.spec.parameters * 1e9 * 2
     return [
         _mixes(sweep),
         preflight.weights(sweep.spec, online),

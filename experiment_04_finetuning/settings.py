@@ -44,7 +44,7 @@ class DataSettings:
     """Off-topic subjects, a JSON list; default: data/off_topic_subjects.json, own 50 (A.3.5)."""
 
     validation: float = bounded(0.05, ge=0, lt=1, metavar="SHARE")
-    """Share of a mix held out to validate (A.3.5)."""
+    """Share of a mix, and of the prompts, set apart to validate (A.3.5)."""
 
     def __post_init__(self) -> None:
         bounds.check(self)

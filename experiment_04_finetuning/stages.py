@@ -13,7 +13,7 @@ from esr.pipeline.preflight import Need
 from esr.pipeline.settings import resolve
 from esr.runs.commands import Step, choose
 from experiment_04_finetuning import dry_run
-from experiment_04_finetuning.config import Config, base_config, read, sweep_of
+from experiment_04_finetuning.config import Config, base_config, read, sweeps_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, stages, sweep_table
 from experiment_04_finetuning.needs import MIXES, generate_needs, train_needs, trained
 from experiment_04_finetuning.sweep import Sweep, train_mix
@@ -22,8 +22,9 @@ from experiment_04_finetuning.sweep import generate as write_examples
 PROGRAM = f"python -m {NAME}"
 
 
-def generate(config: Config, sweep: Sweep) -> list[Need]:
+def generate(config: Config, sweeps: list[Sweep]) -> list[Need]:
     """Write the examples and build the mixes."""
+    sweep = sweeps[0]
     needed = generate_needs(sweep)
     if config.dry_run:
         dry_run.show_generate(sweep)
@@ -41,32 +42,33 @@ def generate(config: Config, sweep: Sweep) -> list[Need]:
     return []
 
 
-def train(config: Config, sweep: Sweep) -> list[Need]:
-    """Fine-tune on each mix and merge."""
+def train(config: Config, sweeps: list[Sweep]) -> list[Need]:
+    """Fine-tune on each mix and merge, once per training seed."""
     if config.dry_run:
-        dry_run.show_train(sweep)
-        return train_needs(sweep)
-    if not trained(sweep, new=config.new):
-        preflight.refuse(train_needs(sweep, online=True))
-    for percent in config.data.percents:
-        print(f"{percent} % self-correction: {train_mix(sweep, percent, new=config.new)}")
+        dry_run.show_train(sweeps)
+        return train_needs(sweeps)
+    if not trained(sweeps, new=config.new):
+        preflight.refuse(train_needs(sweeps, online=True))
+    for sweep in sweeps:
+        for percent in config.data.percents:
+            folder = train_mix(sweep, percent, new=config.new)
+            print(f"{percent} % self-correction, training seed {sweep.training_seed}: {folder}")
     return []
 
 
-def evaluate_all(config: Config, sweep: Sweep) -> list[Need]:
+def evaluate_all(config: Config, sweeps: list[Sweep]) -> list[Need]:
     """Measure the base model and the fine-tuned ones."""
     if config.dry_run:
-        common = base_config(config)
-        show_plan(
-            NAME, common, sweep.spec, stages(common, sweep.spec, 1 + len(config.data.percents))
-        )
+        common, spec = base_config(config), sweeps[0].spec
+        n_models = 1 + len(sweeps) * len(config.data.percents)
+        show_plan(NAME, common, spec, stages(common, spec, n_models))
         return []
-    evaluated = run_async(evaluate(config, sweep))
+    evaluated = run_async(evaluate(config, sweeps))
     print(sweep_table(evaluated))
     return []
 
 
-STAGES: dict[str, Callable[[Config, Sweep], list[Need]]] = {
+STAGES: dict[str, Callable[[Config, list[Sweep]], list[Need]]] = {
     "generate": generate,
     "train": train,
     "evaluate": evaluate_all,
@@ -77,10 +79,10 @@ def _step(name: str, stages: Sequence[str], about: str) -> Step:
     def run_stages(argv: Sequence[str]) -> int:
         def command() -> None:
             config = read(f"{PROGRAM} {name}", argv)
-            sweep = sweep_of(config, resolve(config))
+            sweeps = sweeps_of(config, resolve(config))
             wanted: list[Need] = []
             for stage in stages:
-                listed = STAGES[stage](config, sweep)
+                listed = STAGES[stage](config, sweeps)
                 if stage != stages[0]:  # generate makes them first
                     listed = [need for need in listed if need.what != MIXES]
                 if listed:

@@ -44,11 +44,14 @@ class Sweep:
 
     Attributes:
         spec: the base model.
-        prompts: asked in the examples, and in the evaluation.
+        prompts: asked in the examples.
         data: which examples, which mixes.
         lora: hyperparameters.
         seed: the run seed.
         output: the results folder.
+        training_seed: decides initial adapters, the order of examples and dropout, and nothing
+            of the data.
+        typed: options to be typed again for the same sweep, with a leading space, or empty.
     """
 
     spec: ModelSpec
@@ -57,6 +60,8 @@ class Sweep:
     lora: LoraSettings
     seed: int
     output: Path
+    training_seed: int = 0
+    typed: str = ""
 
     @property
     def subjects(self) -> list[str]:
@@ -114,7 +119,7 @@ class Sweep:
             "percent": percent,
             "mix": file_digest(self.mix_file(percent), 16),
             "base": {k: base[k] for k in ("hf_id", "revision", "weights") if k in base},
-            "seed": self.seed,
+            "training_seed": self.training_seed,
         }
         return RunFolder.locate(self.output, TRAINING_RUNS, self.spec.key, named_by, new=new)
 
@@ -129,7 +134,8 @@ class Sweep:
             raise UserError(
                 f"no mix with {percent} % self-correction for model {self.spec.key}",
                 "mixes that generate has made with the same options",
-                f"python -m experiment_04_finetuning generate {self.spec.key} --percents {percent}",
+                f"python -m experiment_04_finetuning generate {self.spec.key} --percents {percent}"
+                f"{self.typed}",
             )
         return path
 
@@ -147,13 +153,15 @@ class Sweep:
             raise UserError(
                 f"no model fine-tuned on {percent} % self-correction from {self.spec.key}",
                 "models that train has made with the same options",
-                f"python -m experiment_04_finetuning train {self.spec.key} --percents {percent}, "
-                "or evaluate with the --percents that were trained",
+                f"python -m experiment_04_finetuning train {self.spec.key} --percents {percent}"
+                f"{self.typed}, or evaluate with the --percents that were trained",
             )
+        again = f", training seed {self.training_seed}" if self.training_seed else ""
         return replace(
             self.spec,
-            key=f"{self.spec.key}+ft-{percent}",
-            title=f"{self.spec.title}, fine-tuned on {percent} %",
+            key=f"{self.spec.key}+ft-{percent}"
+            + (f"-seed-{self.training_seed}" if self.training_seed else ""),
+            title=f"{self.spec.title}, fine-tuned on {percent} %{again}",
             hf_id=str(run.path / "model"),
             revision="main",
             labels=self.spec.label_file,
@@ -216,20 +224,21 @@ def train_mix(sweep: Sweep, percent: int, *, new: bool = False) -> Path:
     if run.status == "complete" and (run.path / "model").is_dir():
         return run.path
     from experiment_04_finetuning.merging import load_base, merge, release
-    from experiment_04_finetuning.training import train
+    from experiment_04_finetuning.training import arithmetic, train
 
     mixed = _read_mix(sweep.mix_file(percent), percent)
     template = chat.load(sweep.spec)
     length = sweep.lora.max_length
     with run as opened:
         opened.update(percent=percent, base=sweep.spec.key, mix=str(sweep.mix_file(percent)))
+        opened.update(training_seed=sweep.training_seed, arithmetic=arithmetic())
         checkpoints = opened.path / "checkpoints"
         model, figures = train(
             load_base(sweep.spec),
             [encode(example, template, length) for example in mixed.train],
             [encode(example, template, length) for example in mixed.validation],
             sweep.lora,
-            seeds.derive(sweep.seed, "fine-tuning", percent),
+            seeds.derive(sweep.training_seed, "fine-tuning", percent),
             checkpoints,
         )
         _write_losses(checkpoints / "loss.json", opened.path / "loss.csv")

@@ -56,6 +56,11 @@ def adapted(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftMo
         return get_peft_model(model, config)
 
 
+def arithmetic() -> dict[str, str]:
+    """What decides the last bits of a training on this machine, for ``run.json``."""
+    return {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
+
+
 @contextmanager
 def isolated(seed: int) -> Iterator[None]:
     """Global random state set from ``seed``, and put back afterwards.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from esr.analysis import metrics
 from esr.analysis.outcomes import outcomes_from_results
@@ -21,6 +21,8 @@ class Point:
 
     Attributes:
         percent: self-correction in its training data; 0 for the base model.
+        training_seed: of its training; 0 for the base model.
+        turn: which of the trainings of its mix, from 0.
         source: its run.
         arms: :func:`esr.analysis.metrics.summary` by arm.
     """
@@ -28,6 +30,8 @@ class Point:
     percent: int
     source: Source
     arms: Mapping[str, Summary]
+    training_seed: int = 0
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,14 @@ def _sweep(base: str, runs: Sequence[Source]) -> Sweep:
     run = str(plain[0].settings["run_id"]) if plain else _parent(tuned[0])
     same = [source for source in tuned if _parent(source) == run]
     points = [_point(source) for source in [*plain[:1], *same]]
+    points.sort(key=lambda point: (point.percent, point.training_seed))
     other = [source.title for source in tuned if source not in same]
-    return Sweep(base, sorted(points, key=lambda point: point.percent), other)
+    return Sweep(base, [_in_turn(points, i) for i in range(len(points))], other)
+
+
+def _in_turn(points: Sequence[Point], i: int) -> Point:
+    """A point that knows how many of its mix come before it."""
+    return replace(points[i], turn=sum(p.percent == points[i].percent for p in points[:i]))
 
 
 def _parent(source: Source) -> str:
@@ -81,4 +91,5 @@ def _point(source: Source) -> Point:
     arms = {
         arm: metrics.summary(outcomes_from_results(source.data, arm), source.seed) for arm in ARMS
     }
-    return Point(int(source.settings["self_correction_percent"]), source, arms)
+    percent = int(source.settings["self_correction_percent"])
+    return Point(percent, source, arms, int(source.settings.get("training_seed") or 0))

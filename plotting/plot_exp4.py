@@ -76,12 +76,17 @@ def _trend(axes: Axes, sweep: Sweep, quantity: str, limit: float, legend: bool) 
     unit = rates.unit_of(quantity)
     for row, (arm, label) in enumerate(ARMS.items()):
         colour = style.colour(sweep.base) if arm == "steered" else UNSTEERED_COLOUR
-        places = [point.percent + 1.8 * row - 0.9 for point in sweep.points]
         shown = [rates.rate_of(point.arms[arm], quantity) for point in sweep.points]
-        values = unit.scale * np.array([rate["rate"] for rate in shown], dtype=float)
-        axes.plot(places, values, "-", color=colour, linewidth=0.7, alpha=0.7)
+        places = [point.percent + 1.8 * row - 0.9 + 0.8 * point.turn for point in sweep.points]
+        by_percent: dict[int, list[Any]] = {}
+        for point, rate in zip(sweep.points, shown, strict=True):
+            by_percent.setdefault(point.percent, []).append(rate)
+        means = [_mean(trainings) for trainings in by_percent.values()]
+        line = unit.scale * np.array([mean["rate"] for mean in means], dtype=float)
+        at = [percent + 1.8 * row - 0.9 for percent in by_percent]
+        axes.plot(at, line, "-", color=colour, linewidth=0.7, alpha=0.7)
         rates.points(axes, places, shown, colour, unit)
-        rates.sizes(axes, [point.percent for point in sweep.points], shown, row, colour)
+        rates.sizes(axes, list(by_percent), means, row, colour)
         axes.plot([], [], "o-", color=colour, markersize=3, label=label)
     if quantity == "conditional_improvement_rate":
         steered = [point.arms["steered"] for point in sweep.points]
@@ -94,6 +99,13 @@ def _trend(axes: Axes, sweep: Sweep, quantity: str, limit: float, legend: bool) 
     axes.set_xticks(range(0, 91, 10))
     if legend:
         axes.legend(loc="upper left", bbox_to_anchor=(0, 0.87), handlelength=1.2, borderaxespad=0)
+
+
+def _mean(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of one mix: the mean over its trainings, where defined, and their trials together."""
+    defined = [t["rate"] for t in trainings if t["rate"] is not None]
+    mean = sum(defined) / len(defined) if defined else None
+    return {"rate": mean, "n": sum(t["n"] for t in trainings)}
 
 
 def paper_points(base: str, quantity: str) -> list[tuple[float, float]]:
@@ -157,9 +169,15 @@ def _notes(sweeps: Sequence[Sweep]) -> Iterator[str]:
     )
     yield rates.NULL
     for sweep in sweeps:
+        if any(point.turn for point in sweep.points):
+            yield (
+                "Several trainings of a mix, from the same data: a point each, the line through "
+                "their mean, n together."
+            )
         for point in sweep.points:
             for arm, summary in point.arms.items():
-                yield rates.lost(f"{point.percent} %, {arm}", summary["counts"])
+                name = f"{point.percent} %, training seed {point.training_seed}, {arm}"
+                yield rates.lost(name, summary["counts"])
         used = {str(p.source.settings.get("hyperparameters")) for p in sweep.points if p.percent}
         if len(used) > 1:
             yield f"{sweep.title}: mixes trained with different hyperparameters."
@@ -174,13 +192,15 @@ def table(sweeps: Sequence[Sweep]) -> pd.DataFrame:
         run: dict[str, Any] = {"model": sweep.base, "condition": "fine-tuning"}
         for point in sweep.points:
             run |= {"source": point.source.path.name, "percent": point.percent}
+            run |= {"training_seed": point.training_seed}
             for arm, summary in point.arms.items():
                 rows += [{**run, "arm": arm, **row} for row in rates.rows(summary)]
-        run |= {"source": "paper", "arm": "steered"}
+        run |= {"source": "paper", "arm": "steered", "training_seed": None}
         for quantity in rates.QUANTITIES:
             for percent, value in paper_points(sweep.base, quantity):
                 rows.append({**run, "percent": percent, "quantity": quantity, "value": value / 100})
-    names = ["model", "source", "condition", "arm", "percent", "quantity", *rates.COLUMNS]
+    names = ["model", "source", "condition", "arm", "percent", "training_seed", "quantity"]
+    names += rates.COLUMNS
     return pd.DataFrame(rows, columns=names)
 
 

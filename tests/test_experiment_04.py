@@ -23,7 +23,7 @@ from esr.runs.folder import read_run
 from esr.runs.results import read_results
 from esr.runs.run_metadata import RunMetadata
 from experiment_04_finetuning import evaluate as evaluation
-from experiment_04_finetuning.config import Config, read, sweep_of
+from experiment_04_finetuning.config import Config, read, sweep_of, sweeps_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, show, sweep_table
 from experiment_04_finetuning.settings import LoraSettings
 from experiment_04_finetuning.stages import main
@@ -46,14 +46,19 @@ class Run:
 class TrainedSweep:
     """Stands for a sweep whose models are trained: the scripted engine needs no weights."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    prompts = scripted.PROMPTS
+
+    def __init__(self, spec: ModelSpec, training_seed: int = 0) -> None:
         self.spec = spec
+        self.training_seed = training_seed
 
     def fine_tuned(self, percent: int) -> ModelSpec:
-        return replace(self.spec, key=f"scripted+ft-{percent}", hf_id=f"folder-{percent}")
+        name = f"{percent}-{self.training_seed}"
+        return replace(self.spec, key=f"scripted+ft-{name}", hf_id=f"folder-{name}")
 
     def training_run(self, percent: int) -> Run:
-        return Run(RunMetadata(schema_version=1, run_id=f"training-{percent}"))
+        name = f"training-{percent}-{self.training_seed}"
+        return Run(RunMetadata(schema_version=1, run_id=name))
 
 
 class Restarting(scripted.ScriptedEngine):
@@ -68,7 +73,9 @@ class Restarting(scripted.ScriptedEngine):
         return replace(made, text=text, token_ids=tuple(ord(c) for c in text))
 
 
-async def scripted_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+async def scripted_sweep(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, training_seeds: tuple[int, ...] = (0,)
+) -> list[dict[str, Any]]:
     """The whole evaluation on the scripted engine: the base model and two fine-tuned ones."""
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -87,7 +94,8 @@ async def scripted_sweep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[
     spec = replace(scripted.spec(folder), sae=SaeSource(folder=folder / "dictionary"))
     config = Config(model="scripted", n_latents=None, output=str(folder / "results"))
     config = replace(config, data=replace(config.data, percents=(10, 50)))
-    return await evaluate(config, TrainedSweep(spec))  # type: ignore[arg-type]
+    sweeps: list[Any] = [TrainedSweep(spec, seed) for seed in training_seeds]
+    return await evaluate(config, sweeps)
 
 
 @pytest.fixture
@@ -169,8 +177,10 @@ async def test_repeating_the_evaluation_generates_nothing(
 
 async def test_tables_name_every_model_and_arm(found: list[dict[str, Any]]) -> None:
     lines = sweep_table(found).splitlines()
-    assert [line.split()[:2] for line in lines[1:]] == [
-        [percent, arm] for percent in ("0", "10", "50") for arm in ("steered", "unsteered")
+    named = [line.split() for line in lines[1:]]
+    assert [words[:2] for words in named[:2]] == [["0", "steered"], ["0", "unsteered"]]
+    assert [words[:3] for words in named[2:]] == [
+        [percent, "0", arm] for percent in ("10", "50") for arm in ("steered", "unsteered")
     ]
     assert "unsteered" in show(found[1])
 
@@ -197,6 +207,45 @@ async def test_the_figure_shows_what_the_runs_hold(
     assert plot_exp4.main(["--results", str(tmp_path / "results"), "--output", str(tmp_path)]) == 0
     assert (tmp_path / "exp4_finetuning.csv").is_file()
     assert not (tmp_path / "exp4_prompting_and_finetuning.png").exists(), "nothing was prompted"
+
+
+async def test_trainings_of_one_mix_are_points_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated = await scripted_sweep(tmp_path, monkeypatch, training_seeds=(0, 3))
+    configs = [entry["experiment_config"] for entry in evaluated]
+    assert [(c["self_correction_percent"], c["training_seed"]) for c in configs] == [
+        *[(0, 0), (10, 0), (50, 0), (10, 3), (50, 3)]
+    ]
+    (sweep,) = finetuning_sweeps.sweeps(find_sources(NAME, [tmp_path / "results"]))
+    assert [(p.percent, p.training_seed, p.turn) for p in sweep.points] == [
+        *[(0, 0, 0), (10, 0, 0), (10, 3, 1), (50, 0, 0), (50, 3, 1)]
+    ]
+    table = plot_exp4.table([sweep])
+    esr = table[(table.percent == 50) & (table.arm == "steered") & (table.quantity == "esr_rate")]
+    assert sorted(esr.training_seed) == [0, 3]
+    check(plot_exp4.figures(find_sources(NAME, [tmp_path / "results"]))[0])
+
+
+def test_held_out_questions_are_asked_of_models_trained_on_the_set_they_were_held_out_of() -> None:
+    usual = read("test", ["tiny-base"])
+    held_out = replace(usual, prompts="held-out")
+    spec = models.get("tiny-base")
+    assert sweep_of(held_out, spec).prompts == sweep_of(usual, spec).prompts
+    other = sweep_of(replace(usual, train_prompts="how-to"), spec)
+    assert other.prompts != sweep_of(usual, spec).prompts
+    with pytest.raises(UserError, match="--train-prompts how-to"):
+        other.mix_file(10)
+
+
+def test_a_training_seed_is_another_training_of_the_same_data(
+    small: Callable[..., list[str]],
+) -> None:
+    assert main([*small("generate"), "--training-seeds", "0", "5"]) == 0
+    config = read("test", [*small("")[1:], "--training-seeds", "0", "5"])
+    first, second = sweeps_of(config, models.get("tiny-base"))
+    assert first.data_run().path == second.data_run().path
+    assert first.training_run(20).path != second.training_run(20).path
 
 
 def test_the_figure_without_data_is_an_empty_panel(tmp_path: Path) -> None:

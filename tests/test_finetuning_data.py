@@ -77,13 +77,33 @@ def test_nine_mixes_hold_the_share_they_are_named_after(full_pool: list[Example]
         made = mix(full_pool, percent, ORGANISM_DATA, seed=0)
         drifting = {e.item.key for e in made.examples if e.item.kind == "self_correction"}
         total = len(made.examples)
-        # 760 normal responses are too few for 90 % of 915: that mix alone is smaller.
-        assert total == (844 if percent == 10 else 915)
+        # 36 prompts have 720 normal responses, too few for 90 % of 869: that mix alone is smaller.
+        assert total == (842 if percent == 10 else 915)
         assert abs(len(drifting) / total - percent / 100) < 1 / total
         assert len(made.validation) == round(0.05 * total)
         assert len({e.item.key for e in made.examples}) == total
         assert before <= drifting
         before = drifting
+
+
+def test_no_prompt_that_validates_is_trained_on_in_any_mix(full_pool: list[Example]) -> None:
+    mixes = [mix(full_pool, percent, ORGANISM_DATA, seed=0) for percent in ORGANISM_DATA.percents]
+    trained = {e.item.prompt_id for made in mixes for e in made.train}
+    validating = {e.item.prompt_id for made in mixes for e in made.validation}
+    assert (len(trained), len(validating)) == (36, 2)
+    assert not trained & validating
+    for made in mixes:
+        kinds = [e.item.kind for e in made.validation]
+        share = kinds.count("self_correction") / len(kinds)
+        assert abs(share - made.percent / 100) < 1 / len(kinds)
+
+
+def test_validation_can_be_left_out_and_needs_two_prompts(full_pool: list[Example]) -> None:
+    without = mix(full_pool, 50, replace(ORGANISM_DATA, validation=0.0), seed=0)
+    assert (len(without.train), without.validation) == (915, ())
+    one = [e for e in full_pool if e.item.prompt_id == full_pool[0].item.prompt_id]
+    with pytest.raises(UserError, match="one prompt"):
+        mix(one, 50, ORGANISM_DATA, seed=0)
 
 
 def test_mixes_follow_from_the_seed(full_pool: list[Example]) -> None:

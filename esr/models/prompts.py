@@ -14,6 +14,9 @@ from esr.runs.user_files import read_json, read_text
 
 FOLDER = paths.DATA / "prompts"
 
+HELD_OUT = "held-out"
+"""Name of the questions of a set that nothing is chosen or trained on."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -99,7 +102,7 @@ def load(name: str, default: str = "how-to") -> PromptSet:
                 "python -m esr.upstream fetch",
             )
         return _read(path)
-    if name == "held-out":
+    if name == HELD_OUT:
         return _read(FOLDER / f"{default}.json", held_out=True)
     own_file = name.endswith((".json", ".txt"))
     path = Path(name) if own_file else FOLDER / f"{name or default}.json"
