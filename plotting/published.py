@@ -19,6 +19,9 @@ FILE = DATA / "paper_numbers.json"
 PIXELS = 0.1
 """How well a value read off a figure is known, in its own unit (mark px)."""
 
+SECONDARY = "secondary"
+"""Mark of numbers that are known through others alone."""
+
 POWER = 0.8
 """Chance of seeing the smallest difference that is told."""
 
@@ -35,8 +38,9 @@ class Published:
         value: None where a range is given.
         digits: decimals printed.
         span: the range; None where a value is given.
-        marks: where the number comes from: v1, px, code, 2nd.
+        marks: where the number comes from: v1, px, code, secondary.
         where: section or figure.
+        reported_by: who says so, where it is known through others alone.
     """
 
     id: str
@@ -53,6 +57,7 @@ class Published:
     n: int | None = None
     count: int | None = None
     note: str = ""
+    reported_by: str = ""
 
     @property
     def rounding(self) -> float:
@@ -165,6 +170,7 @@ class Row:
             "smallest_difference": self.smallest_difference,
             "run": getattr(ours, "run", None),
             "note": paper.note,
+            "reported_by": paper.reported_by,
         }
 
 
@@ -175,11 +181,12 @@ def verdict(paper: Published, ours: Measured | None) -> str:
     the published one; of two ranges, that they meet. ``inconclusive``: so it does, but the measured
     interval of a share also holds 0, or is wider than the published value: as many trials would
     agree with nothing at all. ``differs``: neither. ``not run``: nothing measured.
-    ``not comparable``: an organism, a quantity without an interval, a single episode.
+    ``not comparable``: an organism, a quantity without an interval, a single episode, and a number
+    known through others alone, which stands beside ours and is no target.
     """
     if ours is None:
         return NOT_RUN
-    if ours.organism or ours.low is None or ours.high is None:
+    if SECONDARY in paper.marks or ours.organism or ours.low is None or ours.high is None:
         return NOT_COMPARABLE
     low, high = paper.interval
     if paper.span is not None or paper.value is None or ours.value is None:

@@ -83,6 +83,8 @@ def numbers(rows: Sequence[Row]) -> list[dict[str, Any]]:
     groups = []
     for key, title in document()["experiments"].items():
         own = [row for row in rows if row.published.experiment == int(key)]
+        if not own:
+            continue  # Ours, beyond the paper.
         own.sort(key=lambda row: row.verdict == NOT_RUN)
         group = {"experiment": int(key), "title": title, "verdicts": verdict_line(own)}
         measured = any(row.measured for row in own)
@@ -100,7 +102,7 @@ def _number(row: Row) -> dict[str, Any]:
         "quantity": _QUANTITIES.get(paper.quantity, paper.quantity),
         "published": f"{paper.printed} %" if paper.unit == "%" else paper.printed,
         "marks": " ".join(paper.marks),
-        "where": paper.where,
+        "where": paper.reported_by or paper.where,
         "measured": shown(ours),
         "n": f"{ours.n:,}" if ours and ours.n else "",
         "verdict": row.verdict,

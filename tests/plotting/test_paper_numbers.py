@@ -107,7 +107,7 @@ class TestFile:
             ("8/8b/unsteered/mean_first_score", 87.8, None, ("v1",)),
             ("9/70b/latent 41038/Cohen's d", -0.76, None, ("v1",)),
             ("10/70b/random latents ablated/multi_attempt_rate", 7.9, 14450, ("v1",)),
-            ("0/70b/contrastive concept vectors/esr_rate", 3.6, None, ("2nd",)),
+            ("0/70b/contrastive concept vectors/esr_rate", 3.6, None, ("secondary",)),
         ],
     )
     def test_samples(self, key: str, value: float, n: int | None, marks: tuple[str, ...]) -> None:
@@ -418,3 +418,14 @@ def test_rows_of_the_table_are_plain() -> None:
     assert row["measured_value"] == 5.0
     assert row["run"] == "r"
     assert row["verdict"] == DIFFERS
+
+
+def test_what_is_known_through_others_says_through_whom_and_is_no_target() -> None:
+    secondary = [row for row in NUMBERS.values() if "secondary" in row.marks]
+    assert len(secondary) >= 20
+    assert all(row.reported_by for row in secondary)
+    assert not any(row.reported_by for row in NUMBERS.values() if "secondary" not in row.marks)
+    one = paper(3.6, marks=("secondary",), reported_by="a reader")
+    assert verdict(one, ours(3.6, 3.0, 4.2)) == NOT_COMPARABLE
+    assert verdict(replace(one, marks=("v1",)), ours(3.6, 3.0, 4.2)) == AGREES
+    assert Row(one, None).plain()["reported_by"] == "a reader"
