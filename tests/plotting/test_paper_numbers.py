@@ -179,7 +179,7 @@ class TestVerdict:
     def test_the_paper_agrees_with_itself(self) -> None:
         """A measurement that hits a published value exactly never differs from it."""
         for row in NUMBERS.values():
-            if row.value is not None:
+            if row.value is not None and "secondary" not in row.marks:
                 same = ours(row.value, row.value, row.value)
                 assert verdict(row, same) == AGREES, row.id
 
