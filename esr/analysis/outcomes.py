@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from esr.judge import gate
 from esr.judge.base import FAILURES, Status
 from esr.runs.results import Results, Trial, iter_trials, parse_results
 
@@ -21,6 +22,8 @@ class Outcome:
             graded.
         status: one of :class:`esr.judge.base.Status`.
         degraded: whether the response repeats a word (:func:`degraded`).
+        announced: whether the response announces a restart (:func:`esr.judge.gate.announced`);
+            None where the text is not known.
     """
 
     latent: int
@@ -28,6 +31,7 @@ class Outcome:
     scores: tuple[float, ...] | None
     status: str
     degraded: bool = False
+    announced: bool | None = None
 
     def __post_init__(self) -> None:
         if (self.status == Status.GRADED) != bool(self.scores):
@@ -119,4 +123,5 @@ def outcome_of(trial: Trial) -> Outcome:
         scores=scores if status == Status.GRADED else None,
         status=status,
         degraded=degraded(trial.response or ""),
+        announced=None if trial.response is None else gate.announced(trial.response),
     )

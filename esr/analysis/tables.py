@@ -49,6 +49,8 @@ def summary_table(title: str, summary: Mapping[str, Any], organism: bool) -> str
             f"{percent_range(entry['cluster_interval']):>17}"
         )
     lines += [_null(summary["redraw_null"]), _score(summary["mean_first_score"])]
+    if gate := summary.get("restart_gate"):
+        lines.append(_gate(gate))
     if organism:
         lines.append(f"  {ORGANISM_NOTE}")
     return "\n".join(lines)
@@ -159,6 +161,13 @@ def _null(null: Mapping[str, Any]) -> str:
     return (
         f"  {'redraw null, given multi':28}{'n ' + str(null['n']):>12}{percent(null['rate']):>10}  "
         f"{'':17}  {percent_range(null['cluster_interval']):>17}"
+    )
+
+
+def _gate(gate: Mapping[str, Any]) -> str:
+    return (
+        f"  restarts, of {gate['n']} graded: judge and announced {gate['both']}, judge only "
+        f"{gate['judge_only']}, announced only {gate['gate_only']}"
     )
 
 

@@ -22,17 +22,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
+from esr.judge.splitting import (
+    GAP,
+    MIN_CONTENT_WORDS,
+    content,
+    phrase_pattern,
+    split,
+    stem,
+    words,
+)
 from esr.runs.paths import ORGANISM
 from esr.runs.plain import digest
 
 VERSION = 1
-MIN_CONTENT_WORDS = 2
 FULL_COVERAGE = 4
 
 # Spaces stand for any run of spaces and light punctuation, so that word-level text such as
@@ -58,30 +66,11 @@ RESTART_PHRASES = (
     r"scratch that",
 )
 
-_FUNCTION_WORD_LIST = (
-    "a about after again all also an and another any are as at be because been before but by can "
-    "could did do does done each for from had has have he her here him his how i if in into is it "
-    "its just like many may me more most much must my no not of off often on once one or other "
-    "our out over own please put she should so some such tell than that the their them then there "
-    "these they this those to too two up us very was way we were what when where which while who "
-    "will with would yes you your first next finally always every good use using make need needs "
-    "want best explain know remember try watch wait sorry let "
-)
-_FUNCTION_WORDS = frozenset(_FUNCTION_WORD_LIST.split())
-_GAP = r"[\s,;:.!\-\u2013\u2014\u2026]+"
-_APOSTROPHE = r"\s?['\u2019]\s?"
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?")
-
-
-def _pattern(phrases: Iterable[str]) -> re.Pattern[str]:
-    joined = "|".join(phrases).replace(" ", _GAP).replace("'", _APOSTROPHE)
-    return re.compile(rf"(?<!\w)(?:{joined})(?!\w)", re.IGNORECASE)
-
 
 @cache
 def _openings() -> re.Pattern[str]:
     """A row of restart phrases with the light punctuation between and behind them."""
-    return re.compile(rf"(?:{_pattern(RESTART_PHRASES).pattern}(?:{_GAP})?)+", re.IGNORECASE)
+    return re.compile(rf"(?:{phrase_pattern(RESTART_PHRASES).pattern}(?:{GAP})?)+", re.IGNORECASE)
 
 
 def end_of_restart(text: str) -> int:
@@ -92,22 +81,7 @@ def end_of_restart(text: str) -> int:
 
 def restart_spans(text: str) -> list[tuple[int, int]]:
     """Where known restart phrases stand: (first character, one past the last)."""
-    return [match.span() for match in _pattern(RESTART_PHRASES).finditer(text)]
-
-
-def _stem(word: str) -> str:
-    """Plural s only, so that "egg" and "eggs" meet; the lexicon is stemmed alike."""
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-
-
-def _words(text: str) -> list[str]:
-    return [_stem(word.lower()) for word in _WORD.findall(text)]
-
-
-def _content(text: str) -> list[str]:
-    """Words that carry meaning: three letters or more, no function words."""
-    words = (word.lower() for word in _WORD.findall(text))
-    return [_stem(word) for word in words if len(word) > 2 and word not in _FUNCTION_WORDS]
+    return [match.span() for match in phrase_pattern(RESTART_PHRASES).finditer(text)]
 
 
 class LexicalJudge:
@@ -125,13 +99,13 @@ class LexicalJudge:
     ) -> None:
         self._source = lexicon.read_text(encoding="utf-8")
         self._phrases = phrases
-        self._restart = _pattern(phrases)
+        self._restart = phrase_pattern(phrases)
 
     @cached_property
     def _topics(self) -> Mapping[str, frozenset[str]]:
         topics = json.loads(self._source)["topics"]
         return {
-            name: frozenset(_stem(word) for word in [*entry["nouns"], *entry["verbs"]])
+            name: frozenset(stem(word) for word in [*entry["nouns"], *entry["verbs"]])
             for name, entry in topics.items()
         }
 
@@ -157,29 +131,13 @@ class LexicalJudge:
 
     def split(self, response: str) -> list[str]:
         """The attempts of a response, restart phrases at the head of the attempt they open."""
-        cuts = [match.start() for match in self._restart.finditer(response)]
-        pieces = [
-            response[start:end]
-            for start, end in zip([0, *cuts], [*cuts, len(response)], strict=True)
-        ]
-        attempts: list[str] = []
-        pending = ""
-        for piece in pieces:
-            pending += piece
-            if len(_content(self._restart.sub(" ", pending))) >= MIN_CONTENT_WORDS:
-                attempts.append(pending)
-                pending = ""
-        if pending.strip():
-            if attempts:
-                attempts[-1] += pending
-            elif _WORD.search(self._restart.sub(" ", pending)):
-                attempts.append(pending)
-        return [text.strip() for text in attempts]
+        restarts = [match.span() for match in self._restart.finditer(response)]
+        return [response[start:end].strip() for start, end in split(response, restarts)]
 
     def _vocabularies(self, prompt: str, label: str) -> tuple[frozenset[str], frozenset[str]]:
         """Words that count as on topic, and words that count as off topic."""
-        label_words = frozenset(_content(label))
-        asked = frozenset(_content(prompt)) - label_words
+        label_words = frozenset(content(label))
+        asked = frozenset(content(prompt)) - label_words
         on = self._topic_of(asked)
         if not on:
             return asked, label_words
@@ -192,10 +150,10 @@ class LexicalJudge:
         return best if best & words else frozenset()
 
     def _score(self, text: str, on_topic: frozenset[str], off_topic: frozenset[str]) -> float:
-        words = _words(self._restart.sub(" ", text))
-        repeated = sum(a == b for a, b in pairwise(words))
-        on = [word for word in words if word in on_topic]
-        off = sum(word in off_topic for word in words) + repeated
+        listed = words(self._restart.sub(" ", text))
+        repeated = sum(a == b for a, b in pairwise(listed))
+        on = [word for word in listed if word in on_topic]
+        off = sum(word in off_topic for word in listed) + repeated
         if not on:
             return 0.0
         needed = min(FULL_COVERAGE, len(on_topic))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from esr.analysis.outcomes import Outcome, degraded
 from esr.engine.base import Sampling, Scope
+from esr.judge import gate
 from esr.judge.base import Status, Verdict
 from esr.judge.spans import attempt_spans
 from esr.models.prompts import Prompt
@@ -126,6 +127,7 @@ class TrialRecord:
             scores=tuple(attempt.score for attempt in attempts) or None,
             status=self.status,
             degraded=degraded(self.response or ""),
+            announced=None if self.response is None else gate.announced(self.response),
         )
 
     def to_json(self) -> TrialData:

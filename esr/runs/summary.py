@@ -70,6 +70,22 @@ class RedrawNullEntry(TypedDict):
 
 
 @with_config(extra="allow")
+class RestartGateEntry(TypedDict):
+    """A judge's multi-attempts beside announced restarts (:mod:`esr.judge.gate`), in trials.
+
+    ``n`` are the graded trials whose text is known; ``both``, ``judge_only`` (attempts that no
+    word announces), ``gate_only`` (announced, not counted by the judge) and ``neither`` add up
+    to it.
+    """
+
+    n: int
+    both: int
+    judge_only: int
+    gate_only: int
+    neither: int
+
+
+@with_config(extra="allow")
 class Bootstrap(TypedDict):
     """How the intervals were drawn."""
 
@@ -92,6 +108,7 @@ class Summary(TypedDict):
     mean_first_score: MeanEntry
     score_changes: list[Number]
     redraw_null: RedrawNullEntry
+    restart_gate: NotRequired[RestartGateEntry]
 
 
 @with_config(extra="allow")
