@@ -12,13 +12,13 @@ from esr import judge, models
 from esr.analysis import agreement, metrics, tables
 from esr.errors import StopError, UserError, run_async, run_command
 from esr.judge.base import Attempt, CallSettings, Judge, Status, Verdict
-from esr.models import ModelSpec
-from esr.pipeline import preflight, replay
+from esr.models import ModelSpec, prompts
+from esr.pipeline import preflight, regrading, replay
 from esr.pipeline.context import RunContext
 from esr.pipeline.opening import open_context
 from esr.pipeline.schema import TrialRecord, TrialSpec
-from esr.pipeline.settings import resolve
-from esr.pipeline.trials import by_feature, finished, run_trials
+from esr.pipeline.settings import check_keyed, resolve
+from esr.pipeline.trials import by_feature, finished
 from esr.runs.commands import parse
 from esr.runs.plain import plain
 from esr.runs.results import ScoreEntry
@@ -96,6 +96,8 @@ def judges_of(config: Config, spec: ModelSpec, original: str) -> list[str]:
     if config.judges:
         named = [name.strip() for name in config.judges.split(",") if name.strip()]
         same = [name for name in named if judge.resolve(name) == original]
+        for name in named:
+            check_keyed("--judges", name, prompts.load(config.prompts, spec.prompt_set))
         if same or not named:
             raise UserError(
                 f"--judges {config.judges}: {'graded the run itself' if same else 'no name'}",
@@ -103,11 +105,13 @@ def judges_of(config: Config, spec: ModelSpec, original: str) -> list[str]:
                 "--judges " + ",".join(n for n in judge.names() if judge.resolve(n) != original),
             )
         return list(dict.fromkeys(named))
-    offline = ("lexical", "overlap")
+    offline = ("lexical", "overlap", "keyed")
+    known_answers = prompts.load(config.prompts, spec.prompt_set).keyed
     names = [
         name
         for name in judge.names()
-        if (spec.organism if name in offline else config.dry_run or judge.has_key(name))
+        if (known_answers or not judge.needs_keys(name))
+        and (spec.organism if name in offline else config.dry_run or judge.has_key(name))
         and judge.resolve(name) != original
     ]
     if not names:
@@ -162,7 +166,7 @@ async def run(config: Config, spec: ModelSpec) -> None:
 async def regrade(
     config: Config, context: RunContext, name: str, trials: list[TrialSpec], infos: dict[str, Any]
 ) -> None:
-    """Put trials before one judge; the context's own judge is back in place afterwards."""
+    """Put trials before one judge."""
     if note := judge.notice(name):
         print(note)
     own = context.judge
@@ -173,23 +177,18 @@ async def regrade(
         if config.judge_batch:
             other = judge.batched(other, context.run.path / f"batches-{name}.jsonl")
     infos[name] = asdict(other.info)
-    context.judge = other
     try:
-        await run_trials(trials, context, description=name)
+        await regrading.regrade(trials, other, context, name)
     finally:
-        context.judge = own
         if other is not own:
             await other.close()
 
 
 def specs(sample: Sample, arm: str, context: RunContext) -> list[TrialSpec]:
     """The sample as trials of one arm; their responses are already in the journal."""
-    copies = [replace(trial.spec, arm=arm) for trial in sample.trials]
+    copies = regrading.answered(arm, [(t.spec, t.response) for t in sample.trials], context)
     journal = context.run.journal
     for spec, trial in zip(copies, sample.trials, strict=True):
-        if journal.get("generation", spec.key) is None:
-            generation = {"token_ids": [], "text": trial.response, "finish_reason": ""}
-            journal.put("generation", spec.key, {"spec": spec.to_json(), **generation})
         if arm == ORIGINAL and journal.get("verdict", spec.key) is None:
             journal.put("verdict", spec.key, _original(trial).to_json())
     return copies
@@ -198,7 +197,9 @@ def specs(sample: Sample, arm: str, context: RunContext) -> list[TrialSpec]:
 def _original(trial: Recorded) -> Verdict:
     """The recorded verdict. It was paid for by experiment 1."""
     score = trial.score or ScoreEntry()
-    attempts = tuple(Attempt(a.attempt_text, float(a.score or 0)) for a in score.attempts or [])
+    attempts = tuple(
+        Attempt(a.attempt_text, float(a.score or 0), tuple(a.windows)) for a in score.attempts or []
+    )
     return Verdict(Status.GRADED, attempts, score.raw_response or "")
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from esr.analysis import intervals, restarts
+from esr.analysis import intervals, keyed, restarts
 from esr.analysis.intervals import LEVEL, RESAMPLES, Bootstrap, Interval, Mean, Proportion
 from esr.analysis.outcomes import Outcome
 from esr.judge.base import Status
@@ -261,6 +261,7 @@ def summary(outcomes: Sequence[Outcome], seed: int) -> Summary:
             "excess_cluster_interval": _pair(clustered[EXCESS]),
         },
         "restart_gate": restarts.restart_gate(outcomes),
+        **keyed.summary(outcomes),
     }
 
 

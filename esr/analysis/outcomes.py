@@ -9,6 +9,7 @@ from typing import Any
 from esr.judge import gate
 from esr.judge.base import FAILURES, Status
 from esr.runs.results import Results, Trial, iter_trials, parse_results
+from esr.runs.summary import WindowState
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Outcome:
         degraded: whether the response repeats a word (:func:`degraded`).
         announced: whether the response announces a restart (:func:`esr.judge.gate.announced`);
             None where the text is not known.
+        windows: of a keyed judge, what each window of the response is about, in order.
     """
 
     latent: int
@@ -32,6 +34,7 @@ class Outcome:
     status: str
     degraded: bool = False
     announced: bool | None = None
+    windows: tuple[WindowState, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.status == Status.GRADED) != bool(self.scores):
@@ -124,4 +127,5 @@ def outcome_of(trial: Trial) -> Outcome:
         status=status,
         degraded=degraded(trial.response or ""),
         announced=None if trial.response is None else gate.announced(trial.response),
+        windows=tuple(window for attempt in trial.attempts for window in attempt.windows),
     )

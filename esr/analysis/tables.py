@@ -51,6 +51,8 @@ def summary_table(title: str, summary: Mapping[str, Any], organism: bool) -> str
     lines += [_null(summary["redraw_null"]), _score(summary["mean_first_score"])]
     if gate := summary.get("restart_gate"):
         lines.append(_gate(gate))
+    if windows := summary.get("keyed"):
+        lines.append(_keyed(windows))
     if organism:
         lines.append(f"  {ORGANISM_NOTE}")
     return "\n".join(lines)
@@ -168,6 +170,19 @@ def _gate(gate: Mapping[str, Any]) -> str:
     return (
         f"  restarts, of {gate['n']} graded: judge and announced {gate['both']}, judge only "
         f"{gate['judge_only']}, announced only {gate['gate_only']}"
+    )
+
+
+def _keyed(entry: Mapping[str, Any]) -> str:
+    total = sum(entry["windows"].values())
+    shares = ", ".join(
+        f"{state} {percent(count / total if total else None)}"
+        for state, count in entry["windows"].items()
+    )
+    return (
+        f"  windows: {shares}; of {entry['n']} responses recovered silently "
+        f"{entry['silent_recovery']}, announced {entry['announced_recovery']}; drifted silently "
+        f"{entry['silent_drift']}, announced {entry['announced_drift']}"
     )
 
 

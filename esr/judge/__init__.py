@@ -2,7 +2,7 @@
 
 from esr.judge.base import Attempt, CallSettings, Judge, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.judge.registry import batched, create, create_client, estimate, info
-from esr.judge.specs import has_key, key_variable, names, notice, resolve, spec
+from esr.judge.specs import has_key, key_variable, names, needs_keys, notice, resolve, spec
 
 __all__ = [
     "Attempt",
@@ -20,6 +20,7 @@ __all__ = [
     "info",
     "key_variable",
     "names",
+    "needs_keys",
     "notice",
     "resolve",
     "spec",

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from esr.runs.summary import WindowState
+
+if TYPE_CHECKING:
+    from esr.models.prompts import Key
 
 
 class Status(StrEnum):
@@ -26,10 +31,23 @@ FAILURES = frozenset({Status.UNPARSEABLE, Status.REFUSED, Status.FAILED})
 
 @dataclass(frozen=True)
 class Attempt:
-    """A stretch of the response between explicit restarts, scored 0 to 100."""
+    """A stretch of the response between explicit restarts, scored 0 to 100.
+
+    Attributes:
+        text: of the attempt.
+        score: 0 to 100.
+        windows: what each window of the text is about, of a judge that looks at windows
+            (:mod:`esr.judge.keyed`).
+    """
 
     text: str
     score: float
+    windows: tuple[WindowState, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the journal."""
+        plain = {"attempt_text": self.text, "score": self.score}
+        return {**plain, "windows": list(self.windows)} if self.windows else plain
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,7 @@ class Verdict:
         """Plain data for the journal."""
         return {
             "status": str(self.status),
-            "attempts": [{"attempt_text": a.text, "score": a.score} for a in self.attempts],
+            "attempts": [attempt.to_json() for attempt in self.attempts],
             "raw": self.raw,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
@@ -80,7 +98,10 @@ class Verdict:
         """Inverse of :meth:`to_json`."""
         return cls(
             Status(data["status"]),
-            tuple(Attempt(a["attempt_text"], a["score"]) for a in data["attempts"]),
+            tuple(
+                Attempt(a["attempt_text"], a["score"], tuple(a.get("windows", ())))
+                for a in data["attempts"]
+            ),
             data["raw"],
             data["input_tokens"],
             data["output_tokens"],
@@ -91,11 +112,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class JudgeRequest:
-    """What a judge sees: the prompt as the model got it, the response, the latent's label."""
+    """What a judge sees: the prompt as the model got it, the response, the latent's label.
+
+    The key of a question with a known answer is there for judges that look it up; no language
+    model is told.
+    """
 
     prompt: str
     response: str
     latent_label: str
+    key: Key | None = None
 
 
 @dataclass(frozen=True)

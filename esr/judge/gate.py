@@ -19,12 +19,14 @@ not silent changes of subject, and only in English.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 
 from esr.judge.spans import Span
 from esr.judge.splitting import GAP, masked, phrase_pattern, split
+from esr.runs.plain import digest
 
 VERSION = 1
 
@@ -142,6 +144,12 @@ _LISTED = re.compile(r"(?:^|\n)\s*(?:[-*\u2022]|\d+[.)])\s*\Z")
 @cache
 def _patterns() -> tuple[re.Pattern[str], ...]:
     return tuple(phrase_pattern(phrases) for phrases in (ANYWHERE, INTERRUPTED, ALONE))
+
+
+def identity() -> str:
+    """Digest of the rule, for judges that split by it."""
+    rule = [VERSION, ANYWHERE, INTERRUPTED, ALONE, _DENIAL.pattern, _INTERRUPTION]
+    return digest(json.dumps([*rule, _REPORTING_WORDS, _GOES_ON.pattern, _QUOTED.pattern]), 16)
 
 
 @lru_cache(maxsize=4096)

@@ -141,6 +141,10 @@ def _offline(model: str) -> Judge:
         from esr.judge.overlap import OverlapJudge
 
         return OverlapJudge()
+    if model == "keyed":
+        from esr.judge.keyed import KeyedJudge
+
+        return KeyedJudge()
     from esr.judge.lexical import LexicalJudge
 
     return LexicalJudge()

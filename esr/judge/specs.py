@@ -66,6 +66,7 @@ _SPECS = {
         ),
         JudgeSpec("lexical", "offline", "lexical"),
         JudgeSpec("overlap", "offline", "overlap"),
+        JudgeSpec("keyed", "offline", "keyed"),
     )
 }
 _OTHER_MODELS: tuple[Provider, ...] = ("anthropic", "openai", "openrouter", "google")
@@ -116,6 +117,15 @@ def _plain_address(url: str) -> bool:
         )
     except ValueError:
         return False
+
+
+def needs_keys(name: str) -> bool:
+    """Whether a judge looks up known answers, and so grades no question without a key.
+
+    Raises:
+        UserError: no such judge.
+    """
+    return spec(name).model == "keyed"
 
 
 def resolve(name: str) -> str:

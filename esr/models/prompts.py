@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -19,11 +20,29 @@ HELD_OUT = "held-out"
 
 
 @dataclass(frozen=True)
+class Key:
+    """The known answer of a question, for a judge that looks it up (:mod:`esr.judge.keyed`).
+
+    Attributes:
+        accepted: forms of the answer, any of which will do, such as ``("H2O", "H₂O")``.
+        words: further single words of the answer's subject, none of which answers.
+    """
+
+    accepted: tuple[str, ...]
+    words: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.accepted or not all(form.strip() for form in self.accepted):
+            raise ValueError("a key without an accepted form of the answer")
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """One user question."""
+    """One user question, and its known answer where it has one."""
 
     id: str
     text: str
+    key: Key | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +69,7 @@ class MetaPrompt:
 class PromptSet:
     """Questions, and the meta-prompts that go with them.
 
-    ``digest`` is the SHA-256 of questions and templates, first 16 hex digits.
+    ``digest`` is the SHA-256 of questions, keys and templates, first 16 hex digits.
     """
 
     name: str
@@ -61,7 +80,21 @@ class PromptSet:
     def digest(self) -> str:
         content = [(p.id, p.text) for p in self.prompts]
         templates = [(m.id, m.template) for m in self.meta_prompts]
-        return json_digest([content, templates], 16)
+        keys = [(p.id, p.key.accepted, p.key.words) for p in self.prompts if p.key]
+        return json_digest([content, templates, *([keys] if keys else [])], 16)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether every question has a key."""
+        return all(prompt.key for prompt in self.prompts)
+
+    def key_of(self, prompt_id: str) -> Key | None:
+        """The key of a question; None where it has none, or is not of this set."""
+        return self._keys.get(prompt_id)
+
+    @cached_property
+    def _keys(self) -> dict[str, Key]:
+        return {prompt.id: prompt.key for prompt in self.prompts if prompt.key}
 
     def meta_prompt(self, name: str) -> MetaPrompt:
         """A meta-prompt by id, or a user's template given in full.
@@ -86,7 +119,8 @@ def load(name: str, default: str = "how-to") -> PromptSet:
 
     Args:
         name: "" for ``default``; a set under ``data/prompts``; ``held-out`` for the held-out
-            questions of the default set (paper v2); ``upstream`` for the authors' own, once
+            questions of the default set (paper v2); ``keyed`` for questions with known answers,
+            the organism's where that is the default; ``upstream`` for the authors' own, once
             fetched; or a ``.json`` or ``.txt`` file (one question per line).
         default: the model's own set.
 
@@ -104,6 +138,10 @@ def load(name: str, default: str = "how-to") -> PromptSet:
         return _read(path)
     if name == HELD_OUT:
         return _read(FOLDER / f"{default}.json", held_out=True)
+    if name == "keyed":
+        own = FOLDER / f"keyed-{default}.json"
+        keyed = _read(own if own.is_file() else FOLDER / "keyed.json")
+        return replace(keyed, meta_prompts=_read(FOLDER / f"{default}.json").meta_prompts)
     own_file = name.endswith((".json", ".txt"))
     path = Path(name) if own_file else FOLDER / f"{name or default}.json"
     if not own_file and not path.is_file():

@@ -71,7 +71,8 @@ class CommonConfig:
     upstream (after python -m esr.upstream fetch; README)."""
 
     prompts: str = field(default="", metavar="SET")
-    """Prompt set: a name under data/prompts, held-out, upstream, or a .json or .txt file."""
+    """Prompt set: a name under data/prompts, held-out, keyed (known answers, for --judge keyed),
+    upstream, or a .json or .txt file."""
 
     latent_filter: LatentFilter = "release"
     """Which latents may be boosted: the release's filter, or the paper's (A.1.2)."""

@@ -15,7 +15,7 @@ from esr.judge.spans import attempt_spans
 from esr.models.prompts import Prompt
 from esr.runs.journal import Journal
 from esr.runs.plain import json_digest, restore
-from esr.runs.summary import ScoreData, SelectionCounts, SpecEntry, TrialData
+from esr.runs.summary import PlacedAttempt, ScoreData, SelectionCounts, SpecEntry, TrialData
 from esr.steering import interventions as iv
 from esr.steering.interventions import Boost, Intervention
 
@@ -128,6 +128,7 @@ class TrialRecord:
             status=self.status,
             degraded=degraded(self.response or ""),
             announced=None if self.response is None else gate.announced(self.response),
+            windows=tuple(window for attempt in attempts for window in attempt.windows),
         )
 
     def to_json(self) -> TrialData:
@@ -139,7 +140,7 @@ class TrialRecord:
             score = {
                 "raw_response": verdict.raw,
                 "attempts": [
-                    {"attempt_text": a.text, "score": a.score, "span": span}
+                    PlacedAttempt(**a.to_json(), span=span)
                     for a, span in zip(verdict.attempts, spans, strict=True)
                 ],
                 "status": str(verdict.status),

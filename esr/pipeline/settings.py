@@ -10,6 +10,7 @@ from esr import judge, models
 from esr.errors import UserError
 from esr.models import ModelSpec, prompts
 from esr.models.identity import model_identity
+from esr.models.prompts import PromptSet
 from esr.models.weights import check_split
 from esr.pipeline import constants
 from esr.pipeline.cli import CommonConfig
@@ -33,7 +34,8 @@ def resolve(config: CommonConfig) -> ModelSpec:
 
 def _check(config: CommonConfig, spec: ModelSpec) -> None:
     """Refuse what no run could do as asked, before anything is loaded or planned."""
-    questions = len(prompts.load(config.prompts, spec.prompt_set).prompts)
+    prompt_set = prompts.load(config.prompts, spec.prompt_set)
+    questions = len(prompt_set.prompts)
     for option, value, most, why in (
         ("--n-latents", config.n_latents, spec.d_sae, "the dictionary has no more"),
         ("--n-trials", config.n_trials, questions, "each trial has a prompt of its own"),
@@ -42,11 +44,46 @@ def _check(config: CommonConfig, spec: ModelSpec) -> None:
             raise UserError(f"{option} {value}", f"1 to {most}: {why}", f"{option} {most}")
     check_split(spec, config.tensor_parallel or 1)
     name = config.judge or spec.judge
+    check_keyed("--judge", name, prompt_set)
     if config.rubric != "own" and judge.spec(name).provider == "offline":
         raise UserError(
             f"--rubric {config.rubric} with the judge {name}, which reads none",
             "a language model as judge",
             "--judge haiku, or leave --rubric out",
+        )
+
+
+def check_keyed(option: str, name: str, prompt_set: PromptSet) -> None:
+    """Refuse a judge that looks up known answers where the questions have none.
+
+    Args:
+        option: that names the judge, e.g. ``--judge``.
+        name: of the judge.
+        prompt_set: the questions.
+
+    Raises:
+        UserError: a question has no key.
+    """
+    if judge.needs_keys(name) and not prompt_set.keyed:
+        raise UserError(
+            f"{option} {name} with the prompts {prompt_set.name}, which have no known answers",
+            "prompts with keys: keyed, or a .json file with a key for every question",
+            f"--prompts keyed {option} {name}",
+        )
+
+
+def require_keyed(name: str, prompt_set: PromptSet) -> None:
+    """Refuse to look for known answers where prompts or judge do not allow it.
+
+    Raises:
+        UserError: the questions have no keys, or the judge does not look them up.
+    """
+    check_keyed("--judge", "keyed", prompt_set)
+    if not judge.needs_keys(name):
+        raise UserError(
+            f"--judge {name} looks up no known answers",
+            "a judge that does: keyed",
+            "--prompts keyed --judge keyed",
         )
 
 

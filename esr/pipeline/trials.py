@@ -96,7 +96,8 @@ async def _run_one(
         return TrialRecord(spec, error=f"engine: {refused}")
     record = recorded(spec, context)
     if spec.judged and (record.verdict is None or not record.verdict.answered):
-        request = JudgeRequest(spec.prompt, record.response or "", spec.latent_label)
+        key = context.prompts.key_of(spec.prompt_id)
+        request = JudgeRequest(spec.prompt, record.response or "", spec.latent_label, key)
         verdict = await context.grade(request, urgent=urgent)
         context.run.journal.put("verdict", spec.key, verdict.to_json())
         record = recorded(spec, context)

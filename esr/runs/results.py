@@ -28,6 +28,7 @@ from esr.runs.summary import (
     SpecEntry,
     Summary,
     ThresholdEntry,
+    WindowState,
 )
 from esr.runs.user_files import first_fault
 
@@ -36,12 +37,13 @@ class AttemptEntry(Entry):
     """One attempt; ``score`` is 0 to 100, ``span`` where it stands in the response.
 
     A span is (first character, one past the last), None where the text does not stand there; it
-    is in our files alone (:mod:`esr.judge.spans`).
+    is in our files alone (:mod:`esr.judge.spans`). Windows are those of the keyed judge.
     """
 
     attempt_text: str = ""
     score: Number | None
     span: tuple[int, int] | None = None
+    windows: list[WindowState] = Field(default_factory=list)
 
 
 class ScoreEntry(Entry):

@@ -8,13 +8,16 @@ later version adds are kept.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import WithJsonSchema, with_config
 from typing_extensions import TypedDict
 
 Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
 """A number as it was written: 90 stays 90, 90.0 stays 90.0."""
+
+WindowState = Literal["correct", "steered", "other"]
+"""What a window of a response is about (:mod:`esr.judge.keyed`)."""
 
 Ends = list[Number | None]
 
@@ -86,6 +89,25 @@ class RestartGateEntry(TypedDict):
 
 
 @with_config(extra="allow")
+class KeyedEntry(TypedDict):
+    """What responses of the keyed judge are about (:mod:`esr.analysis.keyed`).
+
+    ``n`` graded trials; ``windows`` by state; ``ends`` trials by the state of the last window
+    that is not "other", and "other" where there is none. A recovery ends correct after a steered
+    window, a drift ends steered after a correct one; announced where the response has several
+    attempts, else silent.
+    """
+
+    n: int
+    windows: dict[WindowState, int]
+    ends: dict[WindowState, int]
+    silent_recovery: int
+    announced_recovery: int
+    silent_drift: int
+    announced_drift: int
+
+
+@with_config(extra="allow")
 class Bootstrap(TypedDict):
     """How the intervals were drawn."""
 
@@ -109,6 +131,7 @@ class Summary(TypedDict):
     score_changes: list[Number]
     redraw_null: RedrawNullEntry
     restart_gate: NotRequired[RestartGateEntry]
+    keyed: NotRequired[KeyedEntry]
 
 
 @with_config(extra="allow")
@@ -221,10 +244,11 @@ class SpecEntry(TypedDict):
 
 @with_config(extra="allow")
 class AttemptData(TypedDict):
-    """One attempt; the score is 0 to 100."""
+    """One attempt; the score is 0 to 100. Windows are those of the keyed judge alone."""
 
     attempt_text: str
     score: Number
+    windows: NotRequired[list[WindowState]]
 
 
 class PlacedAttempt(AttemptData):
