@@ -38,6 +38,7 @@ STEPS = (
     "esr.runs",
     "esr.upstream",
     "esr.organism",
+    "esr.export",
 )
 
 RUN = """
