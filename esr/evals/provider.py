@@ -112,7 +112,7 @@ class EsrAPI(ModelAPI):
         self,
         input: list[ChatMessage],
         tools: list[ToolInfo],
-        tool_choice: ToolChoice,
+        tool_choice: ToolChoice,  # noqa: ARG002 (Inspect's interface)
         config: GenerateConfig,
     ) -> ModelOutput:
         """One response to one user turn.

@@ -19,7 +19,7 @@ PROGRAM = "python -m esr.export"
 class ParquetOptions:
     """Trials, verdicts, attempts, thresholds and latents of runs as tables with a data card."""
 
-    run: list[str] = field(positional=True, nargs="+", metavar="RUN")
+    run: list[str] = field(positional=True, nargs="+", metavar="RUN")  # noqa: RUF009
     """Run folders, folders with runs below them, or results files."""
 
     output: str = field(default="export", metavar="DIR")

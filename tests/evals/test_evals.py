@@ -161,7 +161,7 @@ def test_later_epochs_have_seeds_of_their_own() -> None:
     assert len(set(seeds)) == 3
 
 
-def request(config: GenerateConfig, *messages: Any) -> GenerationRequest:
+def request(config: GenerateConfig) -> GenerationRequest:
     api = EsrAPI("tiny", engine="transformers")
     return api._request((1, 2, 3), config)
 
