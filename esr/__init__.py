@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from esr.models import ModelSpec
     from esr.models import get as get_model
     from esr.models.chat import load as load_chat
-    from esr.steering.interventions import Boost, Clamp, Scale
+    from esr.steering.interventions import Boost, Clamp, Row, Scale, Slot
     from esr.steering.sae import load as load_sae
 
 __version__ = "0.1.0"
@@ -40,8 +40,10 @@ __all__ = [
     "ModelSpec",
     "ReadRequest",
     "Reading",
+    "Row",
     "Sampling",
     "Scale",
+    "Slot",
     "UserError",
     "VllmOptions",
     "create_engine",
@@ -51,7 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Boost", "Clamp", "Scale"), "esr.steering.interventions"),
+    **dict.fromkeys(("Boost", "Clamp", "Row", "Scale", "Slot"), "esr.steering.interventions"),
     **dict.fromkeys(
         ("Generation", "GenerationRequest", "ReadRequest", "Reading", "Sampling"),
         "esr.engine.base",

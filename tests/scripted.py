@@ -65,6 +65,9 @@ class ScriptedChat:
     def conversation_ids(self, prompt: str, response: str) -> tuple[int, ...]:
         return self.prompt_ids(prompt + response)
 
+    def prefix_ids(self, prompt: str, prefix: str) -> tuple[int, ...]:  # noqa: ARG002
+        return self.prompt_ids(prefix)
+
     def response_ids(self, response: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
         return self.prompt_ids(response), tuple((i, i + 1) for i in range(len(response)))
 

@@ -26,7 +26,7 @@ def create(
         name: "vllm", or "transformers", the reference: one request at a time.
         spec: the model, with the layers that steer and read.
         dictionary: the SAE that steers and reads.
-        options: how vLLM runs; of these the reference takes the pairing alone.
+        options: how vLLM runs; of these the reference takes pairing and layers alone.
 
     Raises:
         UserError: unknown engine, a model that does not load or fit, a faulty option.
@@ -41,7 +41,7 @@ def create(
                 "request-id; its requests never share a batch",
                 "--engine vllm",
             )
-        return TransformersEngine(spec, dictionary)
+        return TransformersEngine(spec, dictionary, options.layers)
     if name == "vllm":
         from esr.engine.vllm import VllmEngine
 

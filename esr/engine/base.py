@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from esr.steering.interventions import Intervention
+from esr.steering.scope import Scope
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from esr.steering.pooling import PooledReading
 
-Scope = Literal["all", "generated"]
 Pairing = Literal["request-id", "scheduler-order"]
 
 
@@ -24,7 +24,10 @@ CLOSED = "the engine was closed"
 class Sampling:
     """How tokens are drawn (paper section 2.1: temperature 0.6, top-p 1, 512 new tokens).
 
-    ``temperature`` 0 is greedy. The seed belongs to the request and to nothing else.
+    ``temperature`` 0 is greedy. The seed belongs to the request and to nothing else: the first
+    generated token takes its first draw, however long a prefix is given. ``max_tokens`` counts
+    generated tokens; the repetition penalty counts prompt, given prefix and generated tokens
+    alike, so a given token is penalised as if it had been generated.
     """
 
     temperature: float = 0.6
@@ -41,8 +44,10 @@ class GenerationRequest:
     Attributes:
         request_id: unique among the requests in flight.
         prompt_token_ids: the rendered prompt, chat template included.
-        interventions: active at the steering layer for this request alone.
-        scope: "all" steers prompt and response (the paper); "generated" the response alone.
+        interventions: active for this request alone.
+        scope: positions that may be steered, see :mod:`esr.steering.scope`; "all" in the paper.
+            An intervention acts where its own scope and this one agree.
+        prefix_token_ids: tokens of the response that are given, not generated.
     """
 
     request_id: str
@@ -50,16 +55,28 @@ class GenerationRequest:
     interventions: tuple[Intervention, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     scope: Scope = "all"
+    prefix_token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One response. ``finish_reason`` is "stop" or "length"; ``text`` has no special tokens."""
+    """One response.
+
+    Attributes:
+        request_id: of the request.
+        token_ids: of the response: given prefix and generated tokens.
+        text: the same as text, without special tokens.
+        finish_reason: "stop" or "length".
+        n_prefix: how many of the tokens were given; generation begins behind them.
+        generated_from: first character of the text that was generated; 0 without a prefix.
+    """
 
     request_id: str
     token_ids: tuple[int, ...]
     text: str
     finish_reason: str
+    n_prefix: int = 0
+    generated_from: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +89,11 @@ class ReadRequest:
     Attributes:
         token_ids: the whole text, prompt and response.
         latents: which latents to return per token; None pools over the whole dictionary.
-        interventions: active at the steering layer while the text is fed.
+        interventions: active while the text is fed.
         first_token: positions before it are fed but left out of the reading.
+        n_prompt: tokens of the prompt, for scopes; the rest is the response. Needed where an
+            intervention has another scope than "all".
+        n_prefix: tokens of the response's given prefix, for scopes.
     """
 
     request_id: str
@@ -81,6 +101,8 @@ class ReadRequest:
     latents: tuple[int, ...] | None = None
     interventions: tuple[Intervention, ...] = ()
     first_token: int = 0
+    n_prompt: int | None = None
+    n_prefix: int = 0
 
 
 @dataclass(frozen=True)

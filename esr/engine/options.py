@@ -32,6 +32,8 @@ class VllmOptions:
             the free memory.
         gpu_memory: share of each GPU's memory vLLM may take.
         in_process: no process of its own, see :class:`esr.engine.vllm_driver.InProcess`.
+        layers: more layers that interventions may name, beside the model's steering and feature
+            layer, which they always may.
         load_format: "dummy" makes random weights on the device, for benchmarks of a shape.
     """
 
@@ -45,3 +47,4 @@ class VllmOptions:
     gpu_memory: float = GPU_SHARE
     in_process: bool = False
     load_format: str = "auto"
+    layers: tuple[int, ...] = ()

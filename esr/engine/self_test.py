@@ -3,11 +3,12 @@
 1. *Streams*: where the residual stream is in a layer's output is measured
    (:mod:`esr.steering.stream`).
 2. *Null test*: several prompts in one batch, unsteered, boosted by 0 and boosted by a vector as
-   long as the stream, give the unsteered tokens wherever nothing was to be added, the same tokens
-   as without steered requests beside them.
-3. *Exact delta*: meanwhile the layer's output moves by ``b * W_dec[k]`` at the boosted rows, and
+   long as the stream at every hooked layer, give the unsteered tokens wherever nothing was to be
+   added, the same tokens as without steered requests beside them.
+3. *Exact delta*: meanwhile the layers' outputs move by ``b * W_dec[k]`` at the boosted rows, and
    not at all at any other row.
-4. *Rows*: on every rank as many rows are steered as steered requests feed tokens.
+4. *Rows*: on every rank, at every hooked layer, as many rows are steered as steered requests feed
+   tokens.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class SelfTest:
     Attributes:
         run: greedy tokens of a prompt under interventions, at most so many.
         call: a method of every worker, with one answer per rank.
-        layers: those with a hook; the first steers.
+        layers: those with a hook.
         by_request: False where requests may get each other's interventions on purpose
             (pairing "scheduler-order"); then only rows are counted.
     """
@@ -57,9 +58,10 @@ class SelfTest:
         Raises:
             UserError: the model fails one of them.
         """
-        forms, norm = await self._measure_streams()
+        forms, norms = await self._measure_streams()
         latent, length = self._latent()
-        null, boost = (Boost(latent, 0.0),), (Boost(latent, norm / length),)
+        null = tuple(Boost(latent, 0.0, layer) for layer in self.layers)
+        boost = tuple(Boost(latent, norms[layer] / length, layer) for layer in self.layers)
         alone = await self._batch([()])
         if not self.by_request:
             await self._batch([null])
@@ -77,8 +79,8 @@ class SelfTest:
                 raise self._refusal(f"{name} changes {changed} of {N_PROMPTS} greedy answers")
         return forms
 
-    async def _measure_streams(self) -> tuple[dict[int, str], float]:
-        """What the layers return, and the length of the stream at the steering layer."""
+    async def _measure_streams(self) -> tuple[dict[int, str], dict[int, float]]:
+        """What the layers return, and the length of the stream there."""
         passes = [("", -1)] + [(name, i) for i in set(self.layers) for name in (MOVED, ADDED)]
         for disturbance, layer in passes:
             await self.call("esr_probe", disturbance, layer)
@@ -88,7 +90,7 @@ class SelfTest:
             if problem:
                 raise self._refusal(problem)
         forms, norms, _ = answers[0]
-        return forms, norms[self.layers[0]]
+        return forms, norms
 
     async def _batch(self, kinds: Sequence[Sequence[Intervention]]) -> list[list[Prompt]]:
         """Every prompt under every kind, all at once: tokens by kind and prompt. Counts rows."""
@@ -101,7 +103,7 @@ class SelfTest:
         answers = await asyncio.gather(*runs)
         after = await self.call("esr_counters")
         by_kind = [list(answers[i :: len(kinds)]) for i in range(len(kinds))]
-        expected = sum(
+        expected = len(self.layers) * sum(
             len(self._prompt(i)) + len(tokens[i]) - 1
             for kind, tokens in zip(kinds, by_kind, strict=True)
             for i in range(N_PROMPTS)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -18,24 +19,25 @@ from esr.engine.base import (
     Reading,
     ReadRequest,
     Sampling,
-    Scope,
 )
 from esr.engine.validation import GREEDY_BELOW, check_generation, check_read, model_info
 from esr.errors import EngineError
 from esr.models import ModelSpec
 from esr.models.weights import load_weights
-from esr.steering.interventions import Intervention, latents_of
+from esr.steering.interventions import Row, rows_of
 from esr.steering.layers import decoder_layers, residual_of, with_residual
 from esr.steering.pooling import Pool, add_rows
-from esr.steering.rows import apply, plan_rows
+from esr.steering.row_cache import load
+from esr.steering.rows import SaeRows, steer
 from esr.steering.sae import Dictionary
+from esr.steering.task import Effect, effects
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
 
 class TransformersEngine:
-    """Hugging Face's forward pass with a hook at the steering layer.
+    """Hugging Face's forward pass with a hook at every layer that a request steers.
 
     Sampled tokens differ from vLLM's for the same seed, because the random draws do; greedy
     tokens agree.
@@ -44,11 +46,11 @@ class TransformersEngine:
         UserError: the model does not load, does not fit the dictionary, or lacks a layer.
     """
 
-    def __init__(self, spec: ModelSpec, dictionary: Dictionary) -> None:
+    def __init__(self, spec: ModelSpec, dictionary: Dictionary, layers: Sequence[int] = ()) -> None:
         self.spec = spec
         self.dictionary = dictionary
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.info = model_info(spec, dictionary)
+        self.info = model_info(spec, dictionary, layers)
         self.model = load_weights(spec, self.device)
         self.layers = decoder_layers(self.model, self.info.n_layers)
         self._one_at_a_time = asyncio.Lock()
@@ -101,11 +103,16 @@ class TransformersEngine:
     def _generate(self, request: GenerationRequest) -> Generation:
         sampling = request.sampling
         generator = torch.Generator("cpu").manual_seed(sampling.seed)
-        tokens = list(request.prompt_token_ids)
+        prefix = request.prefix_token_ids
+        tokens = [*request.prompt_token_ids, *prefix]
+        n_prompt = len(request.prompt_token_ids)
+        steered = effects(
+            request.interventions, self.spec.steering_layer, n_prompt, len(prefix), request.scope
+        )
         new = torch.tensor([tokens], device=self.device)
         cache: Any = None
         finish = "length"
-        with self._steered(request.interventions, request.scope, len(tokens)):
+        with self._steered(steered):
             for _ in range(sampling.max_tokens):
                 output = self.model(
                     input_ids=new, past_key_values=cache, use_cache=True, logits_to_keep=1
@@ -117,8 +124,7 @@ class TransformersEngine:
                     finish = "stop"
                     break
                 new = torch.tensor([tokens[-1:]], device=self.device)
-        response = tuple(tokens[len(request.prompt_token_ids) :])
-        return Generation(request.request_id, response, self.info.text(response), finish)
+        return self.info.answer(request, tokens[n_prompt + len(prefix) :], finish)
 
     @torch.inference_mode()
     def _read(self, request: ReadRequest) -> Reading:
@@ -128,7 +134,9 @@ class TransformersEngine:
             streams.append(residual_of(output)[0])
 
         ids = torch.tensor([request.token_ids], device=self.device)
-        with self._steered(request.interventions, "all", 0):
+        n_prompt, layer = request.n_prompt or 0, self.spec.steering_layer
+        steered = effects(request.interventions, layer, n_prompt, request.n_prefix)
+        with self._steered(steered):
             # Registered after the steering hook, so it sees the steered stream of its layer.
             handle = self.layers[self.spec.feature_layer].register_forward_hook(capture)
             try:
@@ -144,34 +152,52 @@ class TransformersEngine:
         return Reading(request.request_id, pooled=pool.result())
 
     @contextmanager
-    def _steered(
-        self, interventions: tuple[Intervention, ...], scope: Scope, n_prompt: int
-    ) -> Iterator[None]:
-        """Steer every forward pass inside; with scope "generated", not the first ``n_prompt``."""
-        if not interventions:
-            yield
-            return
-        latents = latents_of(interventions)
-        bank = self.dictionary.bank(latents).to(self.device)
-        row = plan_rows([interventions], {latent: i for i, latent in enumerate(latents)})
-        plan = row.to(self.device)
-        unsteered = n_prompt if scope == "generated" else 0
-
-        def steer(_module: Module, _args: object, output: Any) -> Any:
-            nonlocal unsteered
-            residual = residual_of(output)
-            n_tokens = residual.shape[1]
-            skip, unsteered = min(unsteered, n_tokens), max(0, unsteered - n_tokens)
-            rows = plan.select(torch.zeros(n_tokens - skip, dtype=torch.int64))
-            steered = residual.clone()
-            steered[0, skip:] = apply(residual[0, skip:], rows, bank)
-            return with_residual(output, steered)
-
-        handle = self.layers[self.spec.steering_layer].register_forward_hook(steer)
+    def _steered(self, steered: Sequence[Effect]) -> Iterator[None]:
+        """Steer every forward pass inside: passes over one text, piece by piece."""
+        rows = rows_of(item.slot for item in steered)
+        bank = load(self.dictionary, rows).to(self.device) if rows else None
+        place = {row: i for i, row in enumerate(rows)}
+        handles = []
+        for layer in sorted({item.layer for item in steered}):
+            here = [item for item in steered if item.layer == layer]
+            assert bank is not None
+            hook = _SteeringHook(here, place, bank)
+            handles.append(self.layers[layer].register_forward_hook(hook))
         try:
             yield
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
+
+
+class _SteeringHook:
+    """Steers the output of one layer, effect by effect, position by position."""
+
+    def __init__(self, steered: Sequence[Effect], place: dict[Row, int], bank: SaeRows) -> None:
+        self.steered, self.place, self.bank = steered, place, bank
+        self.position = 0
+
+    def __call__(self, _module: Module, _args: object, output: Any) -> Any:
+        stream = residual_of(output)
+        first, n = self.position, stream.shape[1]
+        self.position += n
+        changed = stream.clone()
+        # Slots that begin and end together, for the positions of this piece that they have.
+        edges = {0, n} | {e - first for item in self.steered for e in (item.start, item.end)}
+        inside = sorted(edge for edge in edges if 0 <= edge <= n)
+        for start, end in pairwise(inside):
+            slots = [
+                (
+                    item.slot,
+                    self.place[item.slot.write],
+                    self.place[item.slot.read or item.slot.write],
+                )
+                for item in self.steered
+                if item.start <= first + start and first + end <= item.end
+            ]
+            if slots:
+                changed[0, start:end] = steer(stream[0, start:end], slots, self.bank)
+        return with_residual(output, changed)
 
 
 def draw(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.Generator) -> int:

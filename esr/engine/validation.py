@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from esr.engine.base import GenerationRequest, ReadRequest, Sampling
+from esr.engine.base import Generation, GenerationRequest, ReadRequest, Sampling
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.models.weights import check_layers, load_config, load_tokenizer
 from esr.steering import interventions
+from esr.steering.interventions import Intervention
+from esr.steering.layers import check_layer
 from esr.steering.sae import Dictionary
+from esr.steering.scope import check_scope
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -31,6 +35,7 @@ class ModelInfo:
         stop_token_ids: end of text or of turn; a response ends with the first of them.
         context: longest prompt and response together, in tokens.
         d_sae: latents in the dictionary.
+        layers: those that interventions may name.
     """
 
     config: PreTrainedConfig
@@ -38,6 +43,7 @@ class ModelInfo:
     stop_token_ids: tuple[int, ...]
     context: int
     d_sae: int
+    layers: tuple[int, ...]
 
     @property
     def n_layers(self) -> int:
@@ -51,20 +57,40 @@ class ModelInfo:
         """A response without special tokens."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
+    def answer(
+        self, request: GenerationRequest, generated: Sequence[int], finish: str
+    ) -> Generation:
+        """The answer to a request whose given prefix ``generated`` tokens follow."""
+        prefix = request.prefix_token_ids
+        tokens = prefix + tuple(generated)
+        text = self.text(tokens)
+        # A character may begin in the prefix and end in what is generated: it is generated.
+        same = zip(self.text(prefix), text, strict=False)
+        begin = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], same))
+        return Generation(request.request_id, tokens, text, finish, len(prefix), begin)
 
-def model_info(spec: ModelSpec, dictionary: Dictionary) -> ModelInfo:
+
+def model_info(spec: ModelSpec, dictionary: Dictionary, layers: Iterable[int] = ()) -> ModelInfo:
     """Read configuration and tokenizer, and check that model and dictionary fit.
+
+    Args:
+        spec: the model.
+        dictionary: the SAE.
+        layers: that interventions may name beside the model's steering and feature layer.
 
     Raises:
         UserError: no such model, no tokenizer, no such layer, or a dictionary of another width.
     """
     config, tokenizer = load_config(spec), load_tokenizer(spec)
     check_layers(spec, config, dictionary.d_model)
+    for layer in layers:
+        check_layer("layer", layer, int(config.num_hidden_layers))
+    hooked = tuple(sorted({spec.steering_layer, spec.feature_layer, *layers}))
     stops = _stop_token_ids(spec, config, tokenizer)
     longest = int(getattr(config, "max_position_embeddings", spec.context))
     # A read of a full context still asks vLLM for one token, which must have a position.
     context = min(spec.context, longest - 1)
-    return ModelInfo(config, tokenizer, stops, context, dictionary.d_sae)
+    return ModelInfo(config, tokenizer, stops, context, dictionary.d_sae, hooked)
 
 
 def _stop_token_ids(
@@ -89,16 +115,20 @@ def check_generation(request: GenerationRequest, model: ModelInfo) -> None:
     Raises:
         UserError: latents, token ids, sampling values or lengths out of range.
     """
-    interventions.check(request.interventions, model.d_sae)
+    check_scope(request.scope)
+    _check_interventions(request.interventions, model)
     _check_tokens(request.prompt_token_ids, model)
+    if request.prefix_token_ids:
+        _check_tokens(request.prefix_token_ids, model)
     _check_sampling(request.sampling)
-    room = model.context - len(request.prompt_token_ids)
-    if request.sampling.max_tokens > room:
+    n_prompt, n_prefix = len(request.prompt_token_ids), len(request.prefix_token_ids)
+    if n_prompt + n_prefix + request.sampling.max_tokens > model.context:
+        given = f", a given prefix of {n_prefix}" if n_prefix else ""
         raise UserError(
-            f"a prompt of {len(request.prompt_token_ids)} tokens and a response of "
+            f"a prompt of {n_prompt} tokens{given} and a response of "
             f"{request.sampling.max_tokens} exceed the context",
             f"{model.context} tokens together",
-            "shorten the prompt or lower max_tokens",
+            f"shorten the {'prefix' if n_prefix else 'prompt'} or lower max_tokens",
         )
 
 
@@ -108,8 +138,22 @@ def check_read(request: ReadRequest, model: ModelInfo) -> None:
     Raises:
         UserError: latents, token ids or positions out of range.
     """
-    interventions.check(request.interventions, model.d_sae)
+    _check_interventions(request.interventions, model)
     _check_tokens(request.token_ids, model)
+    n_prompt = request.n_prompt
+    if n_prompt is None and any(item.scope != "all" for item in request.interventions):
+        raise UserError(
+            "a read whose interventions have a scope does not say where the prompt ends",
+            "n_prompt, in tokens",
+            "ReadRequest(n_prompt=...)",
+        )
+    if n_prompt is not None and not 0 <= n_prompt + request.n_prefix <= len(request.token_ids):
+        raise UserError(
+            f"a prompt of {n_prompt} tokens and a prefix of {request.n_prefix} are longer than the "
+            "text",
+            f"0 to {len(request.token_ids)} together",
+            "correct n_prompt or n_prefix",
+        )
     if len(request.token_ids) > model.context:
         raise UserError(
             f"a text of {len(request.token_ids)} tokens exceeds the context",
@@ -132,6 +176,27 @@ def check_read(request: ReadRequest, model: ModelInfo) -> None:
                 f"latent {latent} is not in the dictionary",
                 f"0 to {model.d_sae - 1}",
                 "choose a latent in that range",
+            )
+
+
+def _check_interventions(items: Sequence[Intervention], model: ModelInfo) -> None:
+    interventions.check(items, model.d_sae, model.layers)
+    by_direction: dict[str, set[int]] = {}
+    for row in interventions.rows_of(items):
+        if row.digest:
+            by_direction.setdefault(row.digest, set()).add(row.index)
+    if not by_direction:
+        return
+    from esr.steering import directions
+
+    width = int(model.config.hidden_size)
+    for digest, indices in by_direction.items():
+        vectors = directions.rows(digest, sorted(indices))
+        if vectors.shape[1] != width:
+            raise UserError(
+                f"direction {digest} has width {vectors.shape[1]}",
+                f"{width}, the model's",
+                "fit it on this model",
             )
 
 

@@ -31,12 +31,13 @@ from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, start
 from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
 from esr.runs.plain import json_digest
-from esr.steering import interventions
 from esr.steering.interventions import Intervention
 from esr.steering.limits import KEEP
 from esr.steering.pooling import PooledReading
 from esr.steering.sae import Dictionary
-from esr.steering.task import CONFIG_KEY, ReadTask, Task
+from esr.steering.scope import Scope
+from esr.steering.task import CONFIG_KEY, Effect, ReadTask, Task, content
+from esr.steering.task import effects as effects_of
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput
@@ -57,7 +58,7 @@ class VllmEngine:
         self.spec = spec
         self.dictionary = dictionary
         self.options = options or VllmOptions()
-        self.info = model_info(spec, dictionary)
+        self.info = model_info(spec, dictionary, self.options.layers)
         self._numbers = itertools.count()
         self._budget = RowBudget(KEEP)
         self._tested = self._closed = self._keep_log = False
@@ -72,20 +73,16 @@ class VllmEngine:
         """See :meth:`esr.engine.base.Engine.generate`."""
         check_generation(request, self.info)
         await self._self_test()
-        prompt_length = len(request.prompt_token_ids)
-        task = Task(
-            self._key(request.request_id),
-            request.interventions,
-            prompt_length if request.scope == "generated" else 0,
+        prefix = request.prefix_token_ids
+        effects = self._effects(
+            request.interventions, len(request.prompt_token_ids), len(prefix), request.scope
         )
-        salt = _salt(request.interventions, task.first) if request.interventions else None
-        output = await self._run(request.prompt_token_ids, task, salt, request.sampling)
-        token_ids = tuple(output.token_ids)
+        task = Task(self._key(request.request_id), effects)
+        given = request.prompt_token_ids + prefix
+        output = await self._run(given, task, _salt(effects), request.sampling)
         if output.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"request {request.request_id} ended as {output.finish_reason!r}")
-        return Generation(
-            request.request_id, token_ids, self.info.text(token_ids), output.finish_reason
-        )
+        return self.info.answer(request, output.token_ids, output.finish_reason)
 
     async def read(self, request: ReadRequest) -> Reading:
         """See :meth:`esr.engine.base.Engine.read`."""
@@ -93,7 +90,8 @@ class VllmEngine:
         await self._self_test()
         key = self._key(request.request_id)
         read = ReadTask(request.latents, request.first_token, len(request.token_ids))
-        task = Task(key, request.interventions, 0, read)
+        effects = self._effects(request.interventions, request.n_prompt or 0, request.n_prefix)
+        task = Task(key, effects, read)
         sampling = Sampling(temperature=0.0, max_tokens=1, repetition_penalty=1.0)
         try:
             # Its own salt: cached positions would not be computed, so they could not be read.
@@ -170,7 +168,7 @@ class VllmEngine:
         prompt: dict[str, Any] = {"prompt_token_ids": list(token_ids)}
         if salt is not None:
             prompt["cache_salt"] = salt
-        needs_worker = bool(task.interventions or task.read)
+        needs_worker = bool(task.effects or task.read)
         params = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -183,7 +181,7 @@ class VllmEngine:
             extra_args={CONFIG_KEY: task.to_wire()} if needs_worker else None,
         )
         try:
-            async with self._budget.hold(interventions.latents_of(task.interventions)):
+            async with self._budget.hold(task.rows):
                 output = await self._alive(lambda: self._driver.run(prompt, params, task.key))
         except ValueError as error:
             raise UserError(f"vLLM refuses request {task.key}: {error}") from error
@@ -213,6 +211,15 @@ class VllmEngine:
         finally:
             self._running.discard(answer)
 
+    def _effects(
+        self,
+        items: Sequence[Intervention],
+        n_prompt: int,
+        n_prefix: int = 0,
+        scope: Scope = "all",
+    ) -> tuple[Effect, ...]:
+        return effects_of(items, self.spec.steering_layer, n_prompt, n_prefix, scope)
+
     def _key(self, request_id: str) -> str:
         return f"{request_id}#{next(self._numbers)}"
 
@@ -231,7 +238,7 @@ class VllmEngine:
                 dtype=getattr(torch, self.spec.dtype),
                 vocabulary=self.info.vocabulary,
                 context=self.info.context,
-                layers=(self.spec.steering_layer, self.spec.feature_layer),
+                layers=self.info.layers,
                 by_request=self.options.pairing == "request-id",
             )
             try:
@@ -244,15 +251,15 @@ class VllmEngine:
     async def _run_test(
         self, prompt: tuple[int, ...], steered: Sequence[Intervention], n: int
     ) -> tuple[int, ...]:
-        task = Task(self._key("test"), tuple(steered))
+        task = Task(self._key("test"), self._effects(steered, len(prompt)))
         sampling = Sampling(temperature=0.0, max_tokens=n, repetition_penalty=1.0)
         return tuple((await self._run(prompt, task, task.key, sampling)).token_ids)
 
 
-def _salt(steered: Sequence[Intervention], first: int) -> str:
-    """Requests share cached tokens only where this agrees: same interventions, and steered from
-    the same position on."""
-    return json_digest([interventions.to_json(steered), first], 32)
+def _salt(effects: Sequence[Effect]) -> str | None:
+    """Requests share cached tokens only where this agrees: the same effects at the same layers
+    and positions; None where nothing is changed."""
+    return json_digest(content(effects), 32) if effects else None
 
 
 def _tensor(item: Mapping[str, Any]) -> Tensor:

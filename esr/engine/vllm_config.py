@@ -99,7 +99,7 @@ def engine_args(
                 "rows": str(dictionary.path.resolve()),
                 "hook": HOOK,
                 "pairing": options.pairing,
-                "steering_layer": spec.steering_layer,
+                "layers": list(info.layers),
                 "feature_layer": spec.feature_layer,
             }
         },

@@ -111,7 +111,7 @@ class SteeringWorker(BaseWorker):
         self.steering = Steering(
             Dictionary.open(Path(options["rows"])),
             torch.device(runner.device),
-            steering_layer=options["steering_layer"],
+            layers=options["layers"],
             feature_layer=options["feature_layer"],
             scheduler_order=options["pairing"] == "scheduler-order",
             reads=self.rank == 0,
@@ -120,7 +120,7 @@ class SteeringWorker(BaseWorker):
         model = runner.get_model()
         refuse(self.vllm_config, model)
         layers = decoder_layers(model, n_layers)
-        for layer in {options["steering_layer"], options["feature_layer"]}:
+        for layer in self.steering.hooked:
             hook(layers[layer], layer)
         watch_end(model, self.steering)
         link(runner, self.steering, v2=bool(self.use_v2_model_runner))

@@ -50,6 +50,16 @@ class ChatFormat:
         spans = tuple((int(start), int(end)) for start, end in encoding["offset_mapping"])
         return tuple(encoding["input_ids"]), spans
 
+    def prefix_ids(self, prompt: str, prefix: str) -> tuple[int, ...]:
+        """Token ids of a given beginning of the response: they follow :meth:`prompt_ids`, as in
+        ``apply_chat_template(..., continue_final_message=True)``; whitespace at its ends stays.
+        """
+        given = self.prompt_ids(prompt)
+        together = self._ids(self.text(prompt) + prefix)
+        if self.variant == "template" and together[: len(given)] == given:
+            return together[len(given) :]
+        return self.response_ids(prefix)[0]
+
     def text(self, prompt: str, response: str | None = None) -> str:
         """What :meth:`prompt_ids` tokenizes; with a response, :meth:`conversation_ids`."""
         turns = [_turn("user", prompt)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
 
-from esr.engine.base import Engine, GenerationRequest, Reading, ReadRequest, Sampling
+from esr.engine.base import Engine, Generation, GenerationRequest, Reading, ReadRequest, Sampling
 from esr.errors import SpendLimitError
 from esr.judge.ledger import Ledger
 from esr.models import GenerationProfile, ModelSpec, chat
@@ -39,6 +39,10 @@ class Chat(Protocol):
 
     def conversation_ids(self, prompt: str, response: str) -> tuple[int, ...]:
         """Token ids of the whole chat."""
+        ...
+
+    def prefix_ids(self, prompt: str, prefix: str) -> tuple[int, ...]:
+        """Token ids of a given beginning of the response, which follow :meth:`prompt_ids`."""
         ...
 
     def response_ids(self, response: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
@@ -131,12 +135,11 @@ class RunContext:
             seed=seed,
         )
 
-    async def generate(self, request: GenerationRequest) -> tuple[tuple[int, ...], str, str]:
-        """Generate within the limit of requests in flight: (token ids, text, finish reason)."""
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """Generate within the limit of requests in flight."""
         engine = await self.engine()
         async with self._slots:
-            answer = await engine.generate(request)
-        return answer.token_ids, answer.text, answer.finish_reason
+            return await engine.generate(request)
 
     async def read(self, request: ReadRequest) -> Reading:
         """Read latents within the limit of requests in flight."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -21,13 +21,21 @@ StartEngine = Callable[[], Awaitable[Engine]]
 
 
 @asynccontextmanager
-async def one_engine(config: CommonConfig, spec: ModelSpec) -> AsyncIterator[StartEngine]:
-    """A function that starts the engine once, on first use; the engine is closed at the end."""
+async def one_engine(
+    config: CommonConfig, spec: ModelSpec, layers: Sequence[int] = ()
+) -> AsyncIterator[StartEngine]:
+    """A function that starts the engine once, on first use; the engine is closed at the end.
+
+    Args:
+        config: the options.
+        spec: the model.
+        layers: that interventions may name beside the model's steering and feature layer.
+    """
     started: list[Engine] = []
 
     async def start() -> Engine:
         if not started:
-            started.append(await start_engine(config, spec))
+            started.append(await start_engine(config, spec, layers))
         return started[0]
 
     try:
@@ -37,7 +45,7 @@ async def one_engine(config: CommonConfig, spec: ModelSpec) -> AsyncIterator[Sta
             await engine.close()
 
 
-async def start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
+async def start_engine(config: CommonConfig, spec: ModelSpec, layers: Sequence[int] = ()) -> Engine:
     """The engine of the options, replicas where asked for; memory is checked first."""
     spec = pinned(spec)
     gpus = throughput.gpus(provenance.gpus())
@@ -47,7 +55,9 @@ async def start_engine(config: CommonConfig, spec: ModelSpec) -> Engine:
     if not os.environ.get("RAY_ADDRESS"):
         devices = [gpu.memory for gpu in gpus]
         share = memory.check(spec, config.engine, ranks, config.in_flight, devices)
-    options = VllmOptions(config.in_flight, config.pairing, ranks, gpu_memory=share)
+    options = VllmOptions(
+        config.in_flight, config.pairing, ranks, gpu_memory=share, layers=tuple(layers)
+    )
     make = partial(_make_engine, config.engine, spec, options)
     if config.replicas == 1:
         return make()

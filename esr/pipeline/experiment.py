@@ -38,6 +38,10 @@ from esr.runs.commands import parse
 from esr.runs.plain import json_text
 
 
+def _no_layers(config: ConfigT, spec: ModelSpec) -> Sequence[int]:  # noqa: ARG001
+    return ()
+
+
 def _one_run(config: ConfigT, spec: ModelSpec) -> list[ConfigT]:  # noqa: ARG001
     return [config]
 
@@ -57,6 +61,8 @@ class Experiment(Generic[ConfigT]):
         command: what is typed after ``python -m``, for help; the name where left out.
         runs: the configs of the runs that one command makes, each in a folder of its own, on one
             engine; the config itself where left out.
+        layers: that interventions name beside the model's steering and feature layer; none where
+            left out. The engine is told of them when it starts.
     """
 
     name: str
@@ -67,6 +73,7 @@ class Experiment(Generic[ConfigT]):
     report: Callable[[Mapping[str, Any]], str]
     command: str = ""
     runs: Callable[[ConfigT, ModelSpec], list[ConfigT]] = field(default=_one_run)
+    layers: Callable[[ConfigT, ModelSpec], Sequence[int]] = field(default=_no_layers)
 
 
 def main(experiment: Experiment[ConfigT], argv: Sequence[str] | None = None) -> int:
@@ -90,7 +97,7 @@ def main(experiment: Experiment[ConfigT], argv: Sequence[str] | None = None) -> 
 async def run(experiment: Experiment[ConfigT], config: ConfigT, spec: ModelSpec) -> None:
     """Run an experiment in its folder, or show the results of a run that is complete."""
     ledger, model = Ledger(config.max_spend), model_identity(spec)
-    async with one_engine(config, spec) as start:
+    async with one_engine(config, spec, experiment.layers(config, spec)) as start:
         for part in experiment.runs(config, spec):
             if complete := complete_results(experiment.name, part, spec, model):
                 folder, shown = complete

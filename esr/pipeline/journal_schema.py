@@ -15,12 +15,18 @@ from esr.runs.summary import AttemptData, Number, SpecEntry, ThresholdEntry
 
 @with_config(extra="allow")
 class GenerationData(TypedDict):
-    """A response; ``finish_reason`` is "stop" or "length"."""
+    """A response; ``finish_reason`` is "stop" or "length".
+
+    Where a prefix was given, ``token_ids`` and ``text`` begin with it: ``n_prefix`` tokens, and
+    all characters before ``generated_from``.
+    """
 
     spec: SpecEntry
     token_ids: list[int]
     text: str
     finish_reason: str
+    n_prefix: NotRequired[int]
+    generated_from: NotRequired[int]
 
 
 @with_config(extra="allow")

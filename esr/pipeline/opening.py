@@ -34,6 +34,7 @@ async def open_context(
     start: StartEngine | None = None,
     model: Mapping[str, Any] | None = None,
     ledger: Ledger | None = None,
+    layers: Sequence[int] = (),
 ) -> AsyncIterator[RunContext]:
     """The context of one run: folder locked, judge not yet asked, engine not yet started.
 
@@ -44,6 +45,7 @@ async def open_context(
         start: gives an engine that outlives the run; where left out, the run has its own.
         model: :func:`esr.models.identity.model_identity` from when that engine was not yet started.
         ledger: of a command that opens several runs; where left out, the run has its own.
+        layers: of an engine of its own, see :func:`esr.pipeline.engines.one_engine`.
 
     Raises:
         UserError: no parent run, an unknown judge or prompt set, an unwritable
@@ -63,7 +65,7 @@ async def open_context(
         opened = stack.enter_context(_open_folder(place, config, spec))
         ledger.open(opened.journal)
         if start is None:
-            start = await stack.enter_async_context(one_engine(config, spec))
+            start = await stack.enter_async_context(one_engine(config, spec, layers))
         context = RunContext(
             spec=spec,
             profile=spec.profile(config.profile),

@@ -50,6 +50,8 @@ def read_key(request: ReadRequest) -> str:
         iv.to_json(request.interventions),
         request.first_token,
     ]
+    if request.n_prompt is not None:
+        parts += [request.n_prompt, request.n_prefix]
     return json_digest(parts, 20)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from esr.analysis.outcomes import Outcome, degraded
-from esr.engine.base import Sampling, Scope
+from esr.engine.base import Sampling
 from esr.judge import gate
 from esr.judge.base import Status, Verdict
 from esr.judge.spans import attempt_spans
@@ -18,6 +18,7 @@ from esr.runs.plain import json_digest, restore
 from esr.runs.summary import PlacedAttempt, ScoreData, SelectionCounts, SpecEntry, TrialData
 from esr.steering import interventions as iv
 from esr.steering.interventions import Boost, Intervention
+from esr.steering.scope import Scope
 
 LatentFilter = Literal["release", "paper"]
 
@@ -38,7 +39,9 @@ class TrialSpec:
         interventions: active for this response alone.
         sampling: seed included.
         judged: False for responses that only serve to be read.
-        scope: positions that are steered.
+        scope: positions that may be steered, see :mod:`esr.steering.scope`.
+        prefix_token_ids: tokens of the response that are given, not generated; what is judged is
+            prefix and generated text together.
     """
 
     arm: str
@@ -52,10 +55,11 @@ class TrialSpec:
     sampling: Sampling
     judged: bool = True
     scope: Scope = "all"
+    prefix_token_ids: tuple[int, ...] = ()
 
     def to_json(self) -> SpecEntry:
-        """Plain data, all that can change the output."""
-        return {
+        """Plain data, all that can change the output; the prefix where one is given."""
+        data: SpecEntry = {
             "arm": self.arm,
             "trial_id": self.trial_id,
             "latent": self.latent,
@@ -68,11 +72,15 @@ class TrialSpec:
             "interventions": iv.to_json(self.interventions),
             "sampling": vars(self.sampling),
         }
+        if self.prefix_token_ids:
+            data["prefix_token_ids"] = list(self.prefix_token_ids)
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
         """Inverse of :meth:`to_json`; further keys are ignored."""
-        values = {field.name: data[field.name] for field in fields(cls)}
+        values = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+        values["prefix_token_ids"] = tuple(data.get("prefix_token_ids", ()))
         values["interventions"] = iv.from_json(data["interventions"])
         values["sampling"] = Sampling(**data["sampling"])
         return cls(**values)
@@ -96,6 +104,8 @@ class TrialRecord:
         token_ids: of the response.
         finish_reason: "stop" or "length".
         verdict: None for trials that are not judged, or not yet.
+        generated_from: first character of the response that was generated; what stands before
+            it was given.
         error: one line where the trial has no usable verdict; None else.
     """
 
@@ -105,6 +115,7 @@ class TrialRecord:
     finish_reason: str = ""
     verdict: Verdict | None = None
     error: str | None = None
+    generated_from: int = 0
 
     @property
     def failure(self) -> str:
@@ -145,7 +156,7 @@ class TrialRecord:
                 ],
                 "status": str(verdict.status),
             }
-        return {
+        data: TrialData = {
             "prompt": spec.prompt,
             "feature_index_in_sae": spec.latent,
             "feature_label": spec.latent_label,
@@ -161,6 +172,9 @@ class TrialRecord:
             "degraded": degraded(self.response or ""),
             "spec": spec.to_json(),
         }
+        if spec.prefix_token_ids:
+            data["generated_from"] = self.generated_from
+        return data
 
 
 def boosted(

@@ -71,10 +71,12 @@ async def run_trials(
 
     Raises:
         ValueError: two specs are equal.
+        UserError: a given prefix is too long.
         SpendLimitError: ``--max-spend`` is reached.
     """
     if len({spec.key for spec in specs}) < len(specs):
         raise ValueError("two trial specs are equal")
+    check_prefixes(specs, context)
     bar = nullcontext(progress) if progress else context.progress(len(specs), description)
     with bar as shared:
         tasks = [asyncio.create_task(_run_one(spec, context, shared, urgent)) for spec in specs]
@@ -112,14 +114,36 @@ async def _generate(spec: TrialSpec, context: RunContext) -> dict[str, Any]:
         interventions=spec.interventions,
         sampling=spec.sampling,
         scope=spec.scope,
+        prefix_token_ids=spec.prefix_token_ids,
     )
-    token_ids, text, finish_reason = await context.generate(request)
+    answer = await context.generate(request)
+    given = {"n_prefix": answer.n_prefix, "generated_from": answer.generated_from}
     return {
         "spec": spec.to_json(),
-        "token_ids": list(token_ids),
-        "text": text,
-        "finish_reason": finish_reason,
+        "token_ids": list(answer.token_ids),
+        "text": answer.text,
+        "finish_reason": answer.finish_reason,
+        **(given if spec.prefix_token_ids else {}),
     }
+
+
+def check_prefixes(specs: Iterable[TrialSpec], context: RunContext) -> None:
+    """Refuse given prefixes that leave no room for a response, before the engine starts.
+
+    Raises:
+        UserError: prompt, prefix and the longest response exceed the context.
+    """
+    for spec in specs:
+        if not spec.prefix_token_ids:
+            continue
+        n_prompt, n_prefix = len(context.chat.prompt_ids(spec.prompt)), len(spec.prefix_token_ids)
+        if n_prompt + n_prefix + spec.sampling.max_tokens > context.spec.context:
+            raise UserError(
+                f"trial {spec.trial_id}: a prompt of {n_prompt} tokens, a given prefix of "
+                f"{n_prefix} and a response of {spec.sampling.max_tokens} exceed the context",
+                f"{context.spec.context} tokens together",
+                "a shorter prefix, or a lower max_tokens",
+            )
 
 
 def recorded(spec: TrialSpec, context: RunContext) -> TrialRecord:
@@ -135,6 +159,7 @@ def recorded(spec: TrialSpec, context: RunContext) -> TrialRecord:
         token_ids=tuple(generation["token_ids"]),
         finish_reason=generation["finish_reason"],
         verdict=verdict,
+        generated_from=generation.get("generated_from", 0),
         error=_error(spec, verdict),
     )
 

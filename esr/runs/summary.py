@@ -240,6 +240,7 @@ class SpecEntry(TypedDict):
     scope: Any
     interventions: list[dict[str, Any]]
     sampling: dict[str, Any]
+    prefix_token_ids: NotRequired[list[int]]
 
 
 @with_config(extra="allow")
@@ -271,7 +272,10 @@ class ScoreData(TypedDict):
 
 @with_config(extra="allow")
 class TrialData(TypedDict):
-    """One response; ``threshold`` is the boost it was given under."""
+    """One response; ``threshold`` is the boost it was given under.
+
+    Characters of the response before ``generated_from`` were given, not generated.
+    """
 
     prompt: str
     feature_index_in_sae: int
@@ -287,6 +291,7 @@ class TrialData(TypedDict):
     finish_reason: str
     degraded: bool
     spec: SpecEntry
+    generated_from: NotRequired[int]
 
 
 @with_config(extra="allow")

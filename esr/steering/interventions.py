@@ -1,8 +1,7 @@
-"""Boost, clamp and scale of SAE latents: what a request may ask for, as plain data.
+"""What a request may ask for, as plain data: boosts, clamps and scales of SAE latents, and slots.
 
-The arithmetic is :func:`esr.steering.rows.apply`. With ``h`` the full residual stream at the
-steering layer and ``f_k`` the activation of latent ``k`` encoded from that *unsteered* ``h``
-(paper section 2.2 and the authors' release):
+With ``h`` the full residual stream after a layer and ``f_k`` the activation of latent ``k``
+encoded from that *unsteered* ``h`` (paper section 2.2 and the authors' release):
 
 * ``Boost(k, b)``: ``h <- h + b * W_dec[k]``; neither ``b`` nor the row is normalised.
 * ``Clamp(k, t)``: ``h <- h + (t - f_k) * W_dec[k]``; ``t = 0`` ablates. The reconstruction
@@ -11,105 +10,260 @@ steering layer and ``f_k`` the activation of latent ``k`` encoded from that *uns
   target moves with the activation, so 0 is the clamp to 0, 1 changes nothing, and 2 doubles
   what is there and adds nothing where the latent is silent.
 
-A boost adds to a clamp or a scale of the same latent. Every position of prompt and response is
-steered.
+All of them are :class:`Slot`\\ s, and so is every operator over fitted directions. What is read or
+written is a :class:`Row`: of the SAE, or of a direction file. Slots of one layer all read the
+same unsteered ``h`` and add up, so a boost adds to a clamp of the same latent; a later layer reads
+what earlier ones have made of it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from esr.errors import UserError
 from esr.steering.limits import KEEP
+from esr.steering.scope import Scope, check_scope, overlap
 
 
 @dataclass(frozen=True, order=True)
+class Row:
+    """What is read or written: a latent of the SAE, or a vector of a direction file.
+
+    A latent is read as its SAE activation and written by its decoder row; a vector ``v`` is read
+    as the projection ``<h, v>`` and written as it is.
+
+    Attributes:
+        index: of the latent; or of the vector in the file.
+        digest: of the direction, see :mod:`esr.steering.directions`; empty for a latent.
+    """
+
+    index: int
+    digest: str = ""
+
+    def __str__(self) -> str:
+        if self.digest:
+            return f"vector {self.index} of direction {self.digest}"
+        return f"latent {self.index}"
+
+
+@dataclass(frozen=True)
 class Boost:
-    """Add ``value`` times the decoder row of ``latent`` to the residual stream."""
+    """Add ``value`` times the decoder row of ``latent`` to the residual stream.
+
+    Here and in all others: ``layer`` None is the model's steering layer; ``scope`` says at which
+    positions, see :mod:`esr.steering.scope`.
+    """
 
     latent: int
     value: float
+    layer: int | None = None
+    scope: Scope = "all"
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Clamp:
     """Replace the activation of ``latent`` by ``value``; 0 ablates the latent."""
 
     latent: int
     value: float = 0.0
+    layer: int | None = None
+    scope: Scope = "all"
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Scale:
     """Multiply the activation of ``latent`` by ``value``; 0 ablates, 1 does nothing."""
 
     latent: int
     value: float
+    layer: int | None = None
+    scope: Scope = "all"
 
 
-Intervention = Boost | Clamp | Scale
+@dataclass(frozen=True)
+class Slot:
+    """Read, gate, weigh, write: with ``p`` what ``read`` gives at ``h``, add
+    ``boost + target + gain * p`` times ``write`` where ``low <= p < high``, else nothing.
+
+    Attributes:
+        write: the row that is added.
+        read: the row that is read; None reads nothing, ``p`` being 0.
+        boost: of an open loop.
+        target: of a closed loop, whose ``gain`` is mostly -1; it adds up with ``boost``.
+        gain: factor of ``p``.
+        low: lower end of the gate, included.
+        high: upper end of the gate, not included.
+    """
+
+    write: Row
+    read: Row | None = None
+    boost: float = 0.0
+    target: float = 0.0
+    gain: float = 0.0
+    low: float = -math.inf
+    high: float = math.inf
+    layer: int | None = None
+    scope: Scope = "all"
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows it needs."""
+        return (self.write,) if self.read in (None, self.write) else (self.write, self.read)  # type: ignore[return-value]
+
+    @property
+    def gated(self) -> bool:
+        """Whether it is shut somewhere."""
+        return self.low > -math.inf or self.high < math.inf
+
+
+Intervention = Boost | Clamp | Scale | Slot
 
 LARGEST = 1e6
 """Largest value, either sign: beyond it the stream overflows in half precision, and answers are
 noise without a word. Thresholds of the paper's models lie below 100."""
 
-_KINDS: Mapping[str, type[Intervention]] = {"boost": Boost, "clamp": Clamp, "scale": Scale}
+_KINDS: Mapping[str, type[Boost | Clamp | Scale]] = {"boost": Boost, "clamp": Clamp, "scale": Scale}
 
 
-def latents_of(interventions: Iterable[Intervention]) -> tuple[int, ...]:
-    """Ids of all latents in play, ascending, each once."""
-    return tuple(sorted({item.latent for item in interventions}))
+def slot_of(item: Intervention) -> Slot:
+    """The same as a slot."""
+    if isinstance(item, Slot):
+        return item
+    row = Row(item.latent)
+    if isinstance(item, Boost):
+        return Slot(row, boost=item.value, layer=item.layer, scope=item.scope)
+    if isinstance(item, Clamp):
+        return Slot(row, row, target=item.value, gain=-1.0, layer=item.layer, scope=item.scope)
+    return Slot(row, row, gain=item.value - 1.0, layer=item.layer, scope=item.scope)
 
 
-def check(interventions: Sequence[Intervention], d_sae: int) -> None:
+def rows_of(interventions: Iterable[Intervention]) -> tuple[Row, ...]:
+    """All rows in play, ascending, each once."""
+    return tuple(sorted({row for item in interventions for row in slot_of(item).rows}))
+
+
+def check(interventions: Sequence[Intervention], d_sae: int, layers: Iterable[int]) -> None:
     """Refuse what would break a worker in the middle of a batch.
 
+    Args:
+        interventions: of one request.
+        d_sae: latents in the dictionary.
+        layers: those that can be steered.
+
     Raises:
-        UserError: too many latents, one or a value out of range, or two clamps or scales of one.
+        UserError: too many rows, a latent, value, layer or scope out of range, or two clamps or
+            scales of one latent at the same layer and positions.
     """
-    if len(latents_of(interventions)) > KEEP:
+    if len(rows_of(interventions)) > KEEP:
         raise UserError(
-            f"{len(latents_of(interventions))} latents in one request",
+            f"{len(rows_of(interventions))} latents in one request",
             f"at most {KEEP}",
             "fewer interventions",
         )
-    clamps: set[int] = set()
+    allowed = set(layers)
+    clamps: dict[tuple[int, int | None], list[Scope]] = {}
     for item in interventions:
-        if not 0 <= item.latent < d_sae:
+        _check_slot(item, d_sae)
+        check_scope(item.scope)
+        if item.layer is not None and item.layer not in allowed:
             raise UserError(
-                f"latent {item.latent} is not in the dictionary",
+                f"layer {item.layer} is not hooked",
+                f"{', '.join(map(str, sorted(allowed)))}",
+                "name the layer where the engine starts (VllmOptions.layers, Experiment.layers)",
+            )
+        if isinstance(item, Clamp | Scale):
+            others = clamps.setdefault((item.latent, item.layer), [])
+            if any(overlap(item.scope, other) for other in others):
+                raise UserError(
+                    f"latent {item.latent} is clamped twice",
+                    "one clamp or scale per latent, layer and position",
+                    "drop one of the two",
+                )
+            others.append(item.scope)
+
+
+def _check_slot(item: Intervention, d_sae: int) -> None:
+    slot = slot_of(item)
+    for row in slot.rows:
+        if not row.digest and not 0 <= row.index < d_sae:
+            raise UserError(
+                f"latent {row.index} is not in the dictionary",
                 f"0 to {d_sae - 1}",
                 "choose a latent in that range",
             )
-        if not abs(item.value) <= LARGEST:
+    values = (slot.boost, slot.target, slot.gain) if isinstance(item, Slot) else (item.value,)
+    for value in values:
+        if not abs(value) <= LARGEST:
             raise UserError(
-                f"{type(item).__name__} of latent {item.latent} has value {item.value}",
+                f"{type(item).__name__} of {slot.write} has value {value}",
                 f"{-LARGEST:g} to {LARGEST:g}",
                 "correct the value",
             )
-        if not isinstance(item, Boost):
-            if item.latent in clamps:
-                raise UserError(
-                    f"latent {item.latent} is clamped twice",
-                    "one clamp or scale per latent",
-                    "drop one of the two",
-                )
-            clamps.add(item.latent)
+    if slot.read is None and (slot.gain or slot.gated):
+        raise UserError(
+            f"Slot of {slot.write} has a gain or a gate and reads nothing",
+            "a row to read",
+            "give the slot a read row",
+        )
+    if not slot.low < slot.high:
+        raise UserError(
+            f"the gate of {slot.write} is from {slot.low} to {slot.high}",
+            "low below high",
+            "correct the gate",
+        )
 
 
 def to_json(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
-    """Plain data for journals and for the worker, e.g. ``[{"boost": 7, "value": 1.5}]``."""
-    return [
-        {type(item).__name__.lower(): item.latent, "value": item.value} for item in interventions
-    ]
+    """Plain data for journals and for the worker, e.g. ``[{"boost": 7, "value": 1.5}]``.
+
+    What is at its default is left out, so that specs without layers and scopes keep their keys.
+    """
+    return [_to_json(item) for item in interventions]
+
+
+_NUMBERS, _GATE = ("boost", "target", "gain"), ("low", "high")
+
+
+def _to_json(item: Intervention) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    if isinstance(item, Slot):
+        data["slot"] = _row_to_json(item.write)
+        if item.read is not None:
+            data["read"] = _row_to_json(item.read)
+        data |= {name: getattr(item, name) for name in _NUMBERS if getattr(item, name)}
+        data |= {name: getattr(item, name) for name in _GATE if math.isfinite(getattr(item, name))}
+    else:
+        data |= {type(item).__name__.lower(): item.latent, "value": item.value}
+    if item.layer is not None:
+        data["layer"] = item.layer
+    if item.scope != "all":
+        data["scope"] = item.scope
+    return data
+
+
+def _row_to_json(row: Row) -> int | dict[str, Any]:
+    return {"index": row.index, "digest": row.digest} if row.digest else row.index
+
+
+def _row_from_json(data: int | Mapping[str, Any]) -> Row:
+    if isinstance(data, Mapping):
+        return Row(int(data["index"]), str(data["digest"]))
+    return Row(int(data))
 
 
 def from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Intervention, ...]:
     """Inverse of :func:`to_json`."""
     interventions: list[Intervention] = []
     for item in data:
+        where = {"layer": item.get("layer"), "scope": item.get("scope", "all")}
+        if "slot" in item:
+            read = _row_from_json(item["read"]) if "read" in item else None
+            numbers = {name: float(item[name]) for name in (*_NUMBERS, *_GATE) if name in item}
+            interventions.append(Slot(_row_from_json(item["slot"]), read, **numbers, **where))
+            continue
         name = next(name for name in _KINDS if name in item)
-        interventions.append(_KINDS[name](int(item[name]), float(item["value"])))
+        interventions.append(_KINDS[name](int(item[name]), float(item["value"]), **where))
     return tuple(interventions)

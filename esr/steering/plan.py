@@ -1,14 +1,18 @@
-"""The plan of a step: which rows are steered and with what, built on the host, copied at once.
+"""The plan of a layer for one step: which rows are steered and with what. Built on the host.
 
-Two ways to compute the same thing, chosen by how many latents a request has in play:
+With ``X`` the rows to be steered, ``E`` and ``D`` what the rows in play read and write:
 
-    gather   at most :data:`FEW` slots: row by row, each with the SAE rows of its own slots
-             (:func:`esr.steering.rows.apply`), whose kernels grow with the slots
-    dense    more: the latents of the requests of a block form one matrix, and two products and a
-             sum steer all its rows, a row's coefficient being 0 for a latent that is not its own
+    P = activations of X on E            [n_rows, n_in_play]     a product
+    g = (constant + gain * p) * open     [n_rows, n_slots]       p: the columns a slot reads
+    G = g added up by what is written    [n_rows, n_in_play]     a scatter
+    X + G @ D                                                    a product
 
-Texts fed in long pieces are dense blocks of their own, because a product with all other requests'
-latents would be wasted on them; requests that decode share one.
+Where all slots are open and read what they write, which boosts, clamps and scales do, the scatter
+is done on the host once per plan: ``G = constant + gain * P``. Where every request has a single
+slot, each row has its own row in play, and the products are sums over that one (``OneBlock``).
+
+Texts fed in long pieces are blocks of their own, because a product with all other requests' rows
+would be wasted on them; requests that decode share one.
 """
 
 from __future__ import annotations
@@ -23,14 +27,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from esr.steering.limits import WORKSPACE
-from esr.steering.rows import RowPlan, SaeRows, Slots, apply, table
-
-FEW = 1
-"""Most slots of the first way. On a CPU it is as fast as the second for a boost and a fifth faster
-for a clamp; from two slots on the second wins, with 27 by a factor of 9, with 200 of 16 to 34."""
+from esr.steering.rows import SaeRows, activate
+from esr.steering.slots import Slots
 
 LONG = 32
-"""Least rows of a piece of text that is a dense block of its own."""
+"""Least rows of a piece of text that is a block of its own."""
 
 Span = tuple[Slots, int, int]
 """What a request asks for, its first row and how many it has in this step."""
@@ -52,91 +53,174 @@ class Block(Protocol):
 
 
 @dataclass(frozen=True)
-class GatherBlock:
-    """See the module."""
-
-    rows: Rows
-    plan: RowPlan
-
-    def steer(self, stream: Tensor, bank: SaeRows) -> Tensor:
-        return apply(stream, self.plan, bank)
-
-
-@dataclass(frozen=True)
-class DenseBlock:
-    """See the module.
+class OneBlock:
+    """One open slot per row, which reads what it writes or nothing.
 
     Attributes:
-        latents: [n_latents] int64, positions in the bank.
-        offset: [n_rows or 1, n_latents] float32, boost and clamp target.
-        gain: the same shape, factor of the activation; None where no activation is asked for.
+        place: [n_rows or 1] int64, position in the bank.
+        constant: the same shape, float32.
+        gain: the same shape; None where nothing is read.
     """
 
     rows: Rows
-    latents: Tensor
-    offset: Tensor
+    place: Tensor
+    constant: Tensor
     gain: Tensor | None
 
     def steer(self, stream: Tensor, bank: SaeRows) -> Tensor:
         exact = stream.float()
-        coefficient = self.offset
+        coefficient = self.constant
         if self.gain is not None:
-            active = bank.choose(self.latents).encode(exact)
-            coefficient = torch.addcmul(self.offset, self.gain, active)
-        decoder = bank.decoder[self.latents]
+            pre = (exact * bank.encoder[self.place]).sum(-1) + bank.encoder_bias[self.place]
+            active = activate(pre, bank.threshold[self.place])
+            coefficient = torch.addcmul(coefficient, self.gain, active)
+        change = coefficient[:, None] * bank.decoder[self.place]
+        return (exact + change).to(stream.dtype)
+
+
+@dataclass(frozen=True)
+class PlainBlock:
+    """Open slots that read what they write, or nothing.
+
+    Attributes:
+        places: [n_in_play] int64, positions in the bank.
+        constant: [n_rows or 1, n_in_play] float32.
+        gain: the same shape; None where nothing is read.
+    """
+
+    rows: Rows
+    places: Tensor
+    constant: Tensor
+    gain: Tensor | None
+
+    def steer(self, stream: Tensor, bank: SaeRows) -> Tensor:
+        exact = stream.float()
+        coefficient = self.constant
+        if self.gain is not None:
+            coefficient = torch.addcmul(coefficient, self.gain, read(exact, bank, self.places))
+        decoder = bank.decoder[self.places]
         if coefficient.shape[0] == 1:
             return (exact + coefficient @ decoder).to(stream.dtype)
         return torch.addmm(exact, coefficient, decoder).to(stream.dtype)
 
 
+@dataclass(frozen=True)
+class GatedBlock:
+    """Slots of any kind.
+
+    Attributes:
+        places: [n_in_play] int64, positions in the bank of all rows read or written.
+        columns: [2, n_rows or 1, n_slots] int64, which of ``places`` a slot writes, and reads.
+        numbers: [4, n_rows or 1, n_slots] float32: constant, gain, low, high. A slot that a row
+            does not have has a gate that is never open.
+    """
+
+    rows: Rows
+    places: Tensor
+    columns: Tensor
+    numbers: Tensor
+
+    def steer(self, stream: Tensor, bank: SaeRows) -> Tensor:
+        exact = stream.float()
+        p = read(exact, bank, self.places)
+        n_rows, (write, reads) = p.shape[0], self.columns
+        constant, gain, low, high = self.numbers
+        p = p.gather(1, reads.expand(n_rows, -1))
+        open_ = (p >= low) & (p < high)
+        amount = torch.where(open_, torch.addcmul(constant, gain, p), 0.0)
+        coefficient = exact.new_zeros(n_rows, len(self.places))
+        coefficient.scatter_add_(1, write.expand(n_rows, -1), amount)
+        return torch.addmm(exact, coefficient, bank.decoder[self.places]).to(stream.dtype)
+
+
+def read(stream: Tensor, bank: SaeRows, places: Tensor) -> Tensor:
+    """What rows of the bank read: [n_rows, n_places]; ``stream``: [n_rows, d_model] float32."""
+    pre = torch.addmm(bank.encoder_bias[places], stream, bank.encoder[places].T)
+    return activate(pre, bank.threshold[places])
+
+
 def build(spans: Sequence[Span], device: torch.device) -> list[Block]:
     """The blocks of a step."""
-    few = [span for span in spans if span[0].n <= FEW]
-    many = [span for span in spans if span[0].n > FEW]
+    one = [span for span in spans if span[0].plain and span[0].n == 1]
+    many = [span for span in spans if span[0].plain and span[0].n != 1]
+    gated = [span for span in spans if not span[0].plain]
     blocks: list[Block] = []
-    if few:
-        counts = np.array([n for _, _, n in few])
-        requests = table([slots for slots, _, _ in few])
-        owners = np.arange(len(few)).repeat(counts)
-        plan = requests.to(device).select(_copied(owners, device))
-        blocks.append(GatherBlock(_rows(few, device), plan))
-    return blocks + [_dense(part, device) for part in _parts(many)]
+    for chosen, make in ((one, _one), (many, _plain), (gated, _gated)):
+        blocks += [make(part, device) for part in _parts(chosen)]
+    return blocks
 
 
 def _parts(spans: Sequence[Span]) -> Iterator[list[Span]]:
     """Long pieces alone, the others together as far as their tables stay small."""
     together: list[Span] = []
-    n_rows = n_latents = 0
+    n_rows = n_slots = 0
     for span in spans:
         slots, _, n = span
         if n >= LONG:
             yield [span]
             continue
-        if together and (n_rows + n) * (n_latents + slots.n) > WORKSPACE:
+        if together and (n_rows + n) * (n_slots + slots.n) > WORKSPACE:
             yield together
-            together, n_rows, n_latents = [], 0, 0
+            together, n_rows, n_slots = [], 0, 0
         together.append(span)
-        n_rows, n_latents = n_rows + n, n_latents + slots.n
+        n_rows, n_slots = n_rows + n, n_slots + slots.n
     if together:
         yield together
 
 
-def _dense(spans: Sequence[Span], device: torch.device) -> DenseBlock:
+def _one(spans: Sequence[Span], device: torch.device) -> OneBlock:
+    places = _per_row(spans, np.concatenate([slots.write for slots, _, _ in spans]))
+    numbers = [
+        np.concatenate([getattr(slots, name) for slots, _, _ in spans])
+        for name in ("constant", "gain")
+    ]
+    constant, gain = _copied(np.stack([_per_row(spans, part) for part in numbers]), device)
+    reads = any(slots.reads for slots, _, _ in spans)
+    place = _copied(places, device)
+    return OneBlock(_rows(spans, device), place, constant, gain if reads else None)
+
+
+def _plain(spans: Sequence[Span], device: torch.device) -> PlainBlock:
     requests = [slots for slots, _, _ in spans]
-    latents, column = np.unique(
-        np.concatenate([slots.position for slots in requests]), return_inverse=True
+    places, column = np.unique(
+        np.concatenate([slots.write for slots in requests]), return_inverse=True
     )
     row = np.arange(len(requests)).repeat([slots.n for slots in requests])
-    tables = np.zeros((2, len(requests), len(latents)), dtype=np.float32)
-    tables[0, row, column] = np.concatenate([slots.boost + slots.target for slots in requests])
+    tables = np.zeros((2, len(requests), len(places)), dtype=np.float32)
+    tables[0, row, column] = np.concatenate([slots.constant for slots in requests])
     tables[1, row, column] = np.concatenate([slots.gain for slots in requests])
-    if len(requests) > 1:
-        tables = tables.repeat([n for _, _, n in spans], axis=1)
-    offset, gain = _copied(tables, device)
-    any_gain = any(slots.any_gain for slots in requests)
-    return DenseBlock(
-        _rows(spans, device), _copied(latents, device), offset, gain if any_gain else None
+    constant, gain = _copied(_per_row(spans, tables, axis=1), device)
+    reads = any(slots.reads for slots in requests)
+    return PlainBlock(
+        _rows(spans, device), _copied(places, device), constant, gain if reads else None
     )
+
+
+def _gated(spans: Sequence[Span], device: torch.device) -> GatedBlock:
+    requests = [slots for slots, _, _ in spans]
+    n = [slots.n for slots in requests]
+    every = np.concatenate([[slots.write, slots.read] for slots in requests], axis=1)
+    places, column = np.unique(every, return_inverse=True)
+    row, slot = np.arange(len(requests)).repeat(n), np.concatenate([np.arange(k) for k in n])
+    columns = np.zeros((2, len(requests), max(n)), np.int64)
+    columns[:, row, slot] = column.reshape(every.shape)
+    numbers = np.zeros((4, len(requests), max(n)), np.float32)
+    numbers[2] = np.inf
+    for i, name in enumerate(("constant", "gain", "low", "high")):
+        numbers[i, row, slot] = np.concatenate([getattr(slots, name) for slots in requests])
+    return GatedBlock(
+        _rows(spans, device),
+        _copied(places, device),
+        _copied(_per_row(spans, columns, axis=1), device),
+        _copied(_per_row(spans, numbers, axis=1), device),
+    )
+
+
+def _per_row(spans: Sequence[Span], table: NDArray, axis: int = 0) -> NDArray:  # type: ignore[type-arg]
+    """A line per request as a line per row; a single request keeps its one line."""
+    if len(spans) == 1:
+        return table
+    return table.repeat([n for _, _, n in spans], axis=axis)
 
 
 def _rows(spans: Sequence[Span], device: torch.device) -> Rows:

@@ -82,7 +82,7 @@ class Dictionary:
             return SaeRows(
                 encoder=_stack([encoder[k : k + 1] for k in latents], self.d_model),
                 encoder_bias=rows.get_tensor("encoder_bias")[chosen],
-                threshold=rows.get_tensor("threshold")[chosen],
+                threshold=rows.get_tensor("threshold")[chosen].clamp(min=0),
                 decoder=_stack([decoder[k : k + 1] for k in latents], self.d_model),
                 input_bias=rows.get_tensor("input_bias"),
             )
@@ -96,7 +96,8 @@ class Dictionary:
         """
         with safe_open(self.path, framework="pt") as rows:
             encoder, decoder = rows.get_slice("encoder"), rows.get_slice("decoder")
-            bias, threshold = rows.get_tensor("encoder_bias"), rows.get_tensor("threshold")
+            bias = rows.get_tensor("encoder_bias")
+            threshold = rows.get_tensor("threshold").clamp(min=0)
             input_bias = rows.get_tensor("input_bias")
             for start in range(0, self.d_sae, size):
                 part = slice(start, min(start + size, self.d_sae))

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import random
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,31 +20,51 @@ from esr.engine.admission import RowBudget
 from esr.engine.log import root_cause
 from esr.steering import plan
 from esr.steering.batch import Layout, Steering
-from esr.steering.interventions import Boost, Clamp, Intervention, Scale, latents_of
+from esr.steering.interventions import Boost, Clamp, Intervention, Row, Scale, Slot
 from esr.steering.pooling import Pool, add_rows
-from esr.steering.row_cache import RowCache
-from esr.steering.rows import apply, plan_rows
+from esr.steering.row_cache import RowCache, load
+from esr.steering.rows import steer
 from esr.steering.sae import Dictionary
-from esr.steering.task import CONFIG_KEY, ReadTask, Task
+from esr.steering.task import CONFIG_KEY, ReadTask, Task, effects
 from tests.engine.engine_models import D_MODEL, D_SAE
 
 CPU = torch.device("cpu")
 
 
-def steered_alone(task: Task, residual: torch.Tensor, dictionary: Dictionary) -> torch.Tensor:
-    latents = latents_of(task.interventions)
-    rows = plan_rows(
-        [task.interventions] * residual.shape[0], {k: i for i, k in enumerate(latents)}
-    )
-    return apply(residual, rows, dictionary.bank(latents))
+def asked(
+    name: str,
+    *items: Intervention,
+    layer: int = 0,
+    n_prompt: int = 0,
+    read: ReadTask | None = None,
+) -> Task:
+    return Task(name, effects(items, layer, n_prompt), read)
+
+
+def steered_alone(
+    task: Task, layer: int, stream: torch.Tensor, position: int, dictionary: Dictionary
+) -> torch.Tensor:
+    """Row by row, from the task's effects alone."""
+    bank = load(dictionary, task.rows)
+    place = {row: i for i, row in enumerate(task.rows)}
+    rows = []
+    for at, row in enumerate(stream, position):
+        slots = [
+            (e.slot, place[e.slot.write], place[e.slot.read or e.slot.write])
+            for e in task.effects
+            if e.layer == layer and e.start <= at < e.end
+        ]
+        rows.append(steer(row[None], slots, bank))
+    return torch.cat(rows)
 
 
 @pytest.mark.parametrize("with_residual", [True, False])
 def test_every_row_gets_its_own_interventions(dictionary: Dictionary, with_residual: bool) -> None:
-    """Random batches in which requests come, go, wait and change places."""
+    """Random batches in which requests come, go, wait and change places; two layers, all scopes."""
     rng = random.Random(3)
     torch.manual_seed(3)
-    steering = Steering(dictionary, CPU)
+    layers = (0, 2)
+    steering = Steering(dictionary, CPU, layers=layers, feature_layer=1)
     tasks: dict[str, Task] = {}
     for step in range(60):
         for name in [n for n in tasks if rng.random() < 0.15]:
@@ -51,31 +72,33 @@ def test_every_row_gets_its_own_interventions(dictionary: Dictionary, with_resid
             steering.forget(name)
         while len(tasks) < 6:
             name = f"q{step}.{len(tasks)}"
-            kinds = [
+            scope = rng.choice(["all", "prompt", "generated", "until 2"])
+            k = rng.randrange(99)
+            kinds: list[tuple[Intervention, ...]] = [
                 (),
-                (Boost(rng.randrange(D_SAE), 2.0),),
-                (Clamp(rng.randrange(99)), Boost(rng.randrange(D_SAE), -1.0), Clamp(200, 3.0)),
+                (Boost(k, 2.0, scope=scope),),
+                (Clamp(k, scope=scope), Boost(100 + k, -1.0, layer=2), Clamp(200, 3.0)),
+                (Slot(Row(k), Row(k + 1), gain=2.0, low=0.5, layer=2, scope=scope),),
             ]
-            tasks[name] = Task(name, rng.choice(kinds), first=rng.choice([0, 0, 4]))
+            tasks[name] = asked(name, *rng.choice(kinds), n_prompt=rng.choice([0, 4]))
             steering.admit(name, tasks[name])
         ids = rng.sample(list(tasks), rng.randint(1, len(tasks)))
         counts = [rng.randint(1, 4) for _ in ids]
         positions = [rng.randint(0, 6) for _ in ids]
-        hidden, residual = torch.randn(2, sum(counts) + 2, D_MODEL)
-        stream = hidden + residual if with_residual else hidden.clone()
         steering.begin_step(Layout(ids, counts, positions, ids))
-        steering.touch(0, hidden, residual if with_residual else None)
+        for layer in layers:
+            hidden, residual = torch.randn(2, sum(counts) + 2, D_MODEL)
+            stream = hidden + residual if with_residual else hidden.clone()
+            steering.touch(layer, hidden, residual if with_residual else None)
+            after = hidden + residual if with_residual else hidden
+            row = 0
+            for name, count, position in zip(ids, counts, positions, strict=True):
+                part = slice(row, row + count)
+                expected = steered_alone(tasks[name], layer, stream[part], position, dictionary)
+                torch.testing.assert_close(after[part], expected, rtol=1e-5, atol=1e-5)
+                row += count
+            assert torch.equal(after[row:], stream[row:]), "padding rows stay as they were"
         steering.end_step()
-        after = hidden + residual if with_residual else hidden
-        row = 0
-        for name, count, position in zip(ids, counts, positions, strict=True):
-            expected = stream[row : row + count].clone()
-            skip = min(count, max(0, tasks[name].first - position))
-            if tasks[name].interventions and skip < count:
-                expected[skip:] = steered_alone(tasks[name], expected[skip:], dictionary)
-            torch.testing.assert_close(after[row : row + count], expected)
-            row += count
-        assert torch.equal(after[row:], stream[row:]), "padding rows stay as they were"
 
 
 @pytest.mark.parametrize("device_rows", [1, 2**24])
@@ -92,24 +115,25 @@ def test_many_latents_at_once_equal_one_after_the_other(
         kinds: list[Intervention] = [
             rng.choice([Boost, Clamp, Scale])(latent, rng.uniform(-3, 3)) for latent in chosen
         ]
-        more = (Boost(7, 1.0),) if len(kinds) > 1 else ()
-        tasks.append(Task(str(i), (*kinds, *more) if i % 4 else ()))
+        if len(kinds) > 1:
+            kinds.append(Boost(7, 1.0))
+        if len(kinds) == 4:
+            kinds.append(Slot(Row(9), Row(7), boost=1.0, low=0.1))
+        tasks.append(asked(str(i), *(kinds if i % 4 else ())))
         counts.append(rng.choice([1, 1, 1, 5, 40]))
         steering.admit(str(i), tasks[-1])
     hidden, residual = torch.randn(2, sum(counts), D_MODEL)
     stream = hidden + residual
     ids = [task.key for task in tasks]
     steering.begin_step(Layout(ids, counts, [0] * 40, ids))
-    ways = {type(block) for block in steering._blocks}
-    assert ways == {plan.GatherBlock, plan.DenseBlock}
+    ways = {type(block) for block in steering._layers[0].blocks}
+    assert ways == {plan.OneBlock, plan.PlainBlock, plan.GatedBlock}
     steering.touch(0, hidden, residual)
     steering.end_step()
     row = 0
     for task, count in zip(tasks, counts, strict=True):
         part = slice(row, row + count)
-        expected = stream[part]
-        if task.interventions:
-            expected = steered_alone(task, expected, dictionary)
+        expected = steered_alone(task, 0, stream[part], 0, dictionary)
         torch.testing.assert_close((hidden + residual)[part], expected, rtol=1e-5, atol=1e-4)
         row += count
 
@@ -118,7 +142,7 @@ def test_steady_decoding_reuses_the_plan(dictionary: Dictionary) -> None:
     steering = Steering(dictionary, CPU)
     ids = ["a", "b", "c"]
     for i, name in enumerate(ids):
-        steering.admit(name, Task(name, (Boost(i, 1.0),)))
+        steering.admit(name, asked(name, Boost(i, 1.0)))
     for step in range(10):
         steering.begin_step(Layout(ids, [1] * 3, [5 + step] * 3, ids))
         steering.touch(0, torch.zeros(3, D_MODEL), torch.zeros(3, D_MODEL))
@@ -132,7 +156,7 @@ def test_a_request_that_takes_over_a_place_is_not_mistaken_for_the_former(
 ) -> None:
     steering = Steering(dictionary, CPU)
     for latent in (3, 4):
-        steering.admit("same-id", Task(f"k{latent}", (Boost(latent, 1.0),)))
+        steering.admit("same-id", asked(f"k{latent}", Boost(latent, 1.0)))
         hidden = torch.zeros(1, D_MODEL)
         steering.begin_step(Layout(["same-id"], [1], [0], ["same-id"]))
         steering.touch(0, hidden, None)
@@ -141,7 +165,7 @@ def test_a_request_that_takes_over_a_place_is_not_mistaken_for_the_former(
 
 def test_a_hook_that_did_not_run_stops_the_engine(dictionary: Dictionary) -> None:
     steering = Steering(dictionary, CPU)
-    steering.admit("a", Task("a", (Boost(1, 1.0),)))
+    steering.admit("a", asked("a", Boost(1, 1.0)))
     steering.begin_step(Layout(["a"], [2], [0], ["a"]))
     with pytest.raises(RuntimeError, match="did not run"):
         steering.end_step()
@@ -151,8 +175,8 @@ def test_scheduler_order_pairs_by_place_in_the_list(dictionary: Dictionary) -> N
     rows = dictionary.bank([1, 2]).decoder
     for faulty in (False, True):
         steering = Steering(dictionary, CPU, scheduler_order=faulty)
-        steering.admit("a", Task("a", (Boost(1, 1.0),)))
-        steering.admit("b", Task("b", (Boost(2, 1.0),)))
+        steering.admit("a", asked("a", Boost(1, 1.0)))
+        steering.admit("b", asked("b", Boost(2, 1.0)))
         hidden = torch.zeros(2, D_MODEL)
         steering.begin_step(Layout(["b", "a"], [1, 1], [0, 0], ["a", "b"]))
         steering.touch(0, hidden, None)
@@ -160,19 +184,22 @@ def test_scheduler_order_pairs_by_place_in_the_list(dictionary: Dictionary) -> N
 
 
 def test_bank_keeps_latents_in_use_and_drops_the_others(dictionary: Dictionary) -> None:
+    def rows(numbers: Iterable[int]) -> list[Row]:
+        return [Row(number) for number in numbers]
+
     cache = RowCache(dictionary, CPU, keep=80)
-    held = cache.acquire(range(10))
+    held = cache.acquire(rows(range(10)))
     for start in range(10, 290, 20):
         some = range(start, start + 20)
-        positions = cache.acquire(some)
+        positions = cache.acquire(rows(some))
         expected = dictionary.bank(list(some))
-        chosen = torch.tensor([positions[latent] for latent in some])
+        chosen = torch.tensor([positions[row] for row in rows(some)])
         assert torch.equal(cache.bank.decoder[chosen], expected.decoder)
         assert torch.equal(cache.bank.threshold[chosen], expected.threshold)
-        cache.release(some)
-    assert cache.bank.n_latents == 80
-    assert cache.acquire(range(10)) == held
-    chosen = torch.tensor([held[latent] for latent in range(10)])
+        cache.release(rows(some))
+    assert cache.bank.n_rows == 80
+    assert cache.acquire(rows(range(10))) == held
+    chosen = torch.tensor([held[row] for row in rows(range(10))])
     assert torch.equal(cache.bank.encoder[chosen], dictionary.bank(list(range(10))).encoder)
 
 
@@ -259,9 +286,15 @@ def test_a_reading_with_missing_positions_says_so(
 
 
 def test_tasks_survive_the_journey() -> None:
-    task = Task("k#1", (Boost(3, 0.1), Clamp(4)), 17, ReadTask(None, 2, 30))
+    task = asked(
+        "k#1",
+        Boost(3, 0.1, scope="until 7"),
+        Slot(Row(0, "f" * 16), Row(4), gain=1.0, low=0.5),
+        n_prompt=17,
+        read=ReadTask(None, 2, 30),
+    )
     assert Task.from_wire(task.to_wire()) == task
-    chosen = Task("k", (), 0, ReadTask((5, 1), 0, 9))
+    chosen = Task("k", (), ReadTask((5, 1), 0, 9))
     assert Task.from_wire(chosen.to_wire()) == chosen
 
 
@@ -296,7 +329,7 @@ def test_link_follows_either_runner(dictionary: Dictionary, v2: bool) -> None:
     worker.link(runner, steering, v2=v2)
 
     def new(name: str, latent: int) -> Any:
-        extra = {CONFIG_KEY: Task(name, (Boost(latent, 1.0),)).to_wire()}
+        extra = {CONFIG_KEY: asked(name, Boost(latent, 1.0)).to_wire()}
         return SimpleNamespace(req_id=name, sampling_params=SimpleNamespace(extra_args=extra))
 
     def step(finished: set[str], news: list[Any], rows: list[str]) -> Any:

@@ -19,7 +19,8 @@ from esr.engine.options import VllmOptions
 from esr.engine.vllm import VllmEngine
 from esr.errors import UserError
 from esr.models import ModelSpec
-from esr.steering import batch, plan, rows, stream
+from esr.steering import batch, plan, stream
+from esr.steering.rows import SaeRows
 from esr.steering.sae import Dictionary
 from tests.engine.engine_models import build_dictionary, mixed_requests
 from tests.engine.families import D_MODEL, DOCUMENT, FAMILIES, build, compare
@@ -62,12 +63,12 @@ def stale_half_added(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def one_per_cent_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    apply = rows.apply
+    steer = plan.OneBlock.steer
 
-    def more(residual: Tensor, *rest: Any) -> Tensor:
-        return residual + 1.01 * (apply(residual, *rest) - residual)
+    def more(block: plan.OneBlock, stream: Tensor, bank: SaeRows) -> Tensor:
+        return stream + 1.01 * (steer(block, stream, bank) - stream)
 
-    monkeypatch.setattr(plan, "apply", more)
+    monkeypatch.setattr(plan.OneBlock, "steer", more)
 
 
 def rows_of_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
