@@ -89,7 +89,9 @@ class ScriptedEngine:
         drift = "off " * min(10, round(boost))
         restart = RESTART if number(request.request_id, 3) == 0 and boost else " "
         text = f"{drift}answer {number(request.request_id, 1000)}{restart}done"
-        return Generation(request.request_id, tuple(ord(c) for c in text), text, "stop")
+        given = "".join(map(chr, request.prefix_token_ids))
+        tokens = tuple(ord(c) for c in given + text)
+        return Generation(request.request_id, tokens, given + text, "stop", len(given), len(given))
 
     async def read(self, request: ReadRequest) -> Reading:
         n = len(request.token_ids) - request.first_token

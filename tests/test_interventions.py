@@ -37,7 +37,8 @@ def sae() -> SaeRows:
 def vectors() -> torch.Tensor:
     """Two directions at a right angle, of length 1."""
     g = torch.Generator().manual_seed(5)
-    return torch.linalg.qr(torch.randn(D_MODEL, 2, generator=g))[0].T.contiguous()
+    q: torch.Tensor = torch.linalg.qr(torch.randn(D_MODEL, 2, generator=g))[0]
+    return q.T.contiguous()
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def bank(sae: SaeRows, vectors: torch.Tensor) -> SaeRows:
     latents, directions = sae.centred(), of_vectors(vectors)
     names = ("encoder", "encoder_bias", "threshold", "decoder")
     joined = [torch.cat([getattr(latents, n), getattr(directions, n)]) for n in names]
-    return SaeRows(*joined, input_bias=torch.zeros(D_MODEL))
+    return SaeRows(*joined, torch.zeros(D_MODEL))
 
 
 PLACES = {**{Row(k): k for k in range(N)}, VECTOR: N, SECOND: N + 1}

@@ -10,8 +10,9 @@ import torch
 from esr.errors import UserError
 from esr.models import SaeSource
 from esr.steering import sae as sae_module
-from esr.steering.interventions import Boost, Clamp
-from esr.steering.rows import apply, plan_rows
+from esr.steering.interventions import Boost, Clamp, Row, slot_of
+from esr.steering.row_cache import load
+from esr.steering.rows import steer
 
 D_MODEL, D_SAE = 16, 40
 
@@ -65,8 +66,9 @@ def test_clamp_replaces_the_activation_and_keeps_the_error(tmp_path: Path) -> No
     wanted[:, 3] = 0.5
     wanted[:, 8] = 0.0
     wanted[:, 8] += 2.0
-    plan = plan_rows([(Clamp(3, 0.5), Clamp(8), Boost(8, 2.0))] * 5, {3: 0, 8: 1})
-    steered = apply(residual, plan, dictionary.bank([3, 8]))
+    slots = [slot_of(item) for item in (Clamp(3, 0.5), Clamp(8), Boost(8, 2.0))]
+    rows = load(dictionary, [Row(3), Row(8)])
+    steered = steer(residual, list(zip(slots, (0, 1, 1), (0, 1, 1), strict=True)), rows)
     torch.testing.assert_close(steered, original.decode(wanted).detach() + error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import random
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from esr.errors import SpendLimitError
+from esr.errors import SpendLimitError, UserError
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.judge.ledger import Ledger
 from esr.pipeline.latents import unsteered
@@ -221,3 +222,36 @@ def test_a_spec_survives_json(tmp_path: Path) -> None:
         again = TrialSpec.from_json(json.loads(json.dumps(spec.to_json())))
         assert again == spec
         assert again.key == spec.key
+
+
+def test_the_key_of_a_spec_without_prefix_layers_and_scopes_is_as_before(tmp_path: Path) -> None:
+    """Journals, run ids and thresholds of earlier runs hang on it."""
+    with scripted.open_run(tmp_path) as run:
+        (spec,) = specs(scripted.context(run, tmp_path), 1)
+    assert spec.key == "e7e55c17b52e4c6d9d80"
+    assert "prefix_token_ids" not in spec.to_json()
+    given = dataclasses.replace(spec, prefix_token_ids=(79, 102, 102))
+    assert given.key != spec.key
+    assert TrialSpec.from_json(json.loads(json.dumps(given.to_json()))) == given
+
+
+async def test_a_given_prefix_is_judged_with_the_response_and_told_apart(tmp_path: Path) -> None:
+    prefix = "Lie down. "
+    with scripted.open_run(tmp_path) as run:
+        context = scripted.context(run, tmp_path)
+        (spec,) = specs(context, 1)
+        ids = context.chat.prefix_ids(spec.prompt, prefix)
+        given = dataclasses.replace(spec, prefix_token_ids=ids)
+        (record,) = await run_trials([given], context)
+        too_long = dataclasses.replace(spec, prefix_token_ids=ids * 10**4)
+        with pytest.raises(UserError, match="a given prefix of 100000 and a response of"):
+            await run_trials([too_long], context)
+    assert record.response is not None
+    assert record.response.startswith(prefix)
+    assert record.token_ids[: len(prefix)] == ids
+    data = record.to_json()
+    assert data["generated_from"] == len(prefix)
+    assert data["spec"]["prefix_token_ids"] == list(ids)
+    assert record.verdict is not None
+    (line,) = [line for line in journal_lines(tmp_path) if line["kind"] == "generation"]
+    assert line["value"]["n_prefix"] == line["value"]["generated_from"] == len(prefix)

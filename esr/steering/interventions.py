@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from esr.errors import UserError
@@ -111,7 +111,7 @@ class Slot:
     @property
     def rows(self) -> tuple[Row, ...]:
         """The rows it needs."""
-        return (self.write,) if self.read in (None, self.write) else (self.write, self.read)  # type: ignore[return-value]
+        return (self.write,) if self.read in (None, self.write) else (self.write, self.read)
 
     @property
     def gated(self) -> bool:
@@ -262,7 +262,8 @@ def from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Intervention, ...]:
         if "slot" in item:
             read = _row_from_json(item["read"]) if "read" in item else None
             numbers = {name: float(item[name]) for name in (*_NUMBERS, *_GATE) if name in item}
-            interventions.append(Slot(_row_from_json(item["slot"]), read, **numbers, **where))
+            slot = Slot(_row_from_json(item["slot"]), read, **where)
+            interventions.append(replace(slot, **numbers))
             continue
         name = next(name for name in _KINDS if name in item)
         interventions.append(_KINDS[name](int(item[name]), float(item["value"]), **where))

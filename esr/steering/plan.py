@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -216,7 +216,7 @@ def _gated(spans: Sequence[Span], device: torch.device) -> GatedBlock:
     )
 
 
-def _per_row(spans: Sequence[Span], table: NDArray, axis: int = 0) -> NDArray:  # type: ignore[type-arg]
+def _per_row(spans: Sequence[Span], table: NDArray[Any], axis: int = 0) -> NDArray[Any]:
     """A line per request as a line per row; a single request keeps its one line."""
     if len(spans) == 1:
         return table

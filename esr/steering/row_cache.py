@@ -88,7 +88,7 @@ def load(dictionary: Dictionary, rows: Sequence[Row]) -> SaeRows:
         return parts[0] if parts else dictionary.bank([]).centred()
     names = ("encoder", "encoder_bias", "threshold", "decoder")
     joined = [torch.cat([getattr(part, name) for part in parts]) for name in names]
-    return SaeRows(*joined, input_bias=torch.zeros(dictionary.d_model))
+    return SaeRows(*joined, torch.zeros(dictionary.d_model))
 
 
 def _by_digest(rows: Sequence[Row]) -> Iterator[tuple[str, Iterable[Row]]]:

@@ -9,8 +9,16 @@ import torch
 
 from esr.engine.transformers import TransformersEngine
 from esr.models import ModelSpec
+from esr.steering.directions import Direction, store
 from esr.steering.sae import Dictionary
-from tests.engine.engine_models import build_dictionary, build_model
+from tests.engine.engine_models import (
+    D_SAE,
+    MORE_LAYERS,
+    build_dictionary,
+    build_direction,
+    build_model,
+)
+from tests.engine.plain_hook import PlainHook
 
 FAMILIES = ("llama", "gemma2")
 
@@ -31,7 +39,26 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelSpec]:
 def references(
     specs: dict[str, ModelSpec], dictionary: Dictionary
 ) -> dict[str, TransformersEngine]:
-    return {family: TransformersEngine(spec, dictionary) for family, spec in specs.items()}
+    return {
+        family: TransformersEngine(spec, dictionary, MORE_LAYERS) for family, spec in specs.items()
+    }
+
+
+@pytest.fixture
+def direction() -> Direction:
+    """Stored anew for every test, because each has a cache folder of its own."""
+    direction = build_direction()
+    store(direction)
+    return direction
+
+
+@pytest.fixture(scope="session")
+def hooks(specs: dict[str, ModelSpec], dictionary: Dictionary) -> dict[str, PlainHook]:
+    """Plain Hugging Face, with hooks written from the definitions alone."""
+    direction = build_direction()
+    vectors = {direction.digest: direction.vectors}
+    rows = dictionary.bank(range(D_SAE))
+    return {family: PlainHook(spec, rows, vectors) for family, spec in specs.items()}
 
 
 @pytest.fixture(params=FAMILIES)

@@ -19,7 +19,8 @@ from transformers import (
 
 from esr.engine.base import GenerationRequest, Sampling
 from esr.models import Calibration, ModelSpec, SaeSource
-from esr.steering.interventions import Boost, Clamp, Intervention, Scale
+from esr.steering.directions import Direction, Fit
+from esr.steering.interventions import Boost, Clamp, Intervention, Row, Scale, Slot
 from esr.steering.sae import Dictionary, write_rows
 
 VOCABULARY = 320
@@ -140,7 +141,66 @@ def mixed_requests(
                     max_tokens=rng.randint(4, max_tokens),
                     repetition_penalty=rng.choice([1.0, 1.1]),
                 ),
-                scope="generated" if scope == "generated" else "all",
+                scope=scope,
+            )
+        )
+    return requests
+
+
+def build_direction(d_model: int = D_MODEL) -> Direction:
+    """Two random orthogonal vectors at layer 1; not stored."""
+    make = torch.Generator().manual_seed(13)
+    vectors = torch.linalg.qr(torch.randn(d_model, 2, generator=make))[0].T.contiguous()
+    return Direction("random", vectors, (Fit(1), Fit(1, "second")), "random")
+
+
+SCOPES = ("all", "prompt", "prefix", "generated", "after prefix", "until 3", "until 9")
+MORE_LAYERS = (0, 3)
+"""Layers that :func:`slot_requests` name beside the steering and the feature layer."""
+
+
+def slot_requests(
+    n: int, digest: str, seed: int = 0, max_tokens: int = 24, scale: float = 8.0
+) -> list[GenerationRequest]:
+    """Greedy requests with slots of every kind, layers, scopes and given prefixes."""
+    rng = random.Random(seed)
+    v, w = Row(0, digest), Row(1, digest)
+    requests = []
+    for i in range(n):
+        k, scope = rng.randrange(D_SAE - 1), rng.choice(SCOPES)
+        layer = rng.choice([None, *MORE_LAYERS])
+        cos, sin = -0.5, 0.75**0.5
+        kinds: list[tuple[Intervention, ...]] = [
+            (Boost(k, scale, layer, scope), Boost(k, -scale, 3)),
+            (Slot(v, boost=scale, layer=layer, scope=scope), Clamp(k, scale, layer)),
+            (Slot(v, v, target=scale, gain=-1.0, high=0.5 * scale, layer=layer, scope=scope),),
+            (
+                Slot(v, v, target=-1.0, gain=-1.0, high=-1.0, layer=layer, scope=scope),
+                Slot(v, v, target=0.2, gain=-1.0, low=0.2, layer=layer, scope=scope),
+                Boost(k, 0.5 * scale, 0, "generated"),
+            ),
+            (
+                Slot(v, v, gain=cos - 1, layer=layer),
+                Slot(w, w, gain=cos - 1, layer=layer),
+                Slot(w, v, gain=sin, layer=layer),
+                Slot(v, w, gain=-sin, layer=layer),
+            ),
+            (
+                Slot(Row(k), Row(k + 1), gain=scale, low=0.3, scope=scope),
+                Clamp(k, scale, scope="prompt"),
+                Clamp(k, scope="generated"),
+                Scale(5, 3.0, 2),
+            ),
+            (),
+        ]
+        requests.append(
+            GenerationRequest(
+                request_id=f"s{i}",
+                prompt_token_ids=tuple(rng.choices(range(4, VOCABULARY), k=rng.randint(3, 60))),
+                interventions=kinds[i % len(kinds)],
+                sampling=Sampling(0.0, 1.0, rng.randint(4, max_tokens), rng.choice([1.0, 1.1])),
+                scope=rng.choice(["all", "all", "generated"]),
+                prefix_token_ids=tuple(rng.choices(range(4, VOCABULARY), k=rng.choice([0, 1, 12]))),
             )
         )
     return requests

@@ -18,22 +18,24 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from esr.engine.base import GenerationRequest, ReadRequest
+from esr.engine.base import ReadRequest
 from esr.engine.options import VllmOptions
 from esr.errors import EngineError, UserError
 from esr.models import Calibration, ModelSpec, SaeSource
-from esr.steering.interventions import Boost, Clamp, Scale
-from esr.steering.layers import decoder_layers
-from esr.steering.rows import SaeRows
+from esr.steering.directions import store
 from tests.engine.engine_models import (
     CONTEXT,
     D_SAE,
     LAYERS,
+    MORE_LAYERS,
     VOCABULARY,
     build_dictionary,
+    build_direction,
     mixed_requests,
+    slot_requests,
     tokenizer,
 )
+from tests.engine.plain_hook import PlainHook
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "models.md"
 
-N_REQUESTS = 30
+N_REQUESTS, N_SLOTS = 30, 14
+"""In all, and of those with slots, layers, scopes and given prefixes."""
+
 D_MODEL = 128
 COMMON: Mapping[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -232,94 +236,35 @@ def build(family: str, folder: Path) -> ModelSpec:
     )
 
 
-class PlainHook:
-    """Hugging Face, one request at a time; a hook written from the definitions alone."""
-
-    def __init__(self, spec: ModelSpec, rows: SaeRows) -> None:
-        from transformers import AutoModelForCausalLM
-
-        self.spec, self.rows = spec, rows
-        self.model = AutoModelForCausalLM.from_pretrained(
-            spec.hf_id, dtype=torch.float32, attn_implementation="eager"
-        ).eval()
-        self.layers = decoder_layers(self.model, LAYERS)
-
-    def activation(self, stream: torch.Tensor, latent: int) -> torch.Tensor:
-        """f_k = ReLU(pre) where pre > threshold, pre = (h - b_in) . W_enc[k] + b_enc[k]."""
-        rows = self.rows
-        pre = (stream - rows.input_bias) @ rows.encoder[latent] + rows.encoder_bias[latent]
-        return torch.where(pre > rows.threshold[latent], pre.clamp(min=0), 0.0)
-
-    def steer(self, interventions: Sequence[Boost | Clamp | Scale]) -> Any:
-        def hook(_module: Any, _args: Any, output: Any) -> Any:
-            stream = output[0] if isinstance(output, tuple) else output
-            change = torch.zeros_like(stream)
-            for item in interventions:
-                f = self.activation(stream, item.latent)
-                if isinstance(item, Boost):
-                    amount = torch.full_like(f, item.value)
-                elif isinstance(item, Clamp):
-                    amount = item.value - f
-                else:
-                    amount = (item.value - 1) * f
-                change = change + amount[..., None] * self.rows.decoder[item.latent]
-            return (stream + change, *output[1:]) if isinstance(output, tuple) else stream + change
-
-        return self.layers[self.spec.steering_layer].register_forward_hook(hook)
-
-    @torch.inference_mode()
-    def generate(self, request: GenerationRequest) -> tuple[int, ...]:
-        prompt = torch.tensor([request.prompt_token_ids])
-        handle = self.steer(request.interventions)
-        try:
-            tokens = self.model.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
-                do_sample=False,
-                max_new_tokens=request.sampling.max_tokens,
-                repetition_penalty=request.sampling.repetition_penalty,
-                eos_token_id=2,
-                pad_token_id=0,
-            )
-        finally:
-            handle.remove()
-        return tuple(tokens[0, prompt.shape[1] :].tolist())
-
-    @torch.inference_mode()
-    def read(self, request: ReadRequest) -> torch.Tensor:
-        streams: list[torch.Tensor] = []
-        handles = [
-            self.steer(request.interventions),
-            self.layers[self.spec.feature_layer].register_forward_hook(
-                lambda _m, _a, out: streams.append(out[0] if isinstance(out, tuple) else out)
-            ),
-        ]
-        self.model(torch.tensor([request.token_ids]), use_cache=False)
-        for handle in handles:
-            handle.remove()
-        read = [self.activation(streams[0][0], latent) for latent in request.latents or ()]
-        return torch.stack(read, dim=1)
-
-
 async def compare(family: str, folder: Path) -> Outcome:
-    """A mixed batch of :data:`N_REQUESTS` and three reads, in vLLM and with the plain hook."""
+    """A mixed batch of :data:`N_REQUESTS` and nine reads, in vLLM and with the plain hook."""
     from esr.engine.vllm import VllmEngine
 
     torch.set_num_threads(1)
     spec = build(family, folder / "model")
     dictionary = build_dictionary(folder / "rows.safetensors", D_MODEL)
-    requests = mixed_requests(N_REQUESTS, seed=20, scale=30.0)
+    direction = build_direction(D_MODEL)
+    store(direction)
+    plain = mixed_requests(N_REQUESTS - N_SLOTS, seed=20, scale=30.0)
+    slots = slot_requests(N_SLOTS, direction.digest, seed=21, scale=30.0)
+    requests = [*plain, *slots]
     reads = [
-        ReadRequest(str(i), requests[i].prompt_token_ids, (7, 3, 250), requests[i].interventions)
-        for i in range(3)
+        ReadRequest(
+            request.request_id,
+            request.prompt_token_ids,
+            (7, 3, 250),
+            request.interventions,
+            n_prompt=len(request.prompt_token_ids) // 2,
+        )
+        for request in (*plain[:3], *slots[:6])
     ]
     # The reference first: vLLM's Transformers backend decorates Hugging Face's classes.
-    hook = PlainHook(spec, dictionary.bank(range(D_SAE)))
+    hook = PlainHook(spec, dictionary.bank(range(D_SAE)), {direction.digest: direction.vectors})
     expected = [hook.generate(request) for request in requests]
-    plain = [hook.generate(dataclasses.replace(r, interventions=())) for r in requests]
+    unsteered = [hook.generate(dataclasses.replace(r, interventions=())) for r in requests]
     activations = [hook.read(read) for read in reads]
     try:
-        engine = VllmEngine(spec, dictionary, VllmOptions(16, in_process=True))
+        engine = VllmEngine(spec, dictionary, VllmOptions(16, in_process=True, layers=MORE_LAYERS))
     except UserError as error:
         return Outcome(family, not_started=error.problem[:300].split(" (details")[0])
     try:
@@ -343,7 +288,7 @@ async def compare(family: str, folder: Path) -> Outcome:
         returns,
         equal=sum(a.token_ids == b for a, b in zip(answers, expected, strict=True)),
         steered=sum(bool(request.interventions) for request in requests),
-        power=sum(a != b for a, b in zip(expected, plain, strict=True)),
+        power=sum(a != b for a, b in zip(expected, unsteered, strict=True)),
         alone=differences[0],
         reads=max(differences),
     )
@@ -390,7 +335,9 @@ def document(outcomes: Sequence[Outcome]) -> str:
         f"Each family is a random float32 model ({LAYERS} layers, width {D_MODEL}) steered at "
         f"layer 1 by a random JumpReLU SAE of {D_SAE}",
         f"latents: {N_REQUESTS} greedy requests in one batch (unsteered, boosted, clamped, "
-        "scaled, mixed; prompts of 3 to 70 tokens),",
+        f"scaled, mixed; prompts of 3 to 70 tokens; {N_SLOTS}",
+        "of them with gated slots, a fitted direction, a rotation, several layers, scopes and "
+        "given prefixes),",
         "compared token for token with a Hugging Face hook written from the definitions, one "
         "request at a time. *Power*: steered",
         "requests whose tokens change when the hook is left out. *Reads*: largest difference of "

@@ -18,20 +18,34 @@ from esr.engine.transformers import TransformersEngine
 from esr.engine.vllm import VllmEngine
 from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
-from esr.steering.interventions import Boost, Clamp
+from esr.steering.directions import Direction
+from esr.steering.interventions import Boost, Clamp, Row, Slot
 from esr.steering.sae import Dictionary
-from tests.engine.engine_models import CONTEXT, D_SAE, LAYERS, VOCABULARY, mixed_requests
+from tests.engine.engine_models import (
+    CONTEXT,
+    D_SAE,
+    LAYERS,
+    MORE_LAYERS,
+    VOCABULARY,
+    mixed_requests,
+    slot_requests,
+)
+from tests.engine.plain_hook import PlainHook
 
 SLOTS = 16
 BLOCK_BYTES = 2 * LAYERS * 2 * 32 * 4 * 32
 """Keys and values of 32 tokens: layers, 2 heads of width 32, 4 bytes."""
 
-ENGINES = {
-    "eager": VllmOptions(SLOTS, in_process=True),
-    "chunked": VllmOptions(SLOTS, in_process=True, max_batched_tokens=24),
-    "preempted": VllmOptions(SLOTS, in_process=True, kv_cache_bytes=16 * BLOCK_BYTES),
-    "compiled": VllmOptions(SLOTS, in_process=True, compiled=True),
+ENGINES: dict[str, dict[str, Any]] = {
+    "eager": {},
+    "chunked": {"max_batched_tokens": 24},
+    "preempted": {"kv_cache_bytes": 16 * BLOCK_BYTES},
+    "compiled": {"compiled": True},
 }
+
+
+def options(name: str) -> VllmOptions:
+    return VllmOptions(SLOTS, in_process=True, layers=MORE_LAYERS, **ENGINES[name])
 
 
 @pytest_asyncio.fixture(
@@ -55,7 +69,7 @@ async def pair(
 ) -> AsyncIterator[tuple[VllmEngine, TransformersEngine, str]]:
     """A vLLM engine, its reference, and the name of its options."""
     family, name = request.param
-    engine = VllmEngine(specs[family], dictionary, ENGINES[name])
+    engine = VllmEngine(specs[family], dictionary, options(name))
     yield engine, references[family], name
     await engine.close()
 
@@ -71,7 +85,8 @@ async def one_by_one(
 
 
 def steered_tokens(requests: Sequence[GenerationRequest], answers: Sequence[Generation]) -> int:
-    """Forward-pass rows that interventions of scope "all" touch; the last token is never fed."""
+    """Forward-pass rows that interventions of scope "all" at one layer touch; the last token is
+    never fed."""
     return sum(
         len(request.prompt_token_ids) + len(answer.token_ids) - 1
         for request, answer in zip(requests, answers, strict=True)
@@ -100,6 +115,61 @@ async def test_mixed_requests_equal_the_reference(
     steered = [bool(request.interventions) for request in requests]
     assert sum(changed) > 0.8 * sum(steered), "the interventions must be strong enough to show"
     assert not any(c for c, s in zip(changed, steered, strict=True) if not s)
+
+
+async def test_slots_layers_scopes_and_prefixes_equal_a_plain_hook(
+    pair: tuple[VllmEngine, TransformersEngine, str],
+    hooks: dict[str, PlainHook],
+    direction: Direction,
+) -> None:
+    """Gated slots, a direction, a rotation, up to four layers, all scopes and given prefixes, in
+    one batch with boosts and clamps; the reference engine and vLLM against the definitions."""
+    engine, reference, _ = pair
+    hook = hooks[engine.spec.key]
+    slots = slot_requests(3 * SLOTS, direction.digest, seed=9)
+    requests = [
+        item for two in zip(slots, mixed_requests(3 * SLOTS, seed=10), strict=True) for item in two
+    ]
+    answers = await together(engine, requests)
+    expected = [hook.generate(request) for request in requests]
+    assert [answer.token_ids for answer in answers] == expected
+    assert await one_by_one(reference, requests) == answers
+    for request, answer in zip(requests, answers, strict=True):
+        prefix = request.prefix_token_ids
+        assert answer.token_ids[: answer.n_prefix] == prefix
+        assert answer.text[: answer.generated_from] == engine.info.text(prefix)
+        assert len(answer.token_ids) - len(prefix) <= request.sampling.max_tokens
+    unsteered = [hook.generate(dataclasses.replace(r, interventions=())) for r in slots]
+    changed = [a != b for a, b in zip(expected[::2], unsteered, strict=True)]
+    steered = [bool(request.interventions) for request in slots]
+    assert sum(changed) > 0.6 * sum(steered), "the slots must be strong enough to show"
+
+
+async def test_reads_under_slots_layers_and_scopes_equal_a_plain_hook(
+    pair: tuple[VllmEngine, TransformersEngine, str],
+    hooks: dict[str, PlainHook],
+    direction: Direction,
+) -> None:
+    engine, reference, _ = pair
+    reads = [
+        ReadRequest(
+            f"read{i}",
+            request.prompt_token_ids + request.prefix_token_ids + (9, 8, 7),
+            (7, D_SAE - 1, 3),
+            request.interventions,
+            first_token=i % 3,
+            n_prompt=len(request.prompt_token_ids),
+            n_prefix=len(request.prefix_token_ids),
+        )
+        for i, request in enumerate(slot_requests(SLOTS, direction.digest, seed=11))
+    ]
+    readings = await asyncio.gather(*(engine.read(read) for read in reads))
+    for read, reading in zip(reads, readings, strict=True):
+        expected = hooks[engine.spec.key].read(read)
+        assert reading.values is not None
+        torch.testing.assert_close(reading.values, expected, rtol=1e-4, atol=2e-4)
+        values = (await reference.read(read)).values
+        torch.testing.assert_close(values, expected, rtol=1e-4, atol=2e-4)
 
 
 async def test_generated_scope_equals_the_reference(
@@ -186,6 +256,12 @@ async def test_bad_requests_do_not_end_the_engine(
     bad: list[GenerationRequest] = [
         dataclasses.replace(good, interventions=(Boost(D_SAE, 1.0),)),
         dataclasses.replace(good, interventions=(Clamp(1, float("nan")),)),
+        dataclasses.replace(good, interventions=(Boost(1, 1.0, layer=LAYERS),)),
+        dataclasses.replace(good, interventions=(Boost(1, 1.0, scope="until dawn"),)),
+        dataclasses.replace(good, interventions=(Slot(Row(0, "0" * 16), boost=1.0),)),
+        dataclasses.replace(good, scope="until"),
+        dataclasses.replace(good, prefix_token_ids=(VOCABULARY,)),
+        dataclasses.replace(good, prefix_token_ids=(5,) * CONTEXT),
         dataclasses.replace(good, prompt_token_ids=()),
         dataclasses.replace(good, prompt_token_ids=(VOCABULARY,)),
         dataclasses.replace(good, prompt_token_ids=(5,) * CONTEXT),
@@ -196,6 +272,9 @@ async def test_bad_requests_do_not_end_the_engine(
             await engine.generate(request)
     with pytest.raises(UserError):
         await engine.read(ReadRequest("r", good.prompt_token_ids, (D_SAE,)))
+    scoped = (Boost(1, 1.0, scope="generated"),)
+    with pytest.raises(UserError, match="does not say where the prompt ends"):
+        await engine.read(ReadRequest("r", good.prompt_token_ids, (1,), scoped))
     assert await engine.generate(good) == await reference.generate(good)
 
 
@@ -236,7 +315,7 @@ async def test_steered_and_unsteered_never_share_cached_tokens(
     """Steering at layer 0 makes sharing visible: without the salt the tokens do change."""
     spec = dataclasses.replace(specs["llama"], steering_layer=0)
     reference = TransformersEngine(spec, dictionary)
-    engine = VllmEngine(spec, dictionary, ENGINES["eager"])
+    engine = VllmEngine(spec, dictionary, options("eager"))
     if not salted:
         monkeypatch.setattr(client, "_salt", lambda *_: None)
     prompt = tuple(range(100, 200))
@@ -272,7 +351,7 @@ async def test_a_prompt_that_continues_a_steered_response_is_not_taken_from_the_
     is steered, once as a prompt, which is not."""
     spec = dataclasses.replace(specs["llama"], steering_layer=0)
     reference = TransformersEngine(spec, dictionary)
-    engine = VllmEngine(spec, dictionary, ENGINES["eager"])
+    engine = VllmEngine(spec, dictionary, options("eager"))
     sampling = Sampling(temperature=0.0, max_tokens=60, repetition_penalty=1.0)
     boost = (Boost(5, 9.0),)
     first = GenerationRequest("a", tuple(range(100, 140)), boost, sampling, "generated")
@@ -296,7 +375,7 @@ async def test_a_prompt_that_continues_a_steered_response_is_not_taken_from_the_
 async def test_closing_ends_what_is_in_flight(
     specs: dict[str, ModelSpec], dictionary: Dictionary
 ) -> None:
-    engine = VllmEngine(specs["llama"], dictionary, ENGINES["eager"])
+    engine = VllmEngine(specs["llama"], dictionary, options("eager"))
     requests = mixed_requests(8, seed=12)
     running = [asyncio.create_task(engine.generate(request)) for request in requests]
     await asyncio.sleep(0.01)
