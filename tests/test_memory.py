@@ -19,12 +19,12 @@ from esr.models import weights
 from esr.pipeline.dry_run import total_hours
 from esr.pipeline.stages import Stage
 from esr.steering.batch import Layout, Steering
-from esr.steering.interventions import Clamp
+from esr.steering.interventions import Clamp, Row
 from esr.steering.pooling import ENCODER_BLOCK, Pool, add_rows
 from esr.steering.row_cache import KEEP, RowCache
 from esr.steering.rows import SaeRows
 from esr.steering.sae import Dictionary, write_rows
-from esr.steering.task import Task
+from esr.steering.task import Task, effects
 
 GIB = 2**30
 BIG_FIVE = ("70b", "8b", "gemma-2b", "gemma-9b", "gemma-27b")
@@ -118,12 +118,12 @@ def test_the_bank_is_as_large_as_planned(dictionary: Dictionary) -> None:
     bank = RowCache(dictionary, torch.device("cpu"), keep=128)
     addresses = bank.bank.encoder.data_ptr(), bank.bank.decoder.data_ptr()
     for first in range(0, 900, 50):
-        latents = range(first, first + 50)
-        bank.acquire(latents)
-        bank.release(latents)
-    bank.acquire(range(128))
-    with pytest.raises(RuntimeError, match="all 128 SAE rows are in use, 1 more"):
-        bank.acquire([500])
+        rows = [Row(latent) for latent in range(first, first + 50)]
+        bank.acquire(rows)
+        bank.release(rows)
+    bank.acquire(map(Row, range(128)))
+    with pytest.raises(RuntimeError, match="all 128 rows are in use, 1 more"):
+        bank.acquire([Row(500)])
     assert bank.bank.decoder.nbytes == bank.bank.encoder.nbytes == 128 * 16 * 4
     assert (bank.bank.encoder.data_ptr(), bank.bank.decoder.data_ptr()) == addresses
 
@@ -177,7 +177,7 @@ def test_steering_needs_no_more_than_planned(
     steering = Steering(rows, torch.device("cpu"))
     counts = [n // 2, n - n // 2 - 1]
     for name in ("a", "b"):
-        steering.admit(name, Task(name, tuple(Clamp(i) for i in range(n_latents))))
+        steering.admit(name, Task(name, effects(map(Clamp, range(n_latents)), 0, 0)))
     ids = ["a", "plain", "b"] if gathered else ["a", "b"]
     steps = [counts[0], 1, counts[1]] if gathered else counts
     steering.begin_step(Layout(ids, steps, [0] * len(ids), ids))

@@ -103,14 +103,13 @@ def plan(spec: ModelSpec, shape: ModelShape, devices: int = 1, in_flight: int = 
     context = spec.context + 1
     # Per token of the step: both halves of the gated block, and a few widths of the stream.
     per_activation = width * (2 * shape.ffn // devices + 4 * spec.d_model)
-    latents = min(KEEP, spec.d_sae)
     return MemoryPlan(
         devices=devices,
         weights=math.ceil(weight_bytes(spec, shape) / devices),
         one_response=per_token * context,
         all_responses=per_token * in_flight * min(context, spec.max_tokens + 128),
         activations=step_tokens(context) * per_activation,
-        sae_rows=3 * latents * row,
+        sae_rows=3 * KEEP * row,
         steering=STEERING_COPIES * step_tokens(context) * row,
         pooled_reads=_pooled_reads(spec, in_flight),
         dictionary_file=2 * spec.d_sae * row,
