@@ -11,7 +11,7 @@ from esr.runs.paths import REPOSITORY
 from esr.steering.batch import Layout, Steering
 from esr.steering.interventions import Boost
 from esr.steering.sae import Dictionary
-from esr.steering.task import Task
+from esr.steering.task import Task, effects
 
 SMALL = [Request(n, n.lower(), k) for n, k in (("A", 2), ("B", 5), ("C", 4), ("D", 3), ("E", 2))]
 TRACE = [
@@ -84,7 +84,8 @@ def test_our_engine_pairs_as_the_simulation_does(tiny_rows: Dictionary) -> None:
     latents = {request.intervention: i for i, request in enumerate(SMALL)}
     decoder = tiny_rows.bank(list(latents.values())).decoder
     for request in SMALL:
-        steering.admit(request.name, Task(request.name, (Boost(latents[request.intervention], 1),)))
+        boost = Boost(latents[request.intervention], 1)
+        steering.admit(request.name, Task(request.name, effects([boost], 0, 0)))
     for step in steps(SMALL, 3):
         rows, scheduled = ([r.name for r in side] for side in (step.rows, step.scheduled))
         hidden = torch.zeros(len(rows), decoder.shape[1])
