@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from esr.analysis import comparison, metrics
+from esr.analysis import comparison, metrics, quantities
 from esr.analysis.outcomes import outcomes_from_results
 from esr.engine.base import Generation, GenerationRequest
 from esr.errors import UserError
@@ -151,7 +151,7 @@ async def test_results(tmp_path: Path, replayed: ReplayedRun) -> None:
         [o for arm in arms[name] for o in outcomes_from_results(data, arm)]
         for name in ("near", "above")
     )
-    found = comparison.compare(near, above, metrics.ESR, 0)
+    found = comparison.compare(near, above, quantities.ESR, 0)
     assert data["shape"]["near_minus_above"]["esr_rate"] == plain(found)
     shown = show(data)
     assert shown.count("\n") == 2 + len(data["levels"]) + 3

@@ -16,7 +16,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportions_ztest
 
-from esr.analysis import comparison, intervals, metrics
+from esr.analysis import comparison, intervals, metrics, quantities
 from esr.analysis.intervals import Mean, Proportion
 from esr.analysis.outcomes import Outcome, degraded, outcomes_from_results
 from esr.errors import UserError
@@ -204,7 +204,7 @@ class TestClusterBootstrap:
     def test_against_scipy_on_cluster_means(self) -> None:
         """With equally large clusters the rate is the mean of cluster rates: SciPy can do that."""
         outcomes = random_outcomes(5, latents=60)
-        found = metrics.cluster_interval(outcomes, metrics.MULTI_ATTEMPT, seed=1)
+        found = quantities.cluster_interval(outcomes, quantities.MULTI_ATTEMPT, seed=1)
         assert found is not None
         rates = [np.mean([o.multi for o in outcomes if o.latent == k]) for k in range(60)]
         scipy_interval = stats.bootstrap(
@@ -219,7 +219,7 @@ class TestClusterBootstrap:
             for k in range(40)
             for t in range(10)
         ]
-        found = metrics.cluster_interval(outcomes, metrics.MULTI_ATTEMPT, seed=1)
+        found = quantities.cluster_interval(outcomes, quantities.MULTI_ATTEMPT, seed=1)
         assert found is not None
         binomial = metrics.multi_attempt_rate(outcomes).paper_interval()
         # All ten trials of a latent agree, so there are 40 observations and not 400.
@@ -237,19 +237,23 @@ class TestClusterBootstrap:
                 for trial in range(5):
                     last = 60 if rng.random() < luck else 40
                     outcomes.append(graded(latent, 50, last, name=f"{latent}/{trial}"))
-            ratio = metrics.CONDITIONAL_IMPROVEMENT
-            found = metrics.cluster_intervals(outcomes, [ratio], sample, resamples=1000)[ratio]
+            ratio = quantities.CONDITIONAL_IMPROVEMENT
+            found = quantities.cluster_intervals(outcomes, [ratio], sample, resamples=1000)[ratio]
             held += found is not None and found.low <= 0.5 <= found.high
         assert 0.88 <= held / 150 <= 0.99
 
     def test_seeded_and_independent_of_the_order(self) -> None:
         outcomes = random_outcomes(6)
-        first = metrics.cluster_interval(outcomes, metrics.FIRST_SCORE, seed=3)
-        assert first == metrics.cluster_interval(outcomes[::-1], metrics.FIRST_SCORE, seed=3)
-        assert first != metrics.cluster_interval(outcomes, metrics.FIRST_SCORE, seed=4)
+        first = quantities.cluster_interval(outcomes, quantities.FIRST_SCORE, seed=3)
+        assert first == quantities.cluster_interval(outcomes[::-1], quantities.FIRST_SCORE, seed=3)
+        assert first != quantities.cluster_interval(outcomes, quantities.FIRST_SCORE, seed=4)
 
     def test_no_interval_from_one_latent(self) -> None:
-        assert metrics.cluster_interval([graded(1, 10, 20), graded(1, 5)], metrics.ESR, 0) is None
+        found = quantities.cluster_interval([graded(1, 10, 20), graded(1, 5)], quantities.ESR, 0)
+        assert found is None
+            quantities.cluster_interval([graded(1, 10, 20), graded(1, 5)], quantities.ESR, 0)
+            is None
+        )
 
 
 def brute_force_null(outcomes: Iterable[Outcome]) -> tuple[Fraction, int, int]:
@@ -305,7 +309,7 @@ class TestRedrawNull:
                 kept = scores if rng.random() < 0.5 else scores[:1]
                 outcomes.append(graded(latent, *map(float, kept), name=f"{latent}/{trial}"))
         assert metrics.redraw_null(outcomes).excess == pytest.approx(0, abs=0.03)
-        found = metrics.cluster_interval(outcomes, metrics.EXCESS, seed=0)
+        found = quantities.cluster_interval(outcomes, quantities.EXCESS, seed=0)
         assert found is not None
         assert found.low < 0 < found.high
 
@@ -316,7 +320,7 @@ class TestRedrawNull:
             first = float(rng.integers(10, 60))
             scores = (first, first + 20) if trial < 2 else (first,)
             outcomes.append(graded(latent, *scores, name=f"{latent}/{trial}"))
-        found = metrics.cluster_interval(outcomes, metrics.EXCESS, seed=0)
+        found = quantities.cluster_interval(outcomes, quantities.EXCESS, seed=0)
         assert found is not None
         assert found.low > 0.3
 
@@ -324,7 +328,7 @@ class TestRedrawNull:
 class TestComparison:
     def test_difference_and_risk_ratio(self) -> None:
         a, b = random_outcomes(1, latents=80), random_outcomes(2, latents=80)
-        found = comparison.compare(a, b, metrics.MULTI_ATTEMPT, seed=0, shared_latents=False)
+        found = comparison.compare(a, b, quantities.MULTI_ATTEMPT, seed=0, shared_latents=False)
         rates = [metrics.multi_attempt_rate(arm).rate for arm in (a, b)]
         assert found.difference == pytest.approx(rates[0] - rates[1])
         assert found.risk_ratio == pytest.approx(rates[0] / rates[1])
@@ -344,23 +348,23 @@ class TestComparison:
     def test_shared_latents_are_drawn_together(self) -> None:
         """An arm against itself: no difference in any draw; as two models, there is."""
         arm = random_outcomes(3)
-        same = comparison.compare(arm, arm, metrics.ESR, seed=0)
+        same = comparison.compare(arm, arm, quantities.ESR, seed=0)
         assert same.difference == 0
         assert same.difference_interval is None
-        apart = comparison.compare(arm, arm, metrics.ESR, seed=0, shared_latents=False)
+        apart = comparison.compare(arm, arm, quantities.ESR, seed=0, shared_latents=False)
         assert apart.difference_interval is not None
 
     def test_latents_missing_from_an_arm(self) -> None:
         a = random_outcomes(3, latents=20)
         b = [o for o in random_outcomes(4, latents=25) if o.latent >= 5]
-        found = comparison.compare(a, b, metrics.MULTI_ATTEMPT, seed=0)
+        found = comparison.compare(a, b, quantities.MULTI_ATTEMPT, seed=0)
         assert found.first == metrics.multi_attempt_rate(a).rate
         assert found.second == metrics.multi_attempt_rate(b).rate
 
     def test_risk_ratio_against_nothing_is_infinite(self) -> None:
         a = [graded(k, *((1, 2) if k < 10 else (3,))) for k in range(20)]
         b = [graded(k, 3) for k in range(20)]
-        found = comparison.compare(a, b, metrics.ESR, seed=0)
+        found = comparison.compare(a, b, quantities.ESR, seed=0)
         assert found.risk_ratio == math.inf
         assert found.difference == 0.5
 
@@ -523,13 +527,13 @@ class TestSummary:
         rate = metrics.esr_rate(outcomes)
         assert (found["esr_rate"]["count"], found["esr_rate"]["n"]) == (rate.count, rate.n)
         for key, ratio in (
-            ("multi_attempt_rate", metrics.MULTI_ATTEMPT),
-            ("conditional_improvement_rate", metrics.CONDITIONAL_IMPROVEMENT),
-            ("esr_rate", metrics.ESR),
-            ("mean_first_score", metrics.FIRST_SCORE),
-            ("redraw_null", metrics.REDRAW_NULL),
+            ("multi_attempt_rate", quantities.MULTI_ATTEMPT),
+            ("conditional_improvement_rate", quantities.CONDITIONAL_IMPROVEMENT),
+            ("esr_rate", quantities.ESR),
+            ("mean_first_score", quantities.FIRST_SCORE),
+            ("redraw_null", quantities.REDRAW_NULL),
         ):
-            interval = metrics.cluster_interval(outcomes, ratio, seed=5)
+            interval = quantities.cluster_interval(outcomes, ratio, seed=5)
             assert interval is not None
             assert found[key]["cluster_interval"] == [interval.low, interval.high]
         null = metrics.redraw_null(outcomes)

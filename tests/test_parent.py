@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from esr.analysis import comparison, metrics, tables
+from esr.analysis import comparison, metrics, quantities, tables
 from esr.analysis.outcomes import Outcome
 from esr.errors import UserError
 from esr.judge.base import Status
@@ -82,7 +82,7 @@ def test_arm_against_baseline() -> None:
     multi = found["multi_attempt_rate"]
     assert (multi["first"], multi["second"]) == (3 / 6, 1 / 6)
     assert multi["risk_ratio"] == pytest.approx(3)
-    exact = comparison.compare(arm, baseline, metrics.MULTI_ATTEMPT, 1)
+    exact = comparison.compare(arm, baseline, quantities.MULTI_ATTEMPT, 1)
     assert exact.difference_interval is not None
     ends = exact.difference_interval
     assert multi["difference_interval"] == [ends.low, ends.high]

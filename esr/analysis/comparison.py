@@ -1,4 +1,4 @@
-"""Two arms against each other: differences, risk ratios, and a test for shared trials."""
+"""Two arms against each other: differences, risk ratios, and tests for shared trials."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Literal
 import numpy as np
 
 from esr.analysis import intervals
+from esr.analysis.contrasts import Contrast
 from esr.analysis.intervals import Array, Bootstrap, Interval, TestResult
-from esr.analysis.metrics import (
+from esr.analysis.metrics import esr_rate, multi_attempt_rate
+from esr.analysis.outcomes import Outcome, paired
+from esr.analysis.quantities import (
     COLUMNS,
     CONDITIONAL_IMPROVEMENT,
     ESR,
@@ -19,11 +22,8 @@ from esr.analysis.metrics import (
     MULTI_ATTEMPT,
     Ratio,
     Table,
-    esr_rate,
-    multi_attempt_rate,
     value_of,
 )
-from esr.analysis.outcomes import Outcome, paired
 from esr.runs.plain import plain
 from esr.runs.seeds import generator
 from esr.runs.summary import Differences
@@ -40,16 +40,20 @@ class Comparison:
         second: value in the second arm.
         difference: first minus second.
         difference_interval: clustered by latent; None where the draws do not vary.
+        difference_two_way: latents and prompts drawn at random (:mod:`esr.analysis.contrasts`).
         risk_ratio: first divided by second; infinite or NaN where the second is 0.
         risk_ratio_interval: clustered by latent; an end may be infinite.
+        risk_ratio_two_way: latents and prompts drawn at random; None where either is 0.
     """
 
     first: float
     second: float
     difference: float
     difference_interval: Interval | None
+    difference_two_way: Interval | None
     risk_ratio: float
     risk_ratio_interval: Interval | None
+    risk_ratio_two_way: Interval | None
 
 
 def compare(
@@ -92,7 +96,8 @@ def compare_all(
             Bootstrap.of(first.latents, first.columns, rng).draws,
             Bootstrap.of(second.latents, second.columns, rng).draws,
         )
-    return {ratio: _comparison(first, second, ratio, *draws) for ratio in ratios}
+    contrast = Contrast.of(first, second, shared_latents)
+    return {ratio: _comparison(contrast, ratio, *draws) for ratio in ratios}
 
 
 def block_diagonal(a: Array, b: Array) -> Array:
@@ -102,17 +107,19 @@ def block_diagonal(a: Array, b: Array) -> Array:
 
 
 def _comparison(
-    first: Table, second: Table, ratio: Ratio, draws_first: Array, draws_second: Array
+    contrast: Contrast, ratio: Ratio, draws_first: Array, draws_second: Array
 ) -> Comparison:
-    value_a, value_b = first.value(ratio), second.value(ratio)
+    value_a, value_b = contrast.first.value(ratio), contrast.second.value(ratio)
     draws_a, draws_b = (value_of(ratio)(draws) for draws in (draws_first, draws_second))
     return Comparison(
         first=value_a,
         second=value_b,
         difference=value_a - value_b,
         difference_interval=intervals.percentile_interval(draws_a - draws_b),
+        difference_two_way=contrast.difference(ratio),
         risk_ratio=float(intervals.ratio(value_a, value_b)),
         risk_ratio_interval=intervals.percentile_interval(intervals.ratio(draws_a, draws_b)),
+        risk_ratio_two_way=contrast.risk_ratio(ratio),
     )
 
 
@@ -127,6 +134,7 @@ class PairedTest:
         only_second: likewise in the second arm.
         test: McNemar's, the paper's, which takes trials as independent.
         sign_flip: arms swapped in whole latents (:func:`esr.analysis.intervals.sign_flip`).
+        sign_flip_prompt: arms swapped in whole prompts; None where prompts are not recorded.
     """
 
     pairs: int
@@ -135,6 +143,7 @@ class PairedTest:
     only_second: int
     test: TestResult
     sign_flip: TestResult
+    sign_flip_prompt: TestResult | None
 
 
 def paired_test(a: Sequence[Outcome], b: Sequence[Outcome], event: Event) -> PairedTest:
@@ -147,8 +156,10 @@ def paired_test(a: Sequence[Outcome], b: Sequence[Outcome], event: Event) -> Pai
     only_first = sum(getattr(x, event) and not getattr(y, event) for x, y in both)
     only_second = sum(getattr(y, event) and not getattr(x, event) for x, y in both)
     by_latent: Counter[int] = Counter()
+    by_prompt: Counter[str] = Counter()
     for x, y in both:
         by_latent[x.latent] += getattr(x, event) - getattr(y, event)
+        by_prompt[x.prompt] += getattr(x, event) - getattr(y, event)
     return PairedTest(
         pairs=len(both),
         unpaired=len(a) + len(b) - 2 * len(both),
@@ -156,6 +167,9 @@ def paired_test(a: Sequence[Outcome], b: Sequence[Outcome], event: Event) -> Pai
         only_second=only_second,
         test=intervals.mcnemar(only_first, only_second),
         sign_flip=intervals.sign_flip(list(by_latent.values())),
+        sign_flip_prompt=(
+            None if "" in by_prompt else intervals.sign_flip(list(by_prompt.values()))
+        ),
     )
 
 
@@ -177,9 +191,9 @@ def differences(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) 
 def summary(arm: Sequence[Outcome], baseline: Sequence[Outcome], seed: int) -> Differences:
     """An arm against its baseline, as plain JSON; None for what is not finite.
 
-    Intervals are pairs, clustered by latent; an end that is None is unbounded. The
-    paired tests match trials by ``trial_id``; McNemar's and the z tests are the paper's, which
-    take trials as independent.
+    Intervals are pairs, clustered by latent, and two-way beside them; an end that is None is
+    unbounded. The paired tests match trials by ``trial_id``; McNemar's and the z tests are the
+    paper's, which take trials as independent.
     """
     result = differences(arm, baseline, seed)
     events: list[tuple[str, Event]] = [("multi_attempt_rate", "multi"), ("esr_rate", "improved")]

@@ -120,7 +120,7 @@ class Estimate:
         return cls(
             value,
             counted.variance(residuals[denominator != 0]),
-            _quantile(counted.fewest - 1, level),
+            student_quantile(counted.fewest - 1, level),
         )
 
     def mean_interval(self) -> Interval | None:
@@ -166,7 +166,8 @@ def rate_interval(
 
 
 @cache
-def _quantile(degrees: int, level: float) -> float:
+def student_quantile(degrees: int, level: float = LEVEL) -> float:
+    """Two-sided quantile of Student's t; NaN without a degree of freedom."""
     from scipy.stats import t
 
     return float(t.ppf((1 + level) / 2, degrees)) if degrees > 0 else math.nan

@@ -42,10 +42,15 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Proportion:
-    """``count`` of ``n``; everything is NaN where ``n`` is 0."""
+    """``count`` of ``n``; everything is NaN where ``n`` is 0.
+
+    ``independent``: how many different trials there are, where some were replayed and stand in
+    ``n`` several times; intervals count each once.
+    """
 
     count: int
     n: int
+    independent: int | None = None
 
     @property
     def rate(self) -> float:
@@ -55,7 +60,11 @@ class Proportion:
     @property
     def se(self) -> float:
         """Binomial standard error, sqrt(r (1 - r) / n)."""
-        return math.sqrt(self.rate * (1 - self.rate) / self.n) if self.n else math.nan
+        return math.sqrt(self.rate * (1 - self.rate) / self._trials) if self.n else math.nan
+
+    @property
+    def _trials(self) -> int:
+        return self.n if self.independent is None else self.independent
 
     def paper_interval(self) -> Interval:
         """Rate ± 1.96 binomial SE (paper section 2.3), not cut off at 0 or 1."""
@@ -67,7 +76,9 @@ class Proportion:
             return Interval(math.nan, math.nan)
         from statsmodels.stats.proportion import proportion_confint
 
-        low, high = proportion_confint(self.count, self.n, alpha=1 - LEVEL, method="wilson")
+        trials = self._trials
+        count = self.count * trials / self.n
+        low, high = proportion_confint(count, trials, alpha=1 - LEVEL, method="wilson")
         return Interval(float(low), float(high))
 
 

@@ -7,21 +7,30 @@ grade, or in which it found no attempt, leave every denominator and are counted 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from esr.analysis import intervals, keyed, restarts
-from esr.analysis.intervals import LEVEL, RESAMPLES, Bootstrap, Interval, Mean, Proportion
+from esr.analysis import keyed, restarts
+from esr.analysis.intervals import LEVEL, RESAMPLES, Interval, Mean, Proportion
 from esr.analysis.outcomes import Outcome
+from esr.analysis.power import smallest_difference
+from esr.analysis.quantities import (
+    CONDITIONAL_IMPROVEMENT,
+    ESR,
+    EXCESS,
+    FIRST_SCORE,
+    MULTI_ATTEMPT,
+    REDRAW_NULL,
+    UNABANDONED_EXCESS,
+    UNABANDONED_NULL,
+    Ratio,
+    Table,
+    cluster_intervals,
+    proportion,
+)
 from esr.judge.base import Status
 from esr.runs.plain import plain
-from esr.runs.seeds import generator
-from esr.runs.summary import Ends, RateEntry, Summary
+from esr.runs.summary import ClustersEntry, Ends, RateEntry, RedrawNullEntry, Summary
 
 
 @dataclass(frozen=True)
@@ -55,20 +64,20 @@ def tally(outcomes: Iterable[Outcome]) -> Counts:
 
 def multi_attempt_rate(outcomes: Iterable[Outcome]) -> Proportion:
     """Multi-attempt trials of graded trials."""
-    counts = tally(outcomes)
-    return Proportion(counts.multi, counts.graded)
+    graded = [o for o in outcomes if o.graded]
+    return proportion(sum(o.multi for o in graded), graded)
 
 
 def conditional_improvement_rate(outcomes: Iterable[Outcome]) -> Proportion:
     """Improved trials of multi-attempt trials. Read it beside :func:`redraw_null`."""
-    counts = tally(outcomes)
-    return Proportion(counts.improved, counts.multi)
+    multi = [o for o in outcomes if o.multi]
+    return proportion(sum(o.improved for o in multi), multi)
 
 
 def esr_rate(outcomes: Iterable[Outcome]) -> Proportion:
     """Improved trials of graded trials."""
-    counts = tally(outcomes)
-    return Proportion(counts.improved, counts.graded)
+    graded = [o for o in outcomes if o.graded]
+    return proportion(sum(o.improved for o in graded), graded)
 
 
 def mean_first_score(outcomes: Iterable[Outcome]) -> Mean:
@@ -88,14 +97,19 @@ def score_changes(outcomes: Iterable[Outcome]) -> list[float]:
 
 @dataclass(frozen=True)
 class RedrawNull:
-    """What "improved" is worth: how often a fresh first attempt would have done as well.
+    """How often a fresh first attempt under the same latent would have done as well.
+
+    A reference for "improved", not a null of "restarting does not help": N1 redraws from all
+    first attempts, many of which were given up because they were bad; N2 from those that were
+    not given up, which are of easier prompts. The two bracket (docs/statistics.md); what is fair is
+    in :mod:`esr.analysis.nulls`.
 
     Attributes:
         rate: mean over the multi-attempt trials of the chance that the first attempt of another
             trial under the same latent, drawn at random, scores strictly above this trial's first
             attempt. NaN where ``n`` is 0.
         improved: of the same trials, how many really improved.
-        n: multi-attempt trials with another graded trial under their latent.
+        n: multi-attempt trials with a graded trial to draw from under their latent.
         excluded: multi-attempt trials without one.
     """
 
@@ -106,174 +120,121 @@ class RedrawNull:
 
     @property
     def excess(self) -> float:
-        """Improvement rate minus null over the same trials: above 0, restarting helped."""
+        """Improvement rate minus null over the same trials."""
         return self.improved / self.n - self.rate if self.n else float("nan")
 
 
 def redraw_null(outcomes: Iterable[Outcome]) -> RedrawNull:
-    """The redraw null, computed exactly, without sampling."""
-    total = Table.of(list(outcomes)).totals
-    n = int(total["eligible"])
+    """N1, from all other first attempts; computed exactly, without sampling."""
+    return _null(Table.of(list(outcomes)), "eligible", "null", "eligible_improved")
+
+
+def unabandoned_null(outcomes: Iterable[Outcome]) -> RedrawNull:
+    """N2, from the first attempts of single-attempt trials alone; exact likewise."""
+    names = ("unabandoned_eligible", "unabandoned_null", "unabandoned_improved")
+    return _null(Table.of(list(outcomes)), *names)
+
+
+def _null(table: Table, eligible: str, null: str, improved: str) -> RedrawNull:
+    total = table.totals
+    n = int(total[eligible])
     return RedrawNull(
-        rate=float(total["null"] / n) if n else float("nan"),
-        improved=int(total["eligible_improved"]),
+        rate=float(total[null] / n) if n else float("nan"),
+        improved=int(total[improved]),
         n=n,
         excluded=int(total["multi"]) - n,
     )
 
 
-class Ratio(NamedTuple):
-    """A quantity as one sum over trials divided by another, named by columns of :class:`Table`."""
-
-    numerator: str
-    denominator: str
-
-
-MULTI_ATTEMPT = Ratio("multi", "graded")
-CONDITIONAL_IMPROVEMENT = Ratio("improved", "multi")
-ESR = Ratio("improved", "graded")
-FIRST_SCORE = Ratio("first", "graded")
-REDRAW_NULL = Ratio("null", "eligible")
-EXCESS = Ratio("excess", "eligible")
-
-COLUMNS = (
-    *("graded", "multi", "improved", "first"),
-    *("eligible", "null", "eligible_improved", "excess"),
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Graded trials as columns, for whatever is a ratio of sums and clustered by latent.
-
-    Attributes:
-        latents: [n_graded]
-        columns: [n_graded, n_columns] in the order of ``COLUMNS``.
-    """
-
-    latents: list[int]
-    columns: NDArray[np.float64] = field(repr=False)
-
-    @classmethod
-    def of(cls, outcomes: Sequence[Outcome]) -> Table:
-        """Trials that are not graded are left out."""
-        graded = [o for o in outcomes if o.graded]
-        firsts: dict[int, list[float]] = {}
-        for outcome in graded:
-            firsts.setdefault(outcome.latent, []).append(outcome.first)
-        scores = {latent: np.array(listed) for latent, listed in firsts.items()}
-        rows = [_row(outcome, scores[outcome.latent]) for outcome in graded]
-        columns = np.array(rows, dtype=float).reshape(len(rows), len(COLUMNS))
-        return cls([o.latent for o in graded], columns)
-
-    @cached_property
-    def totals(self) -> dict[str, float]:
-        """Sum of each column."""
-        return dict(zip(COLUMNS, self.columns.sum(axis=0), strict=True))
-
-    def value(self, ratio: Ratio) -> float:
-        """The quantity over all trials; NaN where the denominator is 0."""
-        totals = self.totals
-        return float(intervals.ratio(totals[ratio.numerator], totals[ratio.denominator]))
-
-
-def _row(outcome: Outcome, firsts: NDArray[np.float64]) -> tuple[float, ...]:
-    """Columns of one graded trial; ``firsts``: [n_graded_of_latent], its own among them."""
-    eligible = outcome.multi and len(firsts) > 1
-    # Its own first score is not strictly above itself, so only the denominator leaves it out.
-    null = float((firsts > outcome.first).sum() / (len(firsts) - 1)) if eligible else 0.0
-    improved = eligible and outcome.improved
-    return (
-        *(1.0, float(outcome.multi), float(outcome.improved), outcome.first),
-        *(float(eligible), null, float(improved), float(improved) - null),
-    )
-
-
-def value_of(ratio: Ratio) -> intervals.Quantity:
-    """A quantity as a function of column totals: [..., n_columns] -> [...]."""
-    numerator, denominator = (COLUMNS.index(name) for name in ratio)
-    return lambda totals: intervals.ratio(totals[..., numerator], totals[..., denominator])
-
-
-def cluster_intervals(
-    outcomes: Sequence[Outcome], ratios: Iterable[Ratio], seed: int, resamples: int = RESAMPLES
-) -> dict[Ratio, Interval | None]:
-    """Percentile intervals of several quantities from one bootstrap that draws whole latents.
-
-    Args:
-        outcomes: of one arm.
-        ratios: quantities, such as :data:`ESR`.
-        seed: the run's seed.
-        resamples: number of draws.
-
-    Returns:
-        None for a quantity whose draws do not vary
-        (:func:`esr.analysis.intervals.percentile_interval`).
-    """
-    table = Table.of(outcomes)
-    rng = generator(seed, "cluster bootstrap")
-    sample = Bootstrap.of(table.latents, table.columns, rng, resamples)
-    return {ratio: sample.interval(value_of(ratio)) for ratio in ratios}
-
-
-def cluster_interval(outcomes: Sequence[Outcome], ratio: Ratio, seed: int) -> Interval | None:
-    """:func:`cluster_intervals` for one quantity."""
-    return cluster_intervals(outcomes, [ratio], seed)[ratio]
+def cluster_counts(table: Table) -> ClustersEntry:
+    """What the two-way intervals of an arm rest on."""
+    return {
+        "by": list(table.clustered_by),
+        "latents": len(set(table.latents)),
+        "prompts": len({o.prompt for o in table.outcomes}),
+        "level": LEVEL,
+    }
 
 
 def summary(outcomes: Sequence[Outcome], seed: int) -> Summary:
     """Everything a table or a figure needs, as plain JSON; None for what is not defined.
 
-    Intervals are pairs. ``paper_interval`` is 1.96 standard errors, ``cluster_interval`` the
-    bootstrap over latents.
+    Intervals are pairs. ``two_way_interval`` takes latents and prompts as drawn at random, prompts
+    alone where nothing is boosted; ``paper_interval`` is 1.96 standard errors,
+    ``cluster_interval`` the bootstrap over latents.
     """
-    clustered = cluster_intervals(
-        outcomes,
-        (MULTI_ATTEMPT, CONDITIONAL_IMPROVEMENT, ESR, FIRST_SCORE, REDRAW_NULL, EXCESS),
-        seed,
-    )
-    null = redraw_null(outcomes)
-    score = mean_first_score(outcomes)
+    listed = list(outcomes)
+    clustered = cluster_intervals(listed, _QUANTITIES, seed)
+    table = Table.of(listed)
+    score = mean_first_score(listed)
     return {
-        "counts": plain(tally(outcomes)),
-        "latents": len({o.latent for o in outcomes if o.graded}),
+        "counts": plain(tally(listed)),
+        "latents": len(set(table.latents)),
+        "clusters": cluster_counts(table),
         "bootstrap": {"seed": seed, "resamples": RESAMPLES, "level": LEVEL, "cluster": "latent"},
-        "multi_attempt_rate": _rate(multi_attempt_rate(outcomes), clustered[MULTI_ATTEMPT]),
+        "multi_attempt_rate": _rate(multi_attempt_rate(listed), table, MULTI_ATTEMPT, clustered),
         "conditional_improvement_rate": _rate(
-            conditional_improvement_rate(outcomes), clustered[CONDITIONAL_IMPROVEMENT]
+            conditional_improvement_rate(listed), table, CONDITIONAL_IMPROVEMENT, clustered
         ),
-        "esr_rate": _rate(esr_rate(outcomes), clustered[ESR]),
+        "esr_rate": _rate(esr_rate(listed), table, ESR, clustered),
         "mean_first_score": {
             "mean": plain(score.mean),
             "sem": plain(score.sem),
             "n": score.n,
             "paper_interval": _pair(score.paper_interval()),
             "cluster_interval": _pair(clustered[FIRST_SCORE]),
+            "two_way_interval": _pair(table.two_way(FIRST_SCORE)),
         },
-        "score_changes": score_changes(outcomes),
-        "redraw_null": {
-            "rate": plain(null.rate),
-            "n": null.n,
-            "excluded": null.excluded,
-            "improved": null.improved,
-            "cluster_interval": _pair(clustered[REDRAW_NULL]),
-            "excess": plain(null.excess),
-            "excess_cluster_interval": _pair(clustered[EXCESS]),
-        },
-        "restart_gate": restarts.restart_gate(outcomes),
-        **keyed.summary(outcomes),
+        "score_changes": score_changes(listed),
+        "redraw_null": _null_entry(redraw_null(listed), table, (REDRAW_NULL, EXCESS), clustered),
+        "unabandoned_null": _null_entry(
+            unabandoned_null(listed), table, (UNABANDONED_NULL, UNABANDONED_EXCESS), clustered
+        ),
+        "restart_gate": restarts.restart_gate(listed),
+        **keyed.summary(listed),
     }
 
 
-def _rate(proportion: Proportion, clustered: Interval | None) -> RateEntry:
+_QUANTITIES = (
+    *(MULTI_ATTEMPT, CONDITIONAL_IMPROVEMENT, ESR, FIRST_SCORE),
+    *(REDRAW_NULL, EXCESS, UNABANDONED_NULL, UNABANDONED_EXCESS),
+)
+
+
+def _rate(
+    share: Proportion, table: Table, ratio: Ratio, clustered: Mapping[Ratio, Interval | None]
+) -> RateEntry:
+    two_way = table.two_way(ratio)
     return {
-        "count": proportion.count,
-        "n": proportion.n,
-        "rate": plain(proportion.rate),
-        "se": plain(proportion.se),
-        "paper_interval": _pair(proportion.paper_interval()),
-        "wilson": _pair(proportion.wilson()),
-        "cluster_interval": _pair(clustered),
+        "count": share.count,
+        "n": share.n,
+        "rate": plain(share.rate),
+        "se": plain(share.se),
+        "paper_interval": _pair(share.paper_interval()),
+        "wilson": _pair(share.wilson()),
+        "cluster_interval": _pair(clustered[ratio]),
+        "two_way_interval": _pair(two_way),
+        "smallest_difference": plain(smallest_difference(two_way)),
+    }
+
+
+def _null_entry(
+    null: RedrawNull,
+    table: Table,
+    ratios: tuple[Ratio, Ratio],
+    clustered: Mapping[Ratio, Interval | None],
+) -> RedrawNullEntry:
+    rate, excess = ratios
+    return {
+        "rate": plain(null.rate),
+        "n": null.n,
+        "excluded": null.excluded,
+        "improved": null.improved,
+        "cluster_interval": _pair(clustered[rate]),
+        "two_way_interval": _pair(table.two_way(rate)),
+        "excess": plain(null.excess),
+        "excess_cluster_interval": _pair(clustered[excess]),
+        "excess_two_way_interval": _pair(table.two_way(excess)),
     }
 
 

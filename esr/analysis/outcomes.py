@@ -26,6 +26,10 @@ class Outcome:
         announced: whether the response announces a restart (:func:`esr.judge.gate.announced`);
             None where the text is not known.
         windows: of a keyed judge, what each window of the response is about, in order.
+        prompt: id of the question, the question itself in files that name none; trials that share
+            it form a cluster too. Empty where it is not recorded.
+        steered: whether a boost is on; where none is, the latent ties no trials together.
+        arm: the condition; trials of several arms may share an id.
     """
 
     latent: int
@@ -35,6 +39,9 @@ class Outcome:
     degraded: bool = False
     announced: bool | None = None
     windows: tuple[WindowState, ...] = ()
+    prompt: str = ""
+    steered: bool = True
+    arm: str = ""
 
     def __post_init__(self) -> None:
         if (self.status == Status.GRADED) != bool(self.scores):
@@ -128,4 +135,7 @@ def outcome_of(trial: Trial) -> Outcome:
         degraded=degraded(trial.response or ""),
         announced=None if trial.response is None else gate.announced(trial.response),
         windows=tuple(window for attempt in trial.attempts for window in attempt.windows),
+        prompt=trial.prompt_id or trial.prompt or "",
+        steered=trial.threshold != 0,
+        arm=trial.arm or "",
     )

@@ -140,6 +140,9 @@ class TrialRecord:
             degraded=degraded(self.response or ""),
             announced=None if self.response is None else gate.announced(self.response),
             windows=tuple(window for attempt in attempts for window in attempt.windows),
+            prompt=self.spec.prompt_id,
+            steered=self.spec.threshold != 0,
+            arm=self.spec.arm,
         )
 
     def to_json(self) -> TrialData:

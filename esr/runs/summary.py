@@ -37,7 +37,11 @@ class CountsEntry(TypedDict):
 
 @with_config(extra="allow")
 class RateEntry(TypedDict):
-    """A share of trials: ``count`` of ``n``, 0 to 1."""
+    """A share of trials: ``count`` of ``n``, 0 to 1.
+
+    Older files have neither the two-way interval nor ``smallest_difference``, which two arms like
+    this one would show in 80 % of cases at the 5 % level.
+    """
 
     count: int
     n: int
@@ -46,6 +50,8 @@ class RateEntry(TypedDict):
     paper_interval: Ends | None
     wilson: Ends | None
     cluster_interval: Ends | None
+    two_way_interval: NotRequired[Ends | None]
+    smallest_difference: NotRequired[float | None]
 
 
 @with_config(extra="allow")
@@ -57,19 +63,32 @@ class MeanEntry(TypedDict):
     n: int
     paper_interval: Ends | None
     cluster_interval: Ends | None
+    two_way_interval: NotRequired[Ends | None]
 
 
 @with_config(extra="allow")
 class RedrawNullEntry(TypedDict):
-    """What "improved" is worth (:class:`esr.analysis.metrics.RedrawNull`)."""
+    """A reference for "improved" (:class:`esr.analysis.metrics.RedrawNull`)."""
 
     rate: float | None
     n: int
     excluded: int
     improved: int
     cluster_interval: Ends | None
+    two_way_interval: NotRequired[Ends | None]
     excess: float | None
     excess_cluster_interval: Ends | None
+    excess_two_way_interval: NotRequired[Ends | None]
+
+
+@with_config(extra="allow")
+class ClustersEntry(TypedDict):
+    """What two-way intervals rest on: ``by`` names latent and prompt, or one of them."""
+
+    by: list[str]
+    latents: int
+    prompts: int
+    level: float
 
 
 @with_config(extra="allow")
@@ -119,10 +138,15 @@ class Bootstrap(TypedDict):
 
 @with_config(extra="allow")
 class Summary(TypedDict):
-    """An arm: counts, rates and scores with intervals."""
+    """An arm: counts, rates and scores with intervals.
+
+    ``redraw_null`` draws from all first attempts (N1), ``unabandoned_null`` from those of
+    single-attempt trials (N2).
+    """
 
     counts: CountsEntry
     latents: int
+    clusters: NotRequired[ClustersEntry]
     bootstrap: Bootstrap
     multi_attempt_rate: RateEntry
     conditional_improvement_rate: RateEntry
@@ -132,6 +156,7 @@ class Summary(TypedDict):
     redraw_null: RedrawNullEntry
     restart_gate: NotRequired[RestartGateEntry]
     keyed: NotRequired[KeyedEntry]
+    unabandoned_null: NotRequired[RedrawNullEntry]
 
 
 @with_config(extra="allow")

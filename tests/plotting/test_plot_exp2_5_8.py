@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from esr.analysis import comparison, metrics
+from esr.analysis import comparison, metrics, quantities
 from esr.analysis.intervals import Proportion
 from esr.analysis.outcomes import outcomes_from_results
 from esr.pipeline.replay import ReplayedRun
@@ -165,7 +165,7 @@ class TestVariants:
                 check_rate(rows.loc[quantity], rate(outcomes))
             score, row = metrics.mean_first_score(outcomes), rows.loc["mean_first_score"]
             assert (row["value"], row["n"]) == (score.mean, score.n)
-            found = comparison.compare(outcomes, before, metrics.MULTI_ATTEMPT, 0)
+            found = comparison.compare(outcomes, before, quantities.MULTI_ATTEMPT, 0)
             row = rows.loc["multi_attempt_rate"]
             assert found.risk_ratio_interval is not None
             ends = found.risk_ratio_interval

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from esr.analysis import metrics
+from esr.analysis import metrics, quantities
 from esr.analysis.outcomes import Outcome
 from esr.errors import UserError
 from esr.judge.base import Status
@@ -231,7 +231,7 @@ class TestFigureOfExperiment1:
             null = metrics.redraw_null(made.outcomes)
             np.testing.assert_equal(float(rows.loc["redraw_null", "value"]), null.rate)
             np.testing.assert_equal(float(rows.loc["improved_minus_null", "value"]), null.excess)
-            interval = metrics.cluster_interval(made.outcomes, metrics.ESR, made.seed)
+            interval = quantities.cluster_interval(made.outcomes, quantities.ESR, made.seed)
             expected = [interval.low, interval.high] if interval else [np.nan, np.nan]
             ends = rows.loc["esr_rate", ["cluster_low", "cluster_high"]].astype(float)
             np.testing.assert_array_equal(ends, expected)
