@@ -251,9 +251,6 @@ class TestClusterBootstrap:
     def test_no_interval_from_one_latent(self) -> None:
         found = quantities.cluster_interval([graded(1, 10, 20), graded(1, 5)], quantities.ESR, 0)
         assert found is None
-            quantities.cluster_interval([graded(1, 10, 20), graded(1, 5)], quantities.ESR, 0)
-            is None
-        )
 
 
 def brute_force_null(outcomes: Iterable[Outcome]) -> tuple[Fraction, int, int]:

@@ -102,7 +102,13 @@ def _probabilities(
 
 
 def judge_gates(measured: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """G1 to G5 of one model, each with its figures and whether it is passed."""
+    """G1 to G5 of one model, each with its figures and whether it is passed.
+
+    G4 is judged as it was fixed: improved above the redraw from all first attempts (N1). That is
+    no sign that restarting helps, for attempts given up were bad before; the redraw from attempts
+    that were not given up (N2) stands beside it, and the fair nulls, N3 and N4, are measured by
+    experiment 11 (docs/statistics.md).
+    """
     chance, arms = measured["restart_probability"], measured["arms"]
     corpus = RECIPE.stage2.corpus
     rates = {"": corpus.restart, ", meta-prompt": corpus.restart_monitored}
@@ -129,6 +135,7 @@ def judge_gates(measured: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "passed": excess is not None and excess[0] > 0,
             "improved": arms["steered"]["conditional_improvement_rate"],
             "redraw_null": null,
+            **{k: v for k, v in arms["steered"].items() if k == "unabandoned_null"},
         },
         "G5": {
             "passed": len(measured["detectors"]["strict"]) >= 3,
@@ -198,12 +205,21 @@ def _g1(gate: Mapping[str, Any]) -> str:
 
 
 def _g4(gate: Mapping[str, Any]) -> str:
-    improved, null = gate["improved"], gate["redraw_null"]
-    return (
-        f"improved {_percent(improved['rate'], improved['cluster_interval'])} of {improved['n']}, "
-        f"null {_percent(null['rate'], null['cluster_interval'])}, "
-        f"difference {_percent(null['excess'], null['excess_cluster_interval'])}"
-    )
+    improved = gate["improved"]
+    rate = _percent(improved["rate"], _interval(improved))
+    parts = [f"improved {rate} of {improved['n']}"]
+    # Older files have no N2.
+    for name, null in (("N1", gate["redraw_null"]), ("N2", gate.get("unabandoned_null"))):
+        if null:
+            above = _percent(null["excess"], _interval(null, "excess_"))
+            parts.append(f"{name} {_percent(null['rate'], _interval(null))}, difference {above}")
+    return "; ".join(parts)
+
+
+def _interval(entry: Mapping[str, Any], of: str = "") -> Sequence[float] | None:
+    """The two-way interval, the one by latent in older files."""
+    two_way: Sequence[float] | None = entry.get(f"{of}two_way_interval")
+    return two_way or entry[f"{of}cluster_interval"]
 
 
 def _g5(gate: Mapping[str, Any]) -> str:
