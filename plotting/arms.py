@@ -137,7 +137,7 @@ def _notes(groups: Sequence[Group], quantities: Sequence[str]) -> Iterator[str]:
 
 
 def _compared(arm: Arm, quantities: Sequence[str]) -> Iterator[str]:
-    """Each rate over the baseline's, clustered by latent, with the paired tests."""
+    """Each rate over the baseline's with its two-way interval and the paired tests."""
     for quantity in quantities:
         compared = (arm.comparison or {}).get(quantity)
         if compared and quantity != rates.SCORE:
@@ -161,6 +161,7 @@ def table(groups: Sequence[Group], quantities: Sequence[str] = SHOWN) -> pd.Data
         for group in groups
         for arm in group.arms
         for quantity in quantities
+        if quantity in arm.summary
     ]
     # A score has no count, which must not turn the counts of the rates into decimals.
     return pd.DataFrame(rows, columns=_COLUMNS).astype({"count": "Int64"})
@@ -171,6 +172,8 @@ _COLUMNS = [
     *("risk_ratio", "risk_ratio_low", "risk_ratio_high"),
     *("difference", "difference_low", "difference_high", "mcnemar_p", "z_p"),
     "sign_flip_p",
+    *("risk_ratio_two_way_low", "risk_ratio_two_way_high"),
+    *("difference_two_way_low", "difference_two_way_high", "sign_flip_prompt_p"),
 ]
 
 
@@ -179,9 +182,12 @@ def _comparison(compared: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     row: dict[str, Any] = {}
     for name in ("risk_ratio", "difference"):
-        ends = compared[f"{name}_interval"] or (None, None)
-        row |= {name: compared[name], f"{name}_low": ends[0], f"{name}_high": ends[1]}
+        row[name] = compared[name]
+        for kind, column in (("interval", name), ("two_way", f"{name}_two_way")):
+            low, high = compared.get(f"{name}_{kind}") or (None, None)
+            row |= {f"{column}_low": low, f"{column}_high": high}
     paired, unpaired = (compared.get(kind) or {} for kind in ("paired", "unpaired"))
     tests = {"mcnemar_p": "test", "sign_flip_p": "sign_flip"}
+    tests["sign_flip_prompt_p"] = "sign_flip_prompt"
     p_values = {name: (paired.get(key) or {}).get("p_value") for name, key in tests.items()}
     return {**row, **p_values, "z_p": unpaired.get("p_value")}

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from esr.analysis import metrics
 from esr.analysis.outcomes import Outcome
+from esr.analysis.quantities import MULTI_ATTEMPT, Table
+from esr.analysis.tables import contrast_ends, interval_of
 from plotting.sources import DAMAGE, Source, left_out
 
 PERCENT, SCORE = "%", "score"
@@ -142,7 +144,7 @@ def _of_summary(
 ) -> Iterator[Measured]:
     """The three rates and the mean first score of an arm.
 
-    Intervals are clustered by latent; where that does not vary, Wilson's, else the paper's.
+    Intervals are two-way; where clusters do not vary, Wilson's, else the paper's.
     """
     for quantity in (*_RATES, "mean_first_score"):
         entry = summary[quantity]
@@ -152,7 +154,7 @@ def _of_summary(
             (arm, run_arm),
             quantity,
             entry["rate"] if share else entry["mean"],
-            entry["cluster_interval"] or entry.get("wilson") or entry.get("paper_interval"),
+            interval_of(entry) or entry.get("paper_interval"),
             unit=PERCENT if share else SCORE,
             n=entry["n"],
             count=entry["count"] if share else None,
@@ -205,15 +207,17 @@ def _measured(
 
 def _pooled_unsteered(arms: Sequence[Arm]) -> Iterator[Measured]:
     """Experiment 8 over all large models: the paper has one count for all."""
-    rate = metrics.multi_attempt_rate([o for arm in arms for o in arm.outcomes])
+    outcomes = [o for arm in arms for o in arm.outcomes]
+    rate = metrics.multi_attempt_rate(outcomes)
     if rate.n:
-        wilson = rate.wilson()
+        # Wilson's at 0; else by prompt, which all models share.
+        ends = Table.of(outcomes).two_way(MULTI_ATTEMPT) or rate.wilson()
         yield _measured(
             arms[0].source,
             ("unsteered", ""),
             "multi_attempt_rate",
             rate.rate,
-            (wilson.low, wilson.high),
+            ends,
             n=rate.n,
             count=rate.count,
             model="all",
@@ -236,7 +240,7 @@ def _ablation(source: Source, _: Sequence[Arm]) -> Iterator[Measured]:
     arm = (source.data.get("arms") or {}).get("ablation")
     if arm and source.settings.get("prompts") == "held-out":
         entry = arm["comparison"]["multi_attempt_rate"]
-        ratio, interval = entry["risk_ratio"], entry["risk_ratio_interval"] or (None, None)
+        ratio, interval = entry["risk_ratio"], contrast_ends(entry, "risk_ratio") or (None, None)
         yield _measured(
             source,
             ("detectors ablated, held-out prompts", "ablation"),

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from esr.analysis import metrics
-from esr.analysis.tables import summary_table
+from esr.analysis.tables import interval_of, summary_table
 from plotting import figure, rates, style
 from plotting.command import figure_command
 from plotting.figure import Drawn, Panel, Row
@@ -31,8 +31,9 @@ EDGES = np.arange(-105.0, 106.0, 10.0)
 LABELS = {"multi_attempt_rate": "multi-attempt", "esr_rate": "ESR"}
 
 NULL = (
-    "Redraw null: how often another first attempt under the same latent beats the first. "
-    "Excess: improved minus null, in points; 95 %, bootstrap over latents."
+    "N1, N2: how often another first attempt under the same latent beats the first, drawn from all "
+    "of them or from those that were not given up. They bracket what chance gives; neither says "
+    "that restarting helps. Excess: improved minus N1 or N2, in points, 95 % two-way."
 )
 
 
@@ -72,7 +73,8 @@ def _row(model: Model, models: Sequence[Model]) -> Row:
     shown = [rates.Bar(label, summary[name], colour) for name, label in LABELS.items()]
     gain = [
         rates.Bar("improved", summary["conditional_improvement_rate"], colour),
-        rates.Bar("redraw null", summary["redraw_null"], style.BASELINE),
+        rates.Bar("N1, all firsts", summary[rates.N1], style.BASELINE),
+        rates.Bar("N2, unabandoned", summary[rates.N2], style.BASELINE),
     ]
     score = summary["mean_first_score"]
     sem = "" if score["sem"] is None else f" ± {score['sem']:.1f} (SEM)"
@@ -107,13 +109,18 @@ def _histogram(axes: Axes, model: Model) -> None:
 
 
 def _excess(summary: Mapping[str, Any]) -> str:
-    null = summary["redraw_null"]
+    return "; ".join(
+        _above(name, summary[key]) for name, key in (("N1", rates.N1), ("N2", rates.N2))
+    )
+
+
+def _above(name: str, null: Mapping[str, Any]) -> str:
     if not null["n"]:
-        return "redraw null not defined"
-    ends = null["excess_cluster_interval"]
+        return f"{name} not defined"
+    ends = interval_of(null, "excess_")
     interval = f" [{100 * ends[0]:+.0f}, {100 * ends[1]:+.0f}]" if ends else ""
     without = f", {null['excluded']:,} trials without a redraw" if null["excluded"] else ""
-    return f"excess {100 * null['excess']:+.0f}{interval}{without}"
+    return f"excess over {name} {100 * null['excess']:+.0f}{interval}{without}"
 
 
 def _notes(models: Sequence[Model]) -> Iterator[str]:
@@ -150,13 +157,13 @@ def _table(models: Sequence[Model]) -> pd.DataFrame:
 
 
 def _quantities(model: Model) -> Iterator[dict[str, Any]]:
-    summary, null = model.summary, model.summary["redraw_null"]
+    summary = model.summary
     shown = ("multi_attempt_rate", "esr_rate", "conditional_improvement_rate", rates.SCORE)
-    excess = {"rate": null["excess"], "n": null["n"]}
-    quantities = {
-        **{name: rates.rate_of(summary, name) for name in (*shown, "redraw_null")},
-        "improved_minus_null": excess | {"cluster_interval": null["excess_cluster_interval"]},
-    }
+    quantities = {name: rates.rate_of(summary, name) for name in (*shown, rates.N1, rates.N2)}
+    for name, key in (("improved_minus_null", rates.N1), ("improved_minus_unabandoned", rates.N2)):
+        null = summary[key]
+        ends = {k: null[f"excess_{k}"] for k in ("cluster_interval", "two_way_interval")}
+        quantities[name] = {"rate": null["excess"], "n": null["n"], **ends}
     totals = {**summary["counts"], "latents": summary["latents"], "left_out": model.left_out}
     yield from ({"quantity": name, **rates.row(rate)} for name, rate in quantities.items())
     yield from ({"quantity": name, "value": value} for name, value in totals.items())

@@ -27,6 +27,8 @@ SCORES, RATES = "exp8_scores", "exp8_rates"
 EDGES = np.array([*range(0, 100, 10), 100.0 + 1e-9])
 """Bins of a first-attempt score; 100 belongs to the last one, [11]."""
 
+_ENDS = ("cluster_low", "cluster_high", "two_way_low", "two_way_high")
+
 STEERED, UNSTEERED = "steered at the threshold", "no steering"
 
 
@@ -123,15 +125,16 @@ def score_table(models: Sequence[Model]) -> pd.DataFrame:
         for arm in model.arms:
             run = {"model": model.source.model, "title": model.source.title, "arm": arm.name}
             score = arm.summary["mean_first_score"]
-            low, high = score["cluster_interval"] or (None, None)
             mean = {"value": score["mean"], "n": score["n"], "sem": score["sem"]}
-            mean |= {"cluster_low": low, "cluster_high": high}
+            for kind in ("cluster", "two_way"):
+                low, high = score.get(f"{kind}_interval") or (None, None)
+                mean |= {f"{kind}_low": low, f"{kind}_high": high}
             rows.append({**run, "quantity": "mean_first_score", **mean})
             for start, share in zip(range(0, 100, 10), arm.shares, strict=True):
                 part = {"quantity": "share_of_trials", "bin_low": start, "bin_high": start + 10}
                 rows.append({**run, **part, "value": float(share), "n": len(arm.scores)})
     names = ["model", "title", "arm", "quantity", "bin_low", "bin_high", "value", "n", "sem"]
-    return pd.DataFrame(rows, columns=[*names, "cluster_low", "cluster_high"])
+    return pd.DataFrame(rows, columns=[*names, *_ENDS])
 
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from statistics import NormalDist
 from typing import Any
 
-from esr.analysis.intervals import LEVEL, Proportion
+from esr.analysis.intervals import Interval, Proportion
+from esr.analysis.power import smallest_difference
 from esr.models import REGISTRY
 from esr.runs.paths import DATA
 from plotting.measured import PERCENT, Measured
@@ -21,9 +21,6 @@ PIXELS = 0.1
 
 SECONDARY = "secondary"
 """Mark of numbers that are known through others alone."""
-
-POWER = 0.8
-"""Chance of seeing the smallest difference that is told."""
 
 AGREES, DIFFERS, NOT_RUN, NOT_COMPARABLE = "agrees", "differs", "not run", "not comparable"
 INCONCLUSIVE = "inconclusive"
@@ -139,13 +136,9 @@ class Row:
         where no such interval was measured.
         """
         ours = self.measured
-        if ours is None or None in (ours.value, ours.low, ours.high):
+        if ours is None or ours.value is None or ours.low is None or ours.high is None:
             return None
-        assert ours.low is not None
-        assert ours.high is not None
-        normal = NormalDist()
-        per_half_width = 1 + normal.inv_cdf(POWER) / normal.inv_cdf((1 + LEVEL) / 2)
-        return per_half_width * (ours.high - ours.low) / 2
+        return smallest_difference(Interval(ours.low, ours.high), arms=1)
 
     def plain(self) -> dict[str, Any]:
         """One line of the CSV file."""

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from esr.analysis import tables
 from plotting import style
 
 Rate = Mapping[str, Any]
@@ -23,19 +24,27 @@ QUANTITIES = {
 """Names in a summary, and in a figure."""
 
 SCORE = "mean_first_score"
-NAMES = {**QUANTITIES, SCORE: "first-attempt score", "redraw_null": "redraw null"}
+N1, N2 = "redraw_null", "unabandoned_null"
+NAMES = {
+    **QUANTITIES,
+    SCORE: "first-attempt score",
+    N1: "redraw, all firsts (N1)",
+    N2: "redraw, unabandoned (N2)",
+}
 
 MULTI_AND_ESR = ("multi_attempt_rate", "esr_rate")
 """The two rates of which most figures are made. They share a scale."""
 
 INTERVALS = (
-    "Thick: 1.96 binomial SE (paper); thin: 95 % bootstrap over latents; dotted: Wilson, where "
-    "the bootstrap does not vary."
+    "Whiskers: 95 %, latents and prompts drawn at random (two-way); by prompt where nothing is "
+    "boosted; dotted: Wilson, where clusters do not vary. The paper's 1.96 binomial SE and the "
+    "bootstrap over latents are in the CSV."
 )
 
 NULL = (
-    "Diamonds: redraw null, how often another first attempt under the same latent and boost beats "
-    "the first; 95 % bootstrap over latents."
+    "Diamonds: N1, how often another first attempt under the same latent and boost beats the "
+    "first. A reference, no sign that restarting helps: many of those were given up because they "
+    "were bad."
 )
 
 FEW = 10
@@ -49,6 +58,7 @@ PALE = f"Pale: fewer than {FEW} trials."
 COLUMNS = [
     *("value", "count", "n", "paper_low", "paper_high"),
     *("cluster_low", "cluster_high", "wilson_low", "wilson_high"),
+    *("two_way_low", "two_way_high"),
 ]
 
 
@@ -124,7 +134,7 @@ def bars(
         if bar.rate["rate"] is not None:
             length = unit.scale * bar.rate["rate"]
             axes.barh(row, length, height=0.4, color=bar.colour, alpha=0.4, linewidth=0)
-            for ends, look in _lines(bar.rate, unit, "|", bar.colour):
+            for ends, look in _whisker(bar.rate, unit, "|"):
                 axes.plot(ends, [row, row], **look)
         if bar.null and bar.null["rate"] is not None:
             _null(axes, bar.null, row - 0.33, unit)
@@ -150,7 +160,7 @@ def _two_lines(label: str) -> str:
 
 
 def _null(axes: Axes, null: Rate, row: float, unit: Unit) -> None:
-    for ends, look in _lines({**null, "paper_interval": None}, unit, "|", ""):
+    for ends, look in _whisker(null, unit, "|"):
         axes.plot(ends, [row, row], **{**look, "markersize": 2.5})
     look = {"color": style.INK, "markerfacecolor": "white", "markersize": 3, "markeredgewidth": 0.7}
     axes.plot([unit.scale * null["rate"]], [row], "D", **look, zorder=6)
@@ -164,7 +174,7 @@ def points(
     unit: Unit = SHARE,
     look: Mapping[str, Any] | None = None,
 ) -> None:
-    """Points with both intervals; nothing where a rate is not defined.
+    """Points with their intervals; nothing where a rate is not defined.
 
     Args:
         axes: to draw in.
@@ -178,7 +188,7 @@ def points(
     for place, rate in zip(places, shown, strict=True):
         if rate["rate"] is not None:
             alpha = 0.3 if rate["n"] < FEW else 1.0
-            for ends, line in _lines(rate, unit, "_", "#c8c8c8"):
+            for ends, line in _whisker(rate, unit, "_"):
                 axes.plot([place, place], ends, **line, alpha=alpha)
             value = [unit.scale * rate["rate"]]
             axes.plot([place], value, color=colour, zorder=5, alpha=alpha, **marker)
@@ -217,33 +227,23 @@ def y_axis(axes: Axes, limit: float, unit: Unit = SHARE, headroom: float = HEADR
 
 
 def nulls(axes: Axes, places: Sequence[float], summaries: Sequence[Summary]) -> None:
-    """The redraw null of each summary as an open diamond."""
-    shown = [{**summary["redraw_null"], "paper_interval": None} for summary in summaries]
+    """N1 of each summary as an open diamond."""
+    shown = [summary[N1] for summary in summaries]
     look = {"marker": "D", "markerfacecolor": "white", "markersize": 2.8, "linestyle": "none"}
     points(axes, places, shown, style.INK, look={**look, "markeredgewidth": 0.7})
 
 
-def _lines(
-    rate: Rate, unit: Unit, cap: str, thick: str
-) -> Iterator[tuple[list[float], dict[str, Any]]]:
-    """The ends of both intervals, and how they are drawn."""
-    if rate.get("paper_interval"):
-        look = {"color": thick, "linewidth": 3.2, "solid_capstyle": "butt", "zorder": 3}
-        yield _within(rate["paper_interval"], unit), look
-    if thin := _thin(rate):
+def _whisker(rate: Rate, unit: Unit, cap: str) -> Iterator[tuple[list[float], dict[str, Any]]]:
+    """The ends of the interval and how they are drawn; nothing where there is none."""
+    if ends := tables.interval_of(rate):
         look = {"color": style.INK, "linewidth": 0.9, "zorder": 4, "marker": cap}
         look |= {"markersize": 4.5, "markeredgewidth": 0.9}
-        yield _within(thin, unit), look | {"linestyle": "-" if rate["cluster_interval"] else ":"}
+        solid = rate.get("two_way_interval") or rate.get("cluster_interval")
+        yield _within(ends, unit), look | {"linestyle": "-" if solid else ":"}
 
 
 def _within(interval: Sequence[float], unit: Unit) -> list[float]:
     return [unit.scale * min(unit.high, max(unit.low, end)) for end in interval]
-
-
-def _thin(rate: Rate) -> Sequence[float] | None:
-    """The clustered interval, or Wilson's where the bootstrap does not vary."""
-    interval: Sequence[float] | None = rate.get("cluster_interval") or rate.get("wilson")
-    return interval
 
 
 def _value(rate: Rate, unit: Unit) -> str:
@@ -261,15 +261,15 @@ def top(rate: Rate, unit: Unit = SHARE) -> float:
 
 
 def ends_of(rate: Rate) -> tuple[float, float]:
-    """Least and largest of a value and its intervals."""
-    ends = [rate["rate"] or 0.0, *(rate.get("paper_interval") or ()), *(_thin(rate) or ())]
+    """Least and largest of a value and its interval."""
+    ends = [rate["rate"] or 0.0, *(tables.interval_of(rate) or ())]
     return float(min(ends)), float(max(ends))
 
 
 def row(rate: Rate) -> dict[str, Any]:
     """Value, counts and intervals under the names of ``COLUMNS``, as far as there are any."""
     row = {"value": rate["rate"], "count": rate.get("count"), "n": rate["n"]}
-    for kind in ("paper", "cluster", "wilson"):
+    for kind in ("paper", "cluster", "wilson", "two_way"):
         ends = rate.get("wilson" if kind == "wilson" else f"{kind}_interval")
         row[f"{kind}_low"], row[f"{kind}_high"] = ends or (None, None)
     return row
@@ -277,7 +277,8 @@ def row(rate: Rate) -> dict[str, Any]:
 
 def rows(summary: Summary) -> list[dict[str, Any]]:
     """One row of a CSV per quantity; shares are 0 to 1, scores 0 to 100."""
-    return [{"quantity": quantity, **row(rate_of(summary, quantity))} for quantity in NAMES]
+    shown = [quantity for quantity in NAMES if quantity in summary]
+    return [{"quantity": quantity, **row(rate_of(summary, quantity))} for quantity in shown]
 
 
 def lost(title: str, counts: Mapping[str, int]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esr.analysis.crossed import Clusters, student_quantile
+from esr.analysis.crossed import NO_SPREAD, Clusters, student_quantile
 from esr.analysis.intervals import Array, Interval
 from esr.analysis.quantities import NO_SHARES, Ratio, Table
 
@@ -89,7 +89,7 @@ class Contrast:
     def _by_residuals(self, value: float, a: Array, b: Array) -> Interval | None:
         """Value ± t standard errors of the difference of two sums; None without spread."""
         variance = self.clusters.variance(a - b)
-        if not variance > 0:
+        if not variance > NO_SPREAD:
             return None
         half = student_quantile(self.clusters.fewest - 1) * math.sqrt(variance)
         return Interval(value - half, value + half)
@@ -116,7 +116,7 @@ class Contrast:
         """Of the two estimates; 0 where either does not vary."""
         a, b = self._residuals(ratio)
         variances = self.clusters.variance(a), self.clusters.variance(b)
-        if not all(variance > 0 for variance in variances):
+        if not all(variance > NO_SPREAD for variance in variances):
             return 0.0
         together = (sum(variances) - self.clusters.variance(a - b)) / 2
         return min(1.0, max(-1.0, together / math.sqrt(variances[0] * variances[1])))

@@ -22,7 +22,7 @@ from esr.analysis.intervals import LEVEL, Array, Interval, Proportion
 
 Codes = NDArray[np.int64]
 
-_NO_SPREAD = 1e-24
+NO_SPREAD = 1e-24
 """Variances up to here are rounding noise of clusters that are all alike."""
 
 
@@ -125,7 +125,7 @@ class Estimate:
 
     def mean_interval(self) -> Interval | None:
         """Value ± t standard errors; None where there is no spread to judge by."""
-        if not self.variance > _NO_SPREAD:
+        if not self.variance > NO_SPREAD:
             return None
         half = self.quantile * math.sqrt(self.variance)
         return Interval(self.value - half, self.value + half)
@@ -136,7 +136,7 @@ class Estimate:
         That is, of as many independent trials as would have this variance. None at 0 and 1,
         where clusters cannot vary: there the plain Wilson interval is all there is.
         """
-        if not (self.variance > _NO_SPREAD and 0 < self.value < 1):
+        if not (self.variance > NO_SPREAD and 0 < self.value < 1):
             return None
         binomial = self.value * (1 - self.value)
         excess = self.quantile**2 * self.variance / binomial

@@ -170,7 +170,7 @@ class TestEntry(TypedDict):
 
 @with_config(extra="allow")
 class PairedTestEntry(TypedDict):
-    """Tests over trials graded in both arms; older files have no sign flip."""
+    """Tests over trials graded in both arms; older files have no sign flips."""
 
     pairs: int
     unpaired: int
@@ -178,18 +178,24 @@ class PairedTestEntry(TypedDict):
     only_second: int
     test: TestEntry
     sign_flip: NotRequired[TestEntry]
+    sign_flip_prompt: NotRequired[TestEntry | None]
 
 
 @with_config(extra="allow")
 class DifferenceEntry(TypedDict, total=False):
-    """A quantity in two arms (:class:`esr.analysis.comparison.Comparison`)."""
+    """A quantity in two arms (:class:`esr.analysis.comparison.Comparison`).
+
+    Older files have no two-way intervals.
+    """
 
     first: float | None
     second: float | None
     difference: float | None
     difference_interval: Ends | None
+    difference_two_way: Ends | None
     risk_ratio: float | None
     risk_ratio_interval: Ends | None
+    risk_ratio_two_way: Ends | None
     paired: PairedTestEntry
     unpaired: TestEntry | None
 

@@ -204,7 +204,7 @@ class TestMeasured:
             mine = found[1, "tiny", "steered", name]
             assert mine.value == 100 * summary[name]["rate"]
             assert (mine.count, mine.n) == (summary[name]["count"], summary[name]["n"])
-            low, high = summary[name]["cluster_interval"]
+            low, high = summary[name]["two_way_interval"]
             assert (mine.low, mine.high) == (100 * low, 100 * high)
         assert found[1, "tiny", "steered", "mean_first_score"].value == pytest.approx(
             summary["mean_first_score"]["mean"]

@@ -142,7 +142,7 @@ class TestSweep:
         assert f"tiny organism: {style.ORGANISM_NOTE}" in shown
         assert "not graded and left out" in shown
         assert "Judge: scripted" in shown
-        assert "redraw null" in made.caption
+        assert "N1, how often another first attempt" in made.caption
         printed.check(made)
         printed.check(drawn(plot_exp2, [source]))
         printed.check(drawn(plot_exp2, printed.five(source)))
@@ -186,7 +186,7 @@ class TestVariants:
         given = ["--results", str(tmp_path / "root"), "--output", str(tmp_path / "f")]
         assert plot_exp5.main(given) == 0
         table = pd.read_csv(tmp_path / "f" / f"{plot_exp5.NAME}.csv")
-        assert len(table) == 3 * 5
+        assert len(table) == 3 * 6
         assert "exp5_variants_scripted.pdf" in capsys.readouterr().out
 
     def test_another_baseline_is_not_mixed_in(self, variants: list[Path]) -> None:
@@ -228,7 +228,7 @@ class TestVariants:
             assert style.ORGANISM_NOTE in texts(made.figure)
             assert ", ratio " in texts(made.figure)
             assert "self_monitor: multi-attempt rate" in made.caption
-            assert "redraw null" in made.caption or made.name == plot_exp5.NAME
+            assert "Diamonds: N1" in made.caption or made.name == plot_exp5.NAME
             printed.check(made)
         assert "ignore_latent_label" not in said(plot_exp5.draw_main([group]))
         for made in plot_exp5.figures([s for source in sources for s in printed.five(source)]):

@@ -44,7 +44,10 @@ def made_up(seed: int, latents: int = 40, share: float = 0.2) -> list[Outcome]:
             n = 1 + int(rng.random() < restarts)
             scores = tuple(float(5 * s) for s in rng.integers(0, 21, n))
             repeats = bool(rng.random() < 0.1)
-            made.append(Outcome(latent, f"{latent}/{trial}", scores, Status.GRADED, repeats))
+            prompt = f"prompt {(7 * latent + trial) % 12}"
+            made.append(
+                Outcome(latent, f"{latent}/{trial}", scores, Status.GRADED, repeats, prompt)
+            )
     return made
 
 
@@ -152,7 +155,8 @@ class TestStyle:
         undefined: dict[str, Any] = {"rate": None, "count": 0, "n": 0, "wilson": None}
         undefined |= {"paper_interval": None, "cluster_interval": None}
         rate: dict[str, Any] = {"rate": 0.25, "count": 1, "n": 4, "wilson": None}
-        rate |= {"paper_interval": (-0.1, 1.6), "cluster_interval": (0.1, 0.5)}
+        rate |= {"paper_interval": (0.2, 0.3), "two_way_interval": (-0.1, 1.6)}
+        rate |= {"cluster_interval": (0.1, 0.5)}
         rates.bars(axes, [rates.Bar("a", undefined, "red"), rates.Bar("b", rate, "red")], 1.0)
         assert [p.get_width() for p in axes.patches if isinstance(p, Rectangle)] == [25.0]
         shown = [text.get_text() for text in axes.findobj(Text)]
@@ -235,6 +239,10 @@ class TestFigureOfExperiment1:
             expected = [interval.low, interval.high] if interval else [np.nan, np.nan]
             ends = rows.loc["esr_rate", ["cluster_low", "cluster_high"]].astype(float)
             np.testing.assert_array_equal(ends, expected)
+            two_way = quantities.Table.of(made.outcomes).two_way(quantities.ESR)
+            expected = [two_way.low, two_way.high] if two_way else [np.nan, np.nan]
+            ends = rows.loc["esr_rate", ["two_way_low", "two_way_high"]].astype(float)
+            np.testing.assert_array_equal(ends, expected)
             assert rows.loc["failed", "value"] == metrics.tally(made.outcomes).failed
             bins = rows.loc[["trials_with_score_change"]]
             assert bins["count"].sum() == len(metrics.score_changes(made.outcomes))
@@ -258,7 +266,7 @@ class TestFigureOfExperiment1:
             )
             for patches, names in (
                 (middle, ["multi_attempt_rate", "esr_rate"]),
-                (right, ["conditional_improvement_rate", "redraw_null"]),
+                (right, ["conditional_improvement_rate", "redraw_null", "unabandoned_null"]),
             ):
                 expected = 100 * rows.loc[names, "value"].astype(float)
                 assert [p.get_width() for p in patches] == pytest.approx(list(expected))
@@ -275,9 +283,13 @@ class TestFigureOfExperiment1:
         assert "Runs differ in judge (scripted, lexical); seed (3, 4)" in made.caption
         assert "no multi-attempt trials" in texts(made.figure)
         assert "none of 2 trials graded" in texts(made.figure)
-        assert "redraw null" in texts(made.figure)
+        assert "N1, all firsts N2, unabandoned" in texts(made.figure)
+        assert "neither says that restarting helps" in made.caption
+        assert "helped" not in said(made)
         null = metrics.redraw_null(FOUR[0].outcomes)
-        assert f"70b: excess {100 * null.excess:+.0f} [" in made.caption
+        assert f"70b: excess over N1 {100 * null.excess:+.0f} [" in made.caption
+        null = metrics.unabandoned_null(FOUR[0].outcomes)
+        assert f"; excess over N2 {100 * null.excess:+.0f} [" in made.caption
 
     def test_settings_that_are_not_the_default_stand_in_picture_and_caption(self) -> None:
         options = {"pairing": "scheduler-order", "n_latents": 12, "profile": "release"}
