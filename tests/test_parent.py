@@ -91,7 +91,11 @@ def test_arm_against_baseline() -> None:
     assert exact.risk_ratio_interval.high == float("inf")
     assert multi["risk_ratio_interval"]
     assert multi["risk_ratio_interval"][1] is None
-    assert "inf]" in tables.risk_ratio(multi)
+    two_way = exact.risk_ratio_two_way
+    assert two_way is not None
+    assert tables.risk_ratio(multi) == f"3.00 [{two_way.low:.2f}, {two_way.high:.2f}]"
+    older = {name: value for name, value in multi.items() if not name.endswith("two_way")}
+    assert "inf]" in tables.risk_ratio(older)
     paired = found["esr_rate"]["paired"]
     assert (paired["pairs"], paired["only_first"], paired["only_second"]) == (6, 2, 0)
     assert found["mean_first_score"]["difference"] == 0

@@ -82,6 +82,21 @@ class RedrawNullEntry(TypedDict):
 
 
 @with_config(extra="allow")
+class FairNullEntry(TypedDict):
+    """N3 or N4 (:class:`esr.analysis.nulls.FairNull`)."""
+
+    rate: float | None
+    n: int
+    excluded: int
+    improved: int
+    compared: int
+    left_out: int
+    two_way_interval: Ends | None
+    excess: float | None
+    excess_two_way_interval: Ends | None
+
+
+@with_config(extra="allow")
 class ClustersEntry(TypedDict):
     """What two-way intervals rest on: ``by`` names latent and prompt, or one of them."""
 
