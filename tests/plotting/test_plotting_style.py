@@ -46,7 +46,7 @@ def made_up(seed: int, latents: int = 40, share: float = 0.2) -> list[Outcome]:
             repeats = bool(rng.random() < 0.1)
             prompt = f"prompt {(7 * latent + trial) % 12}"
             made.append(
-                Outcome(latent, f"{latent}/{trial}", scores, Status.GRADED, repeats, prompt)
+                Outcome(latent, f"{latent}/{trial}", scores, Status.GRADED, repeats, prompt=prompt)
             )
     return made
 
