@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 REQUIREMENTS := $(shell nvidia-smi >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 
-.PHONY: help setup demo test faults models lint bench organism clean
+.PHONY: help setup demo test faults models lint docs dist bench organism clean
 
 help:
 	@echo "setup     virtual environment with everything (vLLM for CUDA where nvidia-smi answers)"
@@ -15,6 +15,8 @@ help:
 	@echo "faults    2,000 faults of all classes into docs/reliability.md"
 	@echo "models    all model families against a plain hook; writes docs/models.md (half an hour)"
 	@echo "lint      ruff and mypy"
+	@echo "docs      documentation as a site, links checked: build/site/index.html"
+	@echo "dist      source distribution and wheel, into build/dist"
 	@echo "bench     overhead of steering in vLLM"
 	@echo "organism  train the embedded organism again, from its seed"
 
@@ -50,6 +52,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+dist: setup
+	$(BIN)/python -m build --outdir build/dist
 
 bench: setup
 	$(BIN)/python benchmarks/steering_overhead.py

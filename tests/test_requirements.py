@@ -78,7 +78,7 @@ def test_every_version_is_pinned() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the tracked files: building writes beside them."""
+    """The wheel by way of the source distribution, from a copy: building writes beside files."""
     folder = tmp_path_factory.mktemp("wheel")
     tracked = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -90,9 +90,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (REPOSITORY / name).is_file():
             (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, folder / "source" / name)
-    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-    subprocess.run([*pip, "-w", folder, folder / "source"], check=True)
-    (path,) = folder.glob("*.whl")
+    # As make dist does, but with the setuptools that is here: the source distribution, and from
+    # it the wheel.
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist"]
+    subprocess.run([*build, folder / "source"], check=True, capture_output=True)
+    assert len(list((folder / "dist").glob("*.tar.gz"))) == 1
+    (path,) = (folder / "dist").glob("*.whl")
     return path
 
 
