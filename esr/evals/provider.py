@@ -4,7 +4,8 @@ What steers travels in ``extra_body`` of the generate config, as the journal wri
 
     config = GenerateConfig(extra_body={"interventions": [{"boost": 1013, "value": 300.0}]})
 
-``-M engine=transformers`` and the like set options of :class:`esr.pipeline.cli.CommonConfig`.
+``-M engine=transformers`` and the like set options of :class:`esr.pipeline.cli.CommonConfig`;
+``-M layers=3,5`` names layers that interventions may have beside the model's own two.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from esr.steering import interventions as iv
 OPTIONS = ("engine", "pairing", "profile", "in_flight", "tensor_parallel", "replicas")
 """Options of a run that a model takes with ``-M``."""
 
-KEYS = ("interventions", "scope", "repetition_penalty")
+KEYS = ("interventions", "scope", "prefix_token_ids", "repetition_penalty")
 """What ``extra_body`` may hold."""
 
 SET = ("temperature", "top_p", "max_tokens", "seed", "extra_body")
@@ -65,7 +66,7 @@ def config_of(model: str, options: Mapping[str, Any]) -> CommonConfig:
     """
     for name in options:
         if name not in OPTIONS:
-            raise unknown("model argument", name, OPTIONS, "-M engine=vllm")
+            raise unknown("model argument", name, [*OPTIONS, "layers"], "-M engine=vllm")
     named = {"model_file": model} if model.endswith(".toml") else {"model": model}
     return CommonConfig(**named, **options)
 
@@ -92,6 +93,7 @@ class EsrAPI(ModelAPI):
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         with one_line():
+            self.layers = _layers(options.pop("layers", ()))
             self.options = config_of(model_name, options)
             self.spec = resolve(self.options)
         self.profile = self.spec.profile(self.options.profile)
@@ -148,6 +150,7 @@ class EsrAPI(ModelAPI):
             interventions=_interventions(body.get("interventions") or ()),
             sampling=Sampling(**{**own, **asked}),
             scope=body.get("scope", "all"),
+            prefix_token_ids=tuple(body.get("prefix_token_ids", ())),
         )
 
     def _output(self, answer: Generation, prompt_tokens: int) -> ModelOutput:
@@ -164,7 +167,7 @@ class EsrAPI(ModelAPI):
         self._starting = self._starting or asyncio.Lock()
         async with self._starting:
             if self._engine is None:
-                self._engine = await start_engine(self.options, self.spec)
+                self._engine = await start_engine(self.options, self.spec, self.layers)
             return self._engine
 
     async def aclose(self) -> None:
@@ -178,6 +181,15 @@ class EsrAPI(ModelAPI):
 def provider() -> type[ModelAPI]:
     """The provider by its name; Inspect puts a function in the place of a decorated class."""
     return EsrAPI
+
+
+def _layers(given: Any) -> tuple[int, ...]:
+    """``-M layers=3,5``: a number, a list, or numbers with commas between them."""
+    listed = str(given).split(",") if isinstance(given, str | int) else list(given)
+    try:
+        return tuple(int(layer) for layer in listed)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"layers {given!r}", "numbers of layers", "-M layers=3,5") from error
 
 
 def _prompt(messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> str:

@@ -21,6 +21,12 @@ from esr.pipeline.cli import ReplayConfig
 from esr.pipeline.schema import TrialSpec
 from esr.runs import seeds
 
+CARRIED = ("prompt_id", "interventions", "scope", "sampling", "prefix_token_ids")
+"""What a sample's metadata takes over from a trial's spec."""
+
+STEERING = ("interventions", "scope", "prefix_token_ids")
+"""What of it goes to the provider as it is."""
+
 VERSION = 1
 """Of the task: raised whenever its samples, its solver or its scores change."""
 
@@ -93,7 +99,7 @@ def sample(spec: TrialSpec) -> Sample:
             CLUSTER: spec.latent,
             "label": spec.latent_label,
             "boost": spec.threshold,
-            **{key: plain[key] for key in ("prompt_id", "interventions", "scope", "sampling")},
+            **{key: value for key, value in plain.items() if key in CARRIED},
         },
     )
 
@@ -124,8 +130,7 @@ def generate_config(metadata: dict[str, Any], epoch: int = 1) -> GenerateConfigA
         max_tokens=drawn.max_tokens,
         seed=drawn.seed,
         extra_body={
-            "interventions": metadata["interventions"],
-            "scope": metadata["scope"],
+            **{key: value for key, value in metadata.items() if key in STEERING},
             "repetition_penalty": drawn.repetition_penalty,
         },
     )

@@ -21,6 +21,7 @@ from inspect_ai.scorer import Score
 from esr.analysis.outcomes import outcome_of
 from esr.errors import UserError, cannot_write
 from esr.evals.scorer import CLUSTER, VALUES, score_of
+from esr.evals.tasks import CARRIED
 from esr.export.redaction import redacted
 from esr.export.source import Source
 from esr.judge.spans import spans_of
@@ -141,7 +142,7 @@ def _sample(source: Source, trial: Trial) -> EvalSample:
             "boost": trial.threshold,
             "seed": trial.seed,
             "prompt_id": trial.prompt_id,
-            **{key: spec[key] for key in ("interventions", "scope", "sampling") if key in spec},
+            **{key: value for key, value in spec.items() if key in CARRIED},
         },
         scores={SCORER: _score(source, trial)},
     )
