@@ -22,10 +22,11 @@ ARM = "steered"
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """Calibration and trials, as an upper bound."""
     n = config.n_latents or spec.n_latents
+    trials = n * (config.n_trials or spec.n_trials)
     return [
         choosing_stage(config, spec),
         calibration_stage(spec, n),
-        Stage("trials", n * (config.n_trials or spec.n_trials), spec.max_tokens),
+        Stage("trials", trials, spec.max_tokens, compared=trials),
     ]
 
 

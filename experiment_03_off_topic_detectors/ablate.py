@@ -37,7 +37,7 @@ def stages(config: AblateConfig, spec: ModelSpec) -> list[Stage]:
     """Trials per arm, as an upper bound."""
     n = planned_trials(config, spec)
     count = len(config.doses) + 2 * (config.split == "sign") + bool(config.prompts)
-    return [Stage(f"{count} arms", n * count, spec.max_tokens)]
+    return [Stage(f"{count} arms", n * count, spec.max_tokens, compared=2 * n)]
 
 
 async def specs(config: AblateConfig, context: RunContext) -> list[TrialSpec]:

@@ -45,7 +45,8 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     count = planned_trials(config, spec)
     chosen = variants(config, prompts.load(config.prompts, spec.prompt_set))
     return [
-        Stage(item.id, count, spec.max_tokens, template=item.template) for item in chosen.values()
+        Stage(item.id, count, spec.max_tokens, template=item.template, compared=2 * count)
+        for item in chosen.values()
     ]
 
 

@@ -19,7 +19,8 @@ ARM = "no-steering"
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     """One response for each trial of the parent; without a parent, what it would have at most."""
-    return [Stage("trials, no steering", planned_trials(config, spec), spec.max_tokens)]
+    n = planned_trials(config, spec)
+    return [Stage("trials, no steering", n, spec.max_tokens, compared=2 * n)]
 
 
 async def specs(config: Config, context: RunContext) -> list[TrialSpec]:

@@ -32,7 +32,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     reads = min(n, config.match_responses) if config.matching == "matched" else 0
     return [
         Stage("activity of latents", 0, 0, judged=False, reads=reads),
-        Stage(f"{config.n_sets} random sets", n * config.n_sets, spec.max_tokens),
+        Stage(f"{config.n_sets} random sets", n * config.n_sets, spec.max_tokens, compared=2 * n),
         Stage(
             "partnered detectors",
             n if config.matching == "matched" else 0,

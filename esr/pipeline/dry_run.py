@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from esr import judge
+from esr.analysis import power
 from esr.engine import memory, throughput
 from esr.engine.base import Sampling
 from esr.errors import UserError
@@ -35,6 +36,8 @@ def show_plan(name: str, config: CommonConfig, spec: ModelSpec, stages: list[Sta
         print(line)
     print(f"  judge {judge.resolve(judge_name)}\n")
     for line in _table(stages):
+        print(f"  {line}")
+    for line in _power(stages):
         print(f"  {line}")
     print(f"\n  judge, at most: {_estimate(judge_name, config, stages)}")
     for line in _machine(config, spec, stages):
@@ -74,6 +77,19 @@ def _table(stages: Sequence[Stage]) -> Iterator[str]:
             f"{stage.reads:>8,}{calls:>13,}"
         )
     yield from (f"{stage.name}: {stage.note}" for stage in stages if stage.note)
+
+
+def _power(stages: Sequence[Stage]) -> Iterator[str]:
+    """What the trials could tell apart, at the rates of the paper."""
+    for trials in dict.fromkeys(stage.compared for stage in stages if stage.compared):
+        told = "; ".join(power.tells(trials, *pair) for pair in power.CONTRASTS)
+        yield f"{trials:,} trials in two arms tell {told}"
+    if any(stage.compared for stage in stages):
+        yield (
+            f"(with a chance of {100 * power.POWER:.0f} %, at the {100 * power.ALPHA:.0f} % level, "
+            "if trials were independent; latents and prompts that differ make it 1.5 to 4 times "
+            "as many: docs/statistics.md)"
+        )
 
 
 def _rendered(config: CommonConfig, spec: ModelSpec, turn: str) -> str:

@@ -25,6 +25,8 @@ class Stage:
         note: printed below the table.
         at_once: responses of one round, where the next waits for the verdicts of this one, as
             calibration does; 0 where nothing waits.
+        compared: trials of the two conditions of a comparison together, those that are replayed
+            included; 0 where nothing is compared.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Stage:
     template: str = "{prompt}"
     note: str = ""
     at_once: int = 0
+    compared: int = 0
 
 
 def choosing_stage(config: CommonConfig, spec: ModelSpec) -> Stage:
