@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from esr.analysis import metrics, tables
+from esr.analysis import achieved, metrics, tables
 from esr.models import ModelSpec
 from esr.pipeline import latents
 from esr.pipeline.calibration import calibrate
@@ -41,17 +41,26 @@ async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
 
 
 def outcome_results(
-    _config: Config, context: RunContext, records: list[TrialRecord]
+    config: Config, context: RunContext, records: list[TrialRecord]
 ) -> dict[str, Any]:
     """``results.json`` of experiment 1."""
     selection = Selection.recorded(context.run.journal)
     thresholds = Threshold.recorded(context.run.journal, selection.labels)
     outcomes = [record.outcome() for record in records]
+    found = [t.value for t in thresholds.values() if t.value is not None]
+    bounds = context.spec.calibration
+    n_trials = config.n_trials or context.spec.n_trials
+    features = by_feature(records, thresholds, selection.labels)
+    scores = achieved.achieved_scores(outcomes)
+    for feature in features:
+        feature["achieved_score"] = scores.get(feature["feature_index_in_sae"])
     return {
         "experiment_config": context.experiment_config(),
         "selection": selection.counts(thresholds),
         "summary": metrics.summary(outcomes, context.seed),
-        "results_by_feature": by_feature(records, thresholds, selection.labels),
+        "achieved": achieved.achieved(outcomes, found, bounds.low, bounds.high),
+        "sensitivity": achieved.sensitivity(outcomes, len(thresholds) - len(found), n_trials),
+        "results_by_feature": features,
     }
 
 
@@ -60,7 +69,7 @@ def show(data: Mapping[str, Any]) -> str:
     config = data["experiment_config"]
     title = f"ESR on {config['model_title']}, judge {config['judge_id']}"
     table = tables.summary_table(title, data["summary"], config["organism"])
-    return "\n".join([table, *tables.latent_lines(data)])
+    return "\n".join([table, *achieved.lines(data), *tables.latent_lines(data)])
 
 
 EXPERIMENT = Experiment("experiment_01_esr", Config, stages, specs, outcome_results, show)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from esr.analysis import metrics
 from esr.analysis.outcomes import Outcome
 from esr.analysis.quantities import MULTI_ATTEMPT, Table
 from esr.analysis.tables import contrast_ends, interval_of
+from esr.runs.folder import warn
 from plotting.sources import DAMAGE, Source, left_out
 
 PERCENT, SCORE = "%", "score"
@@ -97,14 +99,23 @@ def measure(sources: Iterable[Source], exclude_degraded: bool = False) -> list[M
 
 
 def _newest_arms(sources: Iterable[Source], exclude_degraded: bool) -> list[Arm]:
-    """The newest run of each arm of an experiment, model, prompt set and pairing."""
+    """The newest run of each arm, model, prompt set and pairing; a larger older one is told."""
     arms: dict[tuple[object, ...], Arm] = {}
+    larger: dict[Path, str] = {}
     for source in sources:
         settings = (source.settings.get("prompt_set"), source.settings.get("pairing"))
         for name, outcomes in source.arms.items():
             counted = [o for o in outcomes if not (exclude_degraded and o.degraded)]
             place = (source.experiment, source.model, *settings, name)
-            arms.setdefault(place, Arm(source, name, counted))
+            taken = arms.setdefault(place, Arm(source, name, counted))
+            if len(counted) > len(taken.outcomes):
+                larger[source.path] = (
+                    f"{source.path} has {len(counted):,} trials of {name}, the newer "
+                    f"{taken.source.path} {len(taken.outcomes):,}, which stand for it; "
+                    f"--run {source.path} takes the larger run"
+                )
+    for line in larger.values():
+        warn(line)
     return list(arms.values())
 
 

@@ -131,3 +131,22 @@ async def test_a_skipped_round_has_no_score(tmp_path: Path) -> None:
     threshold = (await run(tmp_path, MuteJudge(), (3,)))[3]
     assert [score for _, score in threshold.scores] == [None] * threshold.skipped
     assert threshold.skipped == 4
+
+
+@pytest.mark.parametrize("key", [3, "3"])
+async def test_prompts_that_a_latent_is_barred_from_are_not_drawn(
+    tmp_path: Path, key: int | str
+) -> None:
+    every = [f"p{i}" for i in range(8)]
+    with scripted.open_run(tmp_path) as opened:
+        context = scripted.context(opened, tmp_path, judge=CurveJudge())
+        assert [prompt.id for prompt in context.prompts.prompts] == every
+        opened.journal.put("selection", "paper/2", {"barred": {key: every[2:]}})
+        first, other = (await calibrate(context, {3: "subject 3", 4: "subject 4"})).values()
+        assert first.value is not None
+        assert other.value is not None
+        drawn: dict[int, set[str]] = {3: set(), 4: set()}
+        for _, made in opened.journal.values("generation"):
+            drawn[made["spec"]["latent"]].add(made["spec"]["prompt_id"])
+    assert drawn[3] == set(every[:2])
+    assert drawn[4] > drawn[3]

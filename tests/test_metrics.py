@@ -480,20 +480,23 @@ class TestOutcomesFromResults:
             {},
             {**scored(20, 80), "error": "timeout"},
             scored(20, None),
+            scored(None, None),
             {"score": {"attempts": [], "status": "refused"}, "error": "judge: refused"},
             {"trial_id": "abc", **scored(55)},
         )
         found = outcomes_from_results(json.loads(json.dumps(data)))
         assert [o.status for o in found] == [
-            *("graded", "no_attempts", "failed", "failed", "failed", "refused", "graded")
+            *("graded", "no_attempts", "failed", "failed"),
+            *("graded", "failed", "refused", "graded"),
         ]
         assert found[0].scores == (20, 80)
-        assert [o.degraded for o in found] == [True] + [False] * 6
+        assert found[4].scores == (20,), "an attempt without a score is left out"
+        assert [o.degraded for o in found] == [True] + [False] * 7
         assert {o.latent for o in found} == {7580}
         assert found[0].trial_id == "7580/0/How?"
-        assert found[6].trial_id == "abc"
+        assert found[7].trial_id == "abc"
         counts = metrics.tally(found)
-        assert (counts.trials, counts.graded, counts.no_attempts, counts.failed) == (7, 2, 1, 4)
+        assert (counts.trials, counts.graded, counts.no_attempts, counts.failed) == (8, 3, 1, 4)
 
     def test_one_arm_of_several(self) -> None:
         data = results({"arm": "a", **scored(10)}, {"arm": "b", **scored(90)})

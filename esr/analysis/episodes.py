@@ -63,6 +63,8 @@ def from_results(results: Results | Mapping[str, Any], arm: str | None = None) -
     for trial in iter_trials(parse_results(results), arm):
         if trial.error or not trial.response or not trial.scores:
             continue
+        placed = zip(trial.attempts, spans_of(trial), strict=True)
+        scored = [(attempt, span) for attempt, span in placed if attempt.score is not None]
         yield Episode(
             trial_id=trial.name,
             latent=trial.latent,
@@ -70,9 +72,9 @@ def from_results(results: Results | Mapping[str, Any], arm: str | None = None) -
             threshold=float(trial.threshold or 0.0),
             prompt=trial.prompt or "",
             response=trial.response,
-            attempts=tuple(attempt.attempt_text for attempt in trial.attempts),
+            attempts=tuple(attempt.attempt_text for attempt, _ in scored),
             scores=trial.scores,
-            spans=tuple(spans_of(trial)),
+            spans=tuple(span for _, span in scored),
         )
 
 

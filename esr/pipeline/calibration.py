@@ -87,6 +87,7 @@ def _cache_file(context: RunContext, latent: int) -> Path:
         "context": context.settings,
         "calibration": asdict(context.spec.calibration),
         "seed": context.seed,
+        **({"barred": sorted(barred)} if (barred := _barred(context, latent)) else {}),
     }
     return cache() / "thresholds" / json_digest(key, 16) / f"{latent}.json"
 
@@ -163,6 +164,17 @@ def _pick(
     context: RunContext, settings: Calibration, latent: int, number: int, attempt: int
 ) -> list[int]:
     """Indices of the prompts of one round: without replacement within the round."""
+    barred = _barred(context, latent)
+    allowed = [i for i, prompt in enumerate(context.prompts.prompts) if prompt.id not in barred]
     rng = seeds.generator(context.seed, "calibration prompts", latent, number, attempt)
-    count = min(settings.prompts_per_round, len(context.prompts.prompts))
-    return [int(i) for i in rng.choice(len(context.prompts.prompts), count, replace=False)]
+    count = min(settings.prompts_per_round, len(allowed))
+    return [allowed[int(i)] for i in rng.choice(len(allowed), count, replace=False)]
+
+
+def _barred(context: RunContext, latent: int) -> list[str]:
+    """Ids of the prompts that the run's choice of latents does not use with this one."""
+    for _, selection in context.run.journal.values("selection"):
+        # Keys are text in a journal that was read back.
+        barred = selection["barred"]
+        return list(barred.get(latent) or barred.get(str(latent), ()))
+    return []

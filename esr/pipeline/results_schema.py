@@ -11,6 +11,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from esr.runs.summary import (
+    AchievedEntry,
     ArmEntry,
     Differences,
     Estimate,
@@ -19,6 +20,7 @@ from esr.runs.summary import (
     ParentEntry,
     ParentSummary,
     SelectionCounts,
+    SensitivityEntry,
     Summary,
 )
 
@@ -60,6 +62,8 @@ class EsrResults(RunResults):
 
     selection: SelectionCounts
     summary: Summary
+    achieved: NotRequired[AchievedEntry]
+    sensitivity: NotRequired[SensitivityEntry]
 
 
 class LevelData(TypedDict):

@@ -210,7 +210,8 @@ class Threshold:
     Attributes:
         latent: id in the dictionary.
         value: posterior median, rounded to 2 decimals; None where calibration failed.
-        low: lower end of the central 95 % of the posterior.
+        low: lower end of the central 95 % of the posterior: model-based, not calibrated. Its law
+            uses only on which side of the target a score lies, and holds the truth less often.
         high: upper end.
         rounds: rounds that gave a score.
         skipped: rounds without any scored response after all tries.

@@ -89,11 +89,14 @@ class Trial(Entry):
 
     @property
     def scores(self) -> tuple[float, ...] | None:
-        """Scores of all attempts; None where the judge gave no list, or one with a gap."""
+        """Scores of all attempts that have one; None where the judge gave no list, or no score.
+
+        An attempt without a score is left out and the trial stays, as in the authors' code.
+        """
         if self.score is None or self.score.attempts is None:
             return None
-        scores = [a.score for a in self.score.attempts if a.score is not None]
-        return tuple(map(float, scores)) if len(scores) == len(self.score.attempts) else None
+        scores = tuple(float(a.score) for a in self.attempts if a.score is not None)
+        return scores if scores or not self.attempts else None
 
     @property
     def judged(self) -> bool:

@@ -82,6 +82,31 @@ class RedrawNullEntry(TypedDict):
 
 
 @with_config(extra="allow")
+class AchievedEntry(TypedDict):
+    """Mean first-attempt scores at the thresholds, by latent (:mod:`esr.analysis.achieved`)."""
+
+    latents: int
+    mean: float | None
+    sd: float | None
+    below: int
+    above: int
+    near: list[float]
+    thresholds: int
+    at_low_bound: int
+    at_high_bound: int
+
+
+@with_config(extra="allow")
+class SensitivityEntry(TypedDict):
+    """Rates with the trials of latents that could not be calibrated: if none, and if all, count."""
+
+    failed_latents: int
+    trials: int
+    multi_attempt_rate: Ends
+    esr_rate: Ends
+
+
+@with_config(extra="allow")
 class FairNullEntry(TypedDict):
     """N3 or N4 (:class:`esr.analysis.nulls.FairNull`)."""
 
@@ -258,7 +283,10 @@ class ArmEntry(TypedDict):
 
 @with_config(extra="allow")
 class ThresholdEntry(TypedDict):
-    """A calibrated latent (:class:`esr.pipeline.schema.Threshold`)."""
+    """A calibrated latent (:class:`esr.pipeline.schema.Threshold`).
+
+    ``low`` and ``high`` are model-based, not calibrated: they hold the truth less often than 95 %.
+    """
 
     latent: int
     value: Number | None
@@ -342,7 +370,10 @@ class TrialData(TypedDict):
 
 @with_config(extra="allow")
 class FeatureData(TypedDict):
-    """One latent; ``threshold`` is None and ``error`` says why where calibration failed."""
+    """One latent; ``threshold`` is None and ``error`` says why where calibration failed.
+
+    ``achieved_score``, in experiment 1, is the mean first-attempt score of its graded trials.
+    """
 
     feature_index_in_sae: int
     feature_label: str
@@ -350,6 +381,7 @@ class FeatureData(TypedDict):
     error: str | None
     trials: list[TrialData]
     calibration: NotRequired[ThresholdEntry]
+    achieved_score: NotRequired[float | None]
 
 
 class SelectionCounts(TypedDict):

@@ -29,7 +29,7 @@ def test_trials_needed_are_those_of_statsmodels(first: float, second: float) -> 
         chance = power_proportions_2indep(
             first - second, second, size, alpha=0.05, return_results=False
         )
-        assert (chance >= 0.8) is enough
+        assert bool(chance >= 0.8) is enough
 
 
 def test_the_line_of_the_plan() -> None:

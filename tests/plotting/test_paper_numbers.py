@@ -302,6 +302,22 @@ class TestMeasured:
         write_run(tmp_path, "experiment_01_esr", "fork", trials, config=wrong, facts=facts)
         assert {m.run for m in measure(selection.find([tmp_path]))} == {"1-tiny-new"}
 
+    def test_a_newer_smaller_run_does_not_silently_stand_for_a_larger_one(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for run_id, started, n in (("old", "2026-01-01", 9), ("new", "2026-01-03", 4)):
+            facts = {"started": started}
+            trials = arm_of_trials("steered", 1, n)
+            write_run(tmp_path, "experiment_01_esr", run_id, trials, facts=facts)
+        assert {m.run for m in measure(selection.find([tmp_path]))} == {"1-tiny-new"}
+        (line,) = capsys.readouterr().err.splitlines()
+        large = tmp_path / "experiment_01_esr" / "tiny" / "old"
+        assert f"{large} has " in line
+        assert line.endswith(f"--run {large} takes the larger run")
+        named = measure(selection.find([tmp_path], runs=[large]))
+        assert {m.run for m in named} == {"1-tiny-old"}
+        assert capsys.readouterr().err == ""
+
     def test_a_file_of_the_authors(self, tmp_path: Path) -> None:
         run = write_run(tmp_path, "experiment_01_esr", "a", arm_of_trials("steered", 1), config={})
         theirs = tmp_path / "theirs.json"
