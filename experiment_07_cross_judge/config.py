@@ -18,13 +18,18 @@ class Config(ReplayConfig):
     """Model key; default: every model with a complete run of experiment 1."""
 
     n_samples: int = bounded(1000, ge=1, metavar="N")
-    """Trials to re-grade, over all models; multi-attempt trials always belong (A.2.2)."""
+    """Trials to re-grade, over all large models, and as many over the organisms; multi-attempt
+    trials always belong, and at least 50 and a tenth of the single-attempt ones (A.2.2)."""
 
     min_per_model: int = bounded(100, ge=1, metavar="N")
     """Least trials of each model (A.2.2)."""
 
     judges: str = field(default="", metavar="NAMES")
     """Judges, comma-separated; default: all that have a key, and for tiny the offline ones."""
+
+    blind: str = field(default="", metavar="ARMS")
+    """Verdicts of the run's own judge told less: all, or of label-hidden, label-shuffled and
+    bare-prompt (the last where trials have meta-prompts), comma-separated."""
 
     def parent_options(self) -> Config:
         """Judge and rubric of this run are not those of the run that is judged again."""

@@ -5,36 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import chain, combinations
 from typing import Any
 
 from esr import judge, models
-from esr.analysis import agreement, metrics, tables
 from esr.errors import StopError, UserError, run_async, run_command
 from esr.judge.base import Attempt, CallSettings, Judge, Status, Verdict
 from esr.models import ModelSpec, prompts
 from esr.pipeline import preflight, regrading, replay
 from esr.pipeline.context import RunContext
 from esr.pipeline.opening import open_context
-from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.schema import TrialSpec
 from esr.pipeline.settings import check_keyed, resolve
-from esr.pipeline.trials import by_feature, finished
 from esr.runs.commands import parse
-from esr.runs.plain import plain
 from esr.runs.results import ScoreEntry
+from experiment_07_cross_judge import blind
 from experiment_07_cross_judge.config import Config
+from experiment_07_cross_judge.report import outcome_results, show
 from experiment_07_cross_judge.sample import (
+    ORIGINAL,
     Recorded,
     Sample,
     allocate,
     draw,
-    multi_attempts,
     recorded_trials,
+    strata,
 )
 
 NAME = "experiment_07_cross_judge"
-ORIGINAL = "original"
-"""Arm of the verdicts of experiment 1."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if config.dry_run:
                 show_plan(part, spec)
             else:
-                preflight.before(NAME, [part], spec, [], part.judges.split(","))
+                preflight.before(NAME, [part], spec, [], asked_judges(part, spec))
                 run_async(run(part, spec))
 
     return run_command(command)
@@ -75,16 +72,33 @@ def per_model(config: Config) -> list[Config]:
             "a run of any model",
             f"python -m {replay.EXPERIMENT_1} {config.model or 'tiny'}",
         )
-    multi = {key: multi_attempts(run.outcomes()) for key, run in replayed.items()}
-    multi = multi or {config.model: 0}
-    sizes = allocate(multi, config.n_samples, config.min_per_model)
+    populations = {key: strata(run.outcomes()) for key, run in replayed.items()}
+    populations = populations or {config.model: {"multi": 0, "single": 0}}
     parts = []
-    for key, size in sizes.items():
+    for key, size in sizes_of(populations, config).items():
         original = str(replayed[key].results.experiment_config.judge_id) if replayed else ""
         names = judges_of(config, models.get(key), original)
+        if replayed:
+            blind.arms_of(config, replayed[key])
         part = replace(config, model=key, n_samples=size, judges=",".join(names), judge=names[0])
         parts.append(part)
     return parts
+
+
+def sizes_of(populations: Mapping[str, dict[str, int]], config: Config) -> dict[str, int]:
+    """Sample size of each model; organisms take nothing from the large models' share."""
+    sizes: dict[str, int] = {}
+    for organism in (False, True):
+        kind = {k: p for k, p in populations.items() if models.get(k).organism is organism}
+        sizes |= allocate(kind, config.n_samples, config.min_per_model)
+    return {key: sizes[key] for key in populations}
+
+
+def asked_judges(config: Config, spec: ModelSpec) -> list[str]:
+    """Names of all judges that are asked, the run's own included where it is asked again."""
+    names = config.judges.split(",")
+    parent = replay.find_or_none(config, spec) if config.blind else None
+    return [*names, blind.own_judge(config, parent)[0]] if parent else names
 
 
 def judges_of(config: Config, spec: ModelSpec, original: str) -> list[str]:
@@ -111,7 +125,11 @@ def judges_of(config: Config, spec: ModelSpec, original: str) -> list[str]:
         name
         for name in judge.names()
         if (known_answers or not judge.needs_keys(name))
-        and (spec.organism if name in offline else config.dry_run or judge.has_key(name))
+        and (
+            spec.organism or known_answers
+            if name in offline
+            else config.dry_run or judge.has_key(name)
+        )
         and judge.resolve(name) != original
     ]
     if not names:
@@ -137,8 +155,10 @@ def show_plan(config: Config, spec: ModelSpec) -> None:
         print(f"  {name} ({judge.resolve(name)}): {estimate}")
         if note := judge.notice(name):
             print(f"    {note}")
+    for arm in filter(None, config.blind.split(",")):
+        print(f"  {arm}: as many verdicts of the run's own judge")
     print("  no GPU, no generation")
-    needed = preflight.needs(config, spec, [], judges=config.judges.split(","))
+    needed = preflight.needs(config, spec, [], judges=asked_judges(config, spec))
     for line in preflight.lines(needed):
         print(f"  {line}")
     preflight.refuse(needed)
@@ -150,10 +170,20 @@ async def run(config: Config, spec: ModelSpec) -> None:
     async with open_context(NAME, config, spec) as context:
         sample = draw(recorded_trials(context.replayed, context), config.n_samples, context.seed)
         arms = {arm: specs(sample, arm, context) for arm in (ORIGINAL, *names)}
+        blinded = blind.arms_of(config, context.replayed)
+        arms |= {arm: specs(sample, arm, context) for arm in blinded}
         infos: dict[str, Any] = {}
         try:
             for name in names:
                 await regrade(config, context, name, arms[name], infos)
+            for arm in blinded:
+                trials = [trial.spec for trial in sample.trials]
+                told = blind.judge_of(arm, config, context, trials)
+                infos[arm] = asdict(told.info)
+                try:
+                    await regrading.regrade(arms[arm], told, context, arm)
+                finally:
+                    await told.close()
         except (asyncio.CancelledError, KeyboardInterrupt, StopError):
             context.run.write_results(outcome_results(context, sample, arms, infos), partial=True)
             raise
@@ -201,92 +231,3 @@ def _original(trial: Recorded) -> Verdict:
         Attempt(a.attempt_text, float(a.score or 0), tuple(a.windows)) for a in score.attempts or []
     )
     return Verdict(Status.GRADED, attempts, score.raw_response or "")
-
-
-def outcome_results(
-    context: RunContext,
-    sample: Sample,
-    arms: Mapping[str, list[TrialSpec]],
-    infos: Mapping[str, Any],
-) -> dict[str, Any]:
-    """``results.json`` of experiment 7."""
-    records: dict[str, list[TrialRecord]] = {a: finished(s, context) for a, s in arms.items()}
-    outcomes = {arm: [r.outcome() for r in graded] for arm, graded in records.items()}
-    sampled = sample.to_json()
-    original = context.replayed.results.experiment_config
-    return {
-        "experiment_config": {
-            **context.experiment_config(),
-            "judge_id": original.judge_id or original.judge_model_name,
-            "rubric_hash": original.rubric_hash,
-            "judges": dict(infos),
-        },
-        "sample": sampled,
-        "by_judge": {
-            arm: {
-                "sample": metrics.summary(graded, context.seed),
-                "all_trials": plain(
-                    agreement.weighted_rates(graded, sampled["weights"], context.seed)
-                ),
-            }
-            for arm, graded in outcomes.items()
-        },
-        "agreement": [
-            {
-                "first": a,
-                "second": b,
-                **plain(agreement.agree(outcomes[a], outcomes[b], context.seed)),
-            }
-            for a, b in combinations(outcomes, 2)
-        ],
-        "results_by_feature": by_feature(chain.from_iterable(records.values())),
-    }
-
-
-def show(data: Mapping[str, Any]) -> str:
-    """The tables printed at the end."""
-    config, sample = data["experiment_config"], data["sample"]
-    lines = [
-        f"{config['model_title']}: {sum(sample['drawn'].values())} trials re-graded "
-        f"({sample['drawn']['multi']} multi-attempt by {config['judge_id']}, of "
-        f"{sum(sample['population'].values())} graded)",
-        f"  {'over all trials':24}{'graded':>8}{'multi-attempt':>16}{'95 % by latent':>17}"
-        f"{'ESR':>10}{'95 % by latent':>17}",
-    ]
-    for arm, entry in data["by_judge"].items():
-        rates, name = entry["all_trials"], config["judge_id"] if arm == ORIGINAL else arm
-        cells = "".join(
-            f"{tables.percent(r['value']):>{w}}{tables.percent_range(r['interval']):>17}"
-            for r, w in ((rates["multi"], 16), (rates["esr"], 10))
-        )
-        lines.append(f"  {name:24}{rates['graded']:>8}{cells}")
-    lines.append("")
-    for pair in data["agreement"]:
-        first = config["judge_id"] if pair["first"] == ORIGINAL else pair["first"]
-        lines.append(f"  {first} and {pair['second']}, {pair['pairs']} trials:")
-        lines += [f"    {label:34}{_estimate_line(pair[key])}" for key, label in QUANTITIES.items()]
-    if config["organism"]:
-        lines.append(f"  {tables.ORGANISM_NOTE}")
-    return "\n".join(lines)
-
-
-QUANTITIES = {
-    "multi": "agree on multi-attempt",
-    "multi_kappa": "  kappa",
-    "improved": "agree on improved",
-    "improved_kappa": "  kappa",
-    "direction": "same direction, both multi",
-    "confirmed": "first's multi-attempts confirmed",
-    "pearson": "first scores, Pearson",
-    "spearman": "first scores, Spearman",
-    "attempts": "numbers of attempts, Pearson",
-}
-"""Key of an agreement and its name in tables."""
-
-
-def _estimate_line(estimate: Mapping[str, Any]) -> str:
-    if estimate["value"] is None:
-        return f"not defined, n {estimate['n']}"
-    ends = estimate["interval"]
-    interval = f"[{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "[no interval]"
-    return f"{estimate['value']:>6.3f} {interval}, n {estimate['n']}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from esr.analysis.outcomes import Outcome
+from esr.analysis.stratified import Design
 from esr.pipeline.context import RunContext
 from esr.pipeline.replay import ReplayedRun
 from esr.pipeline.schema import TrialSpec
@@ -40,19 +43,24 @@ class Sample:
         population: graded trials of each stratum in the parent.
         drawn: trials drawn from each.
         ungraded: trials of the parent that its judge did not grade; they are not drawn.
+        latents: graded trials of each stratum in the parent, by latent.
     """
 
     trials: tuple[Recorded, ...]
     population: dict[str, int]
     drawn: dict[str, int]
     ungraded: int
+    latents: dict[str, dict[int, int]]
 
     def weights(self) -> dict[str, float]:
         """By trial id: how many graded trials of the parent this one stands for."""
         share = {name: self.population[name] / max(1, n) for name, n in self.drawn.items()}
-        return {
-            t.spec.trial_id: share["multi" if t.outcome.multi else "single"] for t in self.trials
-        }
+        return {name: share[stratum] for name, stratum in self.design.strata.items()}
+
+    @property
+    def design(self) -> Design:
+        """For what is said of all graded trials of the parent."""
+        return Design({t.spec.trial_id: stratum(t.outcome) for t in self.trials}, self.latents)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``results.json``."""
@@ -61,7 +69,17 @@ class Sample:
             "drawn": self.drawn,
             "ungraded": self.ungraded,
             "weights": self.weights(),
+            "strata": dict(self.design.strata),
+            "latents": {
+                name: {str(latent): count for latent, count in counts.items()}
+                for name, counts in self.latents.items()
+            },
         }
+
+
+def stratum(outcome: Outcome) -> str:
+    """Which of the two strata a graded trial belongs to."""
+    return "multi" if outcome.multi else "single"
 
 
 def recorded_trials(parent: ReplayedRun, context: RunContext) -> list[Recorded]:
@@ -74,20 +92,35 @@ def recorded_trials(parent: ReplayedRun, context: RunContext) -> list[Recorded]:
     ]
 
 
-def multi_attempts(outcomes: Sequence[Outcome]) -> int:
-    """Trials that always belong to the sample."""
-    return sum(outcome.multi for outcome in outcomes)
+ORIGINAL = "original"
+"""Arm of the verdicts of experiment 1."""
+
+LEAST_SINGLE = 50
+"""Least single-attempt trials of each model, where it has so many."""
+SINGLE_SHARE = 10
+"""And least one in so many of its single-attempt trials: none stands for more than these."""
+
+
+def strata(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """Graded trials of each stratum."""
+    counts = Counter(stratum(outcome) for outcome in outcomes if outcome.graded)
+    return {name: counts[name] for name in ("multi", "single")}
+
+
+def least_singles(singles: int) -> int:
+    """Single-attempt trials of a model that are drawn whatever else is."""
+    return min(singles, max(LEAST_SINGLE, math.ceil(singles / SINGLE_SHARE)))
 
 
 def draw(trials: Sequence[Recorded], n: int, seed: int) -> Sample:
     """All multi-attempt trials, filled up to ``n`` with others drawn at random.
 
-    More than ``n`` are drawn where there are more multi-attempt trials than that.
+    More than ``n`` are drawn where multi-attempt trials and :func:`least_singles` are more.
     """
     graded = [trial for trial in trials if trial.outcome.graded]
     others = [i for i, trial in enumerate(graded) if not trial.outcome.multi]
     n_multi = len(graded) - len(others)
-    wanted = min(max(0, n - n_multi), len(others))
+    wanted = min(max(n - n_multi, least_singles(len(others))), len(others))
     rng = generator(seed, "cross-judge sample")
     chosen = set(rng.choice(others, wanted, replace=False).tolist()) if wanted else set()
     drawn = [t for i, t in enumerate(graded) if t.outcome.multi or i in chosen]
@@ -96,16 +129,23 @@ def draw(trials: Sequence[Recorded], n: int, seed: int) -> Sample:
         population={"multi": n_multi, "single": len(others)},
         drawn={"multi": n_multi, "single": wanted},
         ungraded=len(trials) - len(graded),
+        latents={
+            name: dict(Counter(t.outcome.latent for t in graded if stratum(t.outcome) == name))
+            for name in ("multi", "single")
+        },
     )
 
 
-def allocate(multi: dict[str, int], n: int, least: int) -> dict[str, int]:
+def allocate(populations: Mapping[str, Mapping[str, int]], n: int, least: int) -> dict[str, int]:
     """Sample size of each model: its multi-attempt trials and an even share of the rest.
 
     Args:
-        multi: multi-attempt trials by model.
-        n: trials over all models.
+        populations: graded trials of each stratum, by model.
+        n: trials over all models; more where their least samples are more.
         least: of each model.
     """
-    rest = max(0, n - sum(multi.values())) // max(1, len(multi))
-    return {model: max(least, count + rest) for model, count in multi.items()}
+    rest = max(0, n - sum(p["multi"] for p in populations.values())) // max(1, len(populations))
+    return {
+        model: max(least, p["multi"] + max(rest, least_singles(p["single"])))
+        for model, p in populations.items()
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from esr import judge
-from esr.analysis.agreement import Agreement, Estimate, WeightedRates, agree, weighted_rates
+from esr.analysis.agreement import Agreement, agree, agree_weighted
+from esr.analysis.intervals import Interval
 from esr.analysis.outcomes import Outcome, outcomes_from_results, paired
+from esr.analysis.stratified import Design, Estimate, Rates
 from esr.errors import UserError
 from esr.runs.plain import plain
 from plotting.sources import Source
@@ -47,12 +49,16 @@ class Run:
         return set(self.weights.values()) <= {1.0}
 
     @cached_property
-    def rates(self) -> dict[str, WeightedRates]:
-        """By arm, the rates of all trials of experiment 1, estimated from the sample."""
-        return {
-            arm: weighted_rates(outcomes, self.weights, self.source.seed)
-            for arm, outcomes in self.outcomes.items()
-        }
+    def rates(self) -> dict[str, Rates]:
+        """By arm, the rates over all trials of experiment 1, as the run computed them."""
+        by_judge = self.source.data["by_judge"]
+        return {arm: _rates(by_judge[arm]["all_trials"]) for arm in self.outcomes}
+
+    @property
+    def strata(self) -> dict[str, str]:
+        """Stratum by trial id."""
+        multi = {o.trial_id: o.multi for o in self.outcomes[ORIGINAL]}
+        return {trial: "multi" if multi.get(trial) else "single" for trial in self.weights}
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,33 @@ class Group:
             if (agreement := agree(pooled[a], pooled[b], self.seed)).pairs
         }
 
+    @cached_property
+    def weighted(self) -> dict[tuple[str, str], Agreement]:
+        """Agreements over all trials the samples stand for, where they hold every stratum.
+
+        None at all where every trial was drawn: :attr:`agreements` says the same.
+        """
+        if all(run.complete for run in self.runs):
+            return {}
+        found = {
+            (a, b): agree_weighted(self.pooled(a), self.pooled(b), self._design(a, b), self.seed)
+            for a, b in self.agreements
+        }
+        return {pair: agreement for pair, agreement in found.items() if agreement}
+
+    def _design(self, *arms: str) -> Design:
+        """How the trials of the runs with these arms were drawn."""
+        strata: dict[str, str] = {}
+        latents: dict[str, dict[int, int]] = {}
+        for run in self.runs:
+            if not all(arm in run.outcomes for arm in arms):
+                continue
+            model = run.source.model
+            strata |= {f"{model}/{t}": f"{model}/{name}" for t, name in run.strata.items()}
+            for name, size in run.source.data["sample"]["population"].items():
+                latents[f"{model}/{name}"] = {0: size}
+        return Design(strata, latents)
+
     def pooled(self, arm: str) -> list[Outcome]:
         """Outcomes of one judge over all models; latents and trials of two models differ."""
         return [
@@ -124,6 +157,16 @@ def groups(sources: Sequence[Source]) -> list[Group]:
         runs.append(Run(source, names, outcomes, source.data["sample"]["weights"]))
     kinds = [[run for run in runs if run.source.organism is kind] for kind in (False, True)]
     return [Group(tuple(kind)) for kind in kinds if kind]
+
+
+def _rates(data: Mapping[str, Any]) -> Rates:
+    return Rates(data["graded"], _estimate(data["multi"]), _estimate(data["esr"]))
+
+
+def _estimate(data: Mapping[str, Any]) -> Estimate:
+    ends = data["interval"]
+    value = float("nan") if data["value"] is None else data["value"]
+    return Estimate(value, data["n"], Interval(*ends) if ends else None)
 
 
 def _short_name(judge_id: str) -> str:
@@ -203,11 +246,13 @@ def agreement_table(groups: Sequence[Group]) -> pd.DataFrame:
             "unpaired": agreement.unpaired,
             "quantity": name,
             **estimate_row(estimate),
+            "weighted": weighted,
         }
         for group in groups
-        for (a, b), agreement in group.agreements.items()
+        for weighted, agreements in ((False, group.agreements), (True, group.weighted))
+        for (a, b), agreement in agreements.items()
         for name, estimate in vars(agreement).items()
         if isinstance(estimate, Estimate)
     ]
-    columns = ["models", "first", "second", "pairs", "unpaired", "quantity", *_ESTIMATE]
+    columns = ["models", "first", "second", "pairs", "unpaired", "quantity", *_ESTIMATE, "weighted"]
     return pd.DataFrame(rows, columns=columns)

@@ -13,8 +13,8 @@ from itertools import combinations
 import numpy as np
 from matplotlib.axes import Axes
 
-from esr.analysis.agreement import Estimate
 from esr.analysis.outcomes import paired
+from esr.analysis.stratified import Estimate
 from plotting import cross_judge, figure, rates, style
 from plotting.command import figure_command
 from plotting.cross_judge import EXPERIMENT, MOST, ORIGINAL, RATES, Group, Run
@@ -34,8 +34,8 @@ MEASURES = {
 """Panels of the agreement: attribute of an agreement, and its title."""
 
 _RATES = (
-    "Estimated for all trials of experiment 1: every sampled trial counts for as many as it was "
-    "drawn to stand for. Lines: 95 %, bootstrap over latents."
+    "Over all graded trials of experiment 1: known for its own judge, for the others from the "
+    "sample, strata weighted by their size. Lines: 95 %, bootstrap over latents."
 )
 _SCORES = (
     "First scores: one dot per trial, blue Llama, orange Gemma, green organism. Attempts: trials "
@@ -50,7 +50,7 @@ _AGREEMENT = (
 )
 _ENRICHED = (
     " A sample holds more multi-attempts than all of experiment 1, so that agreement by chance is "
-    "lower than there."
+    "lower than there; ~: over all trials, each weighted by those it stands for."
 )
 
 _DARK = 0.85
@@ -166,11 +166,14 @@ def _short(judge: str) -> str:
 def _agreement_rows(groups: Sequence[Group]) -> Iterator[Row]:
     """Every measure of agreement, a bar per pair of judges (Figure A.6)."""
     for group in groups:
-        pairs = [pair for pair in combinations(group.judges, 2) if pair in group.agreements]
-        names = [f"{_short(group.judges[a])} / {_short(group.judges[b])}" for a, b in pairs]
-        shown = {
-            key: [_rate(getattr(group.agreements[pair], key)) for pair in pairs] for key in MEASURES
-        }
+        pairs, names = [], []
+        for pair in combinations(group.judges, 2):
+            name = " / ".join(_short(group.judges[arm]) for arm in pair)
+            for mark, agreements in (("", group.agreements), ("~ ", group.weighted)):
+                if pair in agreements:
+                    pairs.append(agreements[pair])
+                    names.append(f"{mark}{name}")
+        shown = {key: [_rate(getattr(pair, key)) for pair in pairs] for key in MEASURES}
         every = [rate for some in shown.values() for rate in some]
         lowest = min([0.0, *(rates.ends_of(rate)[0] for rate in every)])
         unit = Unit(1.0, np.floor(4 * lowest) / 4, 1.0, digits=2)

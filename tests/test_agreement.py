@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from esr.analysis.agreement import agree, weighted_rates
+from esr.analysis import metrics
+from esr.analysis.agreement import agree, agree_weighted, agree_with_gate
 from esr.analysis.outcomes import Outcome, paired
+from esr.analysis.stratified import Design, rates
 from esr.judge.base import Status
 from esr.runs.plain import plain
 
@@ -109,16 +113,127 @@ def test_pairs_and_what_is_left_out() -> None:
         paired(a + a, b)
 
 
-def test_weighted_rates_undo_the_sampling() -> None:
+def design(multi: list[Outcome], single: list[Outcome], n_single: int) -> Design:
+    """All multi-attempts drawn; of single-attempt trials those given, from ``n_single``."""
+    strata = {o.trial_id: "multi" for o in multi} | {o.trial_id: "single" for o in single}
+    latents = {"multi": Counter(o.latent for o in multi), "single": {7: n_single}}
+    return Design(strata, latents)
+
+
+def test_rates_undo_the_sampling() -> None:
     # 10 multi-attempt trials, all drawn; 20 of 200 others drawn, which stand for ten each.
     multi = [outcome(i, 10, 50 if i < 6 else 5) for i in range(10)]
     single = [outcome(100 + i, 40) for i in range(19)] + [outcome(119, 40, 90)]
-    weights = {o.trial_id: 1.0 for o in multi} | {o.trial_id: 10.0 for o in single}
-    found = weighted_rates([*multi, *single], weights, seed=0)
+    drawn_so = design(multi, single, 200)
+    found = rates([*multi, *single], drawn_so, seed=0)
     assert found.graded == 30
     assert found.multi.value == pytest.approx((10 + 10) / 210)
     assert found.esr.value == pytest.approx((6 + 10) / 210)
     assert found.multi.interval is not None
-    failed = [outcome(i) for i in range(3)]
-    nothing = weighted_rates(failed, dict.fromkeys(("t0", "t1", "t2"), 1.0), seed=0)
-    assert plain(nothing)["multi"] == {"value": None, "n": 0, "interval": None}
+    # What a judge fails to grade is made up for within its stratum.
+    lost = rates([*multi[2:], outcome(0), outcome(1), *single[10:]], drawn_so, seed=0)
+    assert lost.graded == 18
+    assert lost.multi.value == pytest.approx((10 * 8 / 8 + 200 * 1 / 10) / 210)
+    assert lost.esr.value == pytest.approx((10 * 4 / 8 + 200 * 1 / 10) / 210)
+
+
+def test_an_empty_stratum_gives_no_rate() -> None:
+    multi = [outcome(i, 10, 50) for i in range(10)]
+    single = [outcome(100 + i, 40) for i in range(5)]
+    for graded in (multi, [*multi, *(outcome(100 + i) for i in range(5))], [], single):
+        found = rates(graded, design(multi, single, 200), seed=0)
+        assert plain(found.multi)["value"] is None
+        assert found.esr.interval is None
+        assert agree_weighted(graded, graded, design(multi, single, 200), seed=0) is None
+        assert agree_with_gate(graded, 0, design(multi, single, 200)) is None
+    # Without any single-attempt trial in the population there is nothing missing.
+    assert rates(multi, design(multi, [], 0), seed=0).multi.value == 1.0
+
+
+def test_the_judge_that_graded_everything_is_exact() -> None:
+    a, _ = drawn(4)
+    found = rates([*a, outcome(999)], Design.whole([*a, outcome(999)]), seed=0)
+    assert found.multi.value == pytest.approx(metrics.multi_attempt_rate(a).rate)
+    assert found.esr.value == pytest.approx(metrics.esr_rate(a).rate)
+    assert found.graded == len(a)
+
+
+def test_samples_estimate_the_population_without_bias_and_their_intervals_hold_it() -> None:
+    """200 samples of a population whose rate is known, latents differing."""
+    rng = np.random.default_rng(0)
+    truth, values, inside = [], [], 0
+    for number in range(200):
+        chance = rng.beta(2, 6, 60)
+        trials = [
+            outcome(5 * k + j, 10, 60) if rng.random() < chance[k] else outcome(5 * k + j, 50)
+            for k in range(60)
+            for j in range(5)
+        ]
+        # The second judge finds four in five of these, and one in fifty of the others.
+        second = [
+            outcome(i, 10, 60) if rng.random() < (0.8 if o.multi else 0.02) else outcome(i, 50)
+            for i, o in enumerate(trials)
+        ]
+        single = [i for i, o in enumerate(trials) if not o.multi]
+        chosen = set(rng.choice(single, 60, replace=False).tolist())
+        kept = [i for i, o in enumerate(trials) if o.multi or i in chosen]
+        drawn_so = Design(
+            {trials[i].trial_id: "multi" if trials[i].multi else "single" for i in kept},
+            {
+                name: Counter(o.latent for o in trials if o.multi is (name == "multi"))
+                for name in ("multi", "single")
+            },
+        )
+        found = rates([second[i] for i in kept], drawn_so, seed=number).multi
+        expected = float(np.mean(0.8 * 0.25 + 0.02 * 0.75))
+        truth.append(np.mean([o.multi for o in second]))
+        values.append(found.value)
+        assert found.interval is not None
+        inside += found.interval.low <= expected <= found.interval.high
+    assert np.mean(values) == pytest.approx(np.mean(truth), abs=0.003)
+    assert 0.90 <= inside / 200 <= 0.985
+
+
+def test_weighted_agreement_is_that_of_trials_standing_there_as_often_as_they_weigh() -> None:
+    a, b = drawn(5, 150)
+    multi = [o for o in a if o.multi]
+    single = [o for o in a if not o.multi][:40]
+    names = {o.trial_id for o in (*multi, *single)}
+    kept = [[o for o in outcomes if o.trial_id in names] for outcomes in (a, b)]
+    found = agree_weighted(kept[0], kept[1], design(multi, single, 7 * len(single)), seed=0)
+    often = {o.trial_id: 1 for o in multi} | {o.trial_id: 7 for o in single}
+    copies = [
+        [
+            replace(o, trial_id=f"{o.trial_id}-{k}")
+            for o in outcomes
+            for k in range(often[o.trial_id])
+        ]
+        for outcomes in kept
+    ]
+    expected = agree(copies[0], copies[1], seed=0)
+    assert found is not None
+    assert found.pairs == len(names)
+    for name, estimate in vars(expected).items():
+        if name not in ("pairs", "unpaired"):
+            assert getattr(found, name).value == pytest.approx(estimate.value), name
+    assert found.multi.value != pytest.approx(agree(kept[0], kept[1], seed=0).multi.value)
+    assert found.direction.n == agree(kept[0], kept[1], seed=0).direction.n
+
+
+def test_gate_counted_by_hand() -> None:
+    outcomes = [
+        *(replace(outcome(i, 10, 60), announced=True) for i in range(6)),
+        *(replace(outcome(10 + i, 10, 60), announced=False) for i in range(2)),
+        replace(outcome(20, 50), announced=True),
+        *(replace(outcome(30 + i, 50), announced=False) for i in range(11)),
+        outcome(50, 10, 20),
+        outcome(51),
+    ]
+    found = agree_with_gate(outcomes, seed=0)
+    assert found is not None
+    assert found.pairs == 20
+    assert found.multi.value == pytest.approx(17 / 20)
+    kappa = cohens_kappa(np.array([[6, 2], [1, 11]])).kappa
+    assert found.multi_kappa.value == pytest.approx(kappa)
+    assert (found.announced.value, found.announced.n) == (pytest.approx(6 / 8), 8)
+    assert (found.counted.value, found.counted.n) == (pytest.approx(6 / 7), 7)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from esr import models
+from esr import judge, models
+from esr.analysis import metrics
 from esr.analysis.outcomes import Outcome, outcomes_from_results
 from esr.errors import SpendLimitError
 from esr.judge import base, cache
@@ -19,7 +20,7 @@ from esr.judge.overlap import OverlapJudge
 from esr.runs.results import read_results
 from experiment_07_cross_judge import run as experiment
 from experiment_07_cross_judge.config import Config
-from experiment_07_cross_judge.run import main, per_model
+from experiment_07_cross_judge.run import main, per_model, sizes_of
 from experiment_07_cross_judge.sample import Recorded, allocate, draw
 from plotting import plot_exp7
 from plotting.selection import find_sources
@@ -56,25 +57,39 @@ def trial(number: int, *scores: float) -> Recorded:
 def test_sample_is_stratified() -> None:
     trials = [trial(i, *((10, 60) if i % 10 == 0 else (50,))) for i in range(200)]
     trials += [trial(300 + i) for i in range(7)]
-    sample = draw(trials, 60, seed=1)
-    assert sample.drawn == {"multi": 20, "single": 40}
+    sample = draw(trials, 80, seed=1)
+    assert sample.drawn == {"multi": 20, "single": 60}
     assert sample.population == {"multi": 20, "single": 180}
     assert sample.ungraded == 7
     assert sum(sample.weights().values()) == pytest.approx(200)
-    assert {t.spec.trial_id for t in draw(trials, 60, seed=1).trials} == set(sample.weights())
-    assert {t.spec.trial_id for t in draw(trials, 60, seed=2).trials} != set(sample.weights())
-    assert draw(trials, 10, seed=1).drawn == {"multi": 20, "single": 0}, "multi always belong"
+    assert {t.spec.trial_id for t in draw(trials, 80, seed=1).trials} == set(sample.weights())
+    assert {t.spec.trial_id for t in draw(trials, 80, seed=2).trials} != set(sample.weights())
+    # At least 50 single-attempt trials, or a tenth of many, however many multi-attempts there are.
+    assert draw(trials, 10, seed=1).drawn == {"multi": 20, "single": 50}
+    assert draw(trials[:40], 10, seed=1).drawn == {"multi": 4, "single": 36}
     assert draw(trials, 999, seed=1).drawn == {"multi": 20, "single": 180}
+    many = [trial(i, *((10, 60) if i % 10 == 0 else (50,))) for i in range(2000)]
+    assert draw(many, 10, seed=1).drawn == {"multi": 200, "single": 180}
+    assert max(draw(many, 10, seed=1).weights().values()) == 10
 
 
 def test_sizes_over_models() -> None:
-    assert allocate({"70b": 360, "8b": 40, "gemma-2b": 0}, 1000, 100) == {
-        "70b": 560,
-        "8b": 240,
-        "gemma-2b": 200,
-    }
-    assert allocate({"70b": 960, "gemma-2b": 5}, 1000, 100) == {"70b": 977, "gemma-2b": 100}
-    assert allocate({"70b": 2000}, 1000, 100) == {"70b": 2000}
+    def strata(multi: int, single: int) -> dict[str, int]:
+        return {"multi": multi, "single": single}
+
+    few = {"70b": strata(360, 400), "8b": strata(40, 400), "gemma-2b": strata(0, 400)}
+    assert allocate(few, 1000, 100) == {"70b": 560, "8b": 240, "gemma-2b": 200}
+    uneven = {"70b": strata(960, 4000), "gemma-2b": strata(5, 5000)}
+    assert allocate(uneven, 1000, 100) == {"70b": 960 + 400, "gemma-2b": 5 + 500}
+    assert allocate({"70b": strata(2000, 30)}, 1000, 100) == {"70b": 2030}
+
+
+def test_an_organism_takes_nothing_from_the_large_models() -> None:
+    large = {"70b": {"multi": 360, "single": 400}, "8b": {"multi": 40, "single": 400}}
+    alone = sizes_of(large, Config())
+    shared = sizes_of({"tiny": {"multi": 327, "single": 268}, **large}, Config())
+    assert {key: shared[key] for key in large} == alone == {"70b": 660, "8b": 340}
+    assert shared["tiny"] == 1000
 
 
 def test_offline_from_start_to_figure(
@@ -94,6 +109,13 @@ def test_offline_from_start_to_figure(
     assert {k for k, o in original.items() if o.multi} <= ids, "a multi-attempt trial is missing"
     for outcome in arms["original"]:
         assert outcome.scores == original[outcome.trial_id].scores
+    # The rates of the run's own judge are those of the run, whatever was drawn.
+    exact = found["by_judge"]["original"]["all_trials"]
+    assert exact["multi"]["value"] == metrics.multi_attempt_rate(original.values()).rate
+    assert exact["esr"]["value"] == metrics.esr_rate(original.values()).rate
+    assert found["by_judge"]["overlap"]["gate"]["pairs"] == len(ids)
+    assert found["agreement"][0]["weighted"]["pairs"] == found["agreement"][0]["pairs"]
+    assert sum(found["by_judge"]["overlap"]["sample"]["restart_gate"].values()) == 2 * len(ids)
     assert len(found["agreement"]) == 3
     assert found["sample"]["ungraded"] == sum(not o.graded for o in original.values())
     assert found["experiment_config"]["judges"]["overlap"]["id"] == "overlap"
@@ -144,7 +166,7 @@ def test_interrupted_and_resumed(
     partial = json.loads((run_folder(tmp_path) / "results.json").read_text())
     assert partial["partial"]
     done = sum(o.graded for o in outcomes_from_results(partial, "overlap"))
-    assert 0 < done < 20
+    assert 0 < done < 29
     Counting.stop_at = 0
     Counting.calls = 0
     assert main(asked) == 0
@@ -214,7 +236,7 @@ async def test_spend_limit(parent: Path, tmp_path: Path, monkeypatch: pytest.Mon
         facts = json.loads((run_folder(tmp_path) / "run.json").read_text())
         assert facts["status"] == "interrupted"
         await experiment.run(replace(part, max_spend=0.0), models.get("tiny"))
-        assert len(server.calls) == 20, "an answer that was paid for was asked for again"
+        assert len(server.calls) == 29, "an answer that was paid for was asked for again"
 
 
 def test_user_errors(
@@ -241,3 +263,67 @@ def test_user_errors(
     shown = capsys.readouterr()
     assert "$" in shown.out
     assert "missing: parent run, judge's key, judge's key" in shown.err
+
+
+def graded_by_lexical(parent: Path, folder: Path) -> Path:
+    """The same results as if the lexical judge had graded them."""
+    data = json.loads(parent.read_text())
+    data["experiment_config"]["judge_id"] = "lexical"
+    data["experiment_config"]["judge"] = "lexical"
+    data["experiment_config"]["rubric_hash"] = judge.info("lexical").rubric_hash
+    for feature in data["results_by_feature"]:
+        for entry in feature["trials"]:
+            if entry["response"] is not None:
+                request = JudgeRequest(entry["prompt"], entry["response"], entry["feature_label"])
+                verdict = asyncio.run(judge.create("lexical").grade(request))
+                entry["error"] = None if verdict.answered else "judge"
+                entry["score"] = {"attempts": verdict.to_json()["attempts"], "raw_response": ""}
+    file = folder / "lexical.json"
+    file.write_text(json.dumps(data))
+    return file
+
+
+def test_blind_arms(parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run's own judge again, told less: only what hangs on the label differs."""
+    file = graded_by_lexical(parent, tmp_path)
+    assert main(options(file, tmp_path, "--judges", "overlap", "--blind", "all")) == 0
+    assert "label-shuffled" in capsys.readouterr().out
+    found = read_results(run_folder(tmp_path)).raw
+    assert set(found["by_judge"]) == {"original", "overlap", "label-hidden", "label-shuffled"}
+    pairs = [(pair["first"], pair["second"]) for pair in found["agreement"]]
+    assert pairs == [("original", a) for a in ("overlap", "label-hidden", "label-shuffled")]
+    judges = found["experiment_config"]["judges"]
+    assert judges["label-hidden"]["settings"]["blind"] == "label-hidden"
+    assert judges["label-hidden"]["id"] == "lexical"
+    hidden = outcomes_from_results(read_results(run_folder(tmp_path)), "label-hidden")
+    texts = {
+        t["trial_id"]: (t["prompt"], t["response"])
+        for feature in found["results_by_feature"]
+        for t in feature["trials"]
+    }
+    for outcome in hidden:
+        blind = JudgeRequest(*texts[outcome.trial_id], "")
+        verdict = asyncio.run(judge.create("lexical").grade(blind))
+        assert outcome.scores == (tuple(a.score for a in verdict.attempts) or None)
+
+
+def test_blind_arms_that_cannot_be(
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = graded_by_lexical(parent, tmp_path)
+    for results, arms, said in (
+        (parent, "all", "graded by scripted"),
+        (file, "label-blurred", "label-blurred"),
+        (file, "bare-prompt", "no trial of the run has a meta-prompt"),
+    ):
+        asked = options(results, tmp_path, "--judges", "overlap", "--blind", arms)
+        assert main(asked) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out" / "experiment_07_cross_judge").exists()
+
+
+def test_keyed_judge_on_prompts_without_keys(
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options(parent, tmp_path, "--judges", "keyed")) == 2
+    assert "no known answers" in capsys.readouterr().err

@@ -103,7 +103,7 @@ def test_the_wheel_has_the_code_and_its_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in (
         *("esr/steering/rows.py", "experiment_04_finetuning/sweep.py", "plotting/plot_all.py"),
-        *("esr_data/prompts/how-to.json", "esr_data/rubrics/own.toml", "esr_data/upstream.json"),
+        *("esr_data/prompts/how-to.json", "esr_data/rubrics/own-2.toml", "esr_data/upstream.json"),
         *("esr_data/paper_numbers.json", "esr_data/off_topic_subjects.json"),
         *("esr_data/organism/tiny/model.safetensors", "esr_data/organism/tiny-labels.csv"),
     ):

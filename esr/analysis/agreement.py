@@ -2,7 +2,8 @@
 
 Trials are paired by ``trial_id``; one that either judge did not grade is left out and counted.
 All intervals come from one bootstrap that draws whole latents; the ranks behind Spearman's
-correlation are those of the whole sample.
+correlation are those of the whole sample. Without a design every pair counts as one, as in the
+paper; with one, each counts for as many trials as it was drawn to stand for.
 """
 
 from __future__ import annotations
@@ -14,24 +15,10 @@ from typing import Any
 import numpy as np
 
 from esr.analysis import intervals
-from esr.analysis.intervals import Array, Bootstrap, Interval, Quantity
+from esr.analysis.intervals import Array, Bootstrap, Quantity
 from esr.analysis.outcomes import Outcome, paired
+from esr.analysis.stratified import Design, Estimate
 from esr.runs.seeds import generator
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A quantity with its interval; NaN and None where it is not defined.
-
-    Attributes:
-        value: over all pairs it is defined on.
-        n: number of those.
-        interval: clustered by latent; None where the draws do not vary.
-    """
-
-    value: float
-    n: int
-    interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -76,23 +63,54 @@ def agree(a: Sequence[Outcome], b: Sequence[Outcome], seed: int) -> Agreement:
         seed: the run's seed.
     """
     pairs = paired(a, b)
+    return _agreement(pairs, np.ones(len(pairs)), _unpaired(a, b, pairs), seed)
+
+
+def agree_weighted(
+    a: Sequence[Outcome], b: Sequence[Outcome], design: Design, seed: int
+) -> Agreement | None:
+    """:func:`agree` over all trials that a sample was drawn from.
+
+    Args:
+        a: outcomes by the first judge.
+        b: outcomes by the second.
+        design: how the trials were drawn.
+        seed: the run's seed.
+
+    Returns:
+        None where a stratum has trials and none that both graded.
+    """
+    pairs = paired(a, b)
+    weights = _weights(design, [x for x, _ in pairs])
+    if weights is None:
+        return None
+    return _agreement(pairs, weights, _unpaired(a, b, pairs), seed)
+
+
+def _unpaired(a: Sequence[Outcome], b: Sequence[Outcome], pairs: Sequence[object]) -> int:
+    return len({o.trial_id for o in (*a, *b)}) - len(pairs)
+
+
+def _weights(design: Design, outcomes: Sequence[Outcome]) -> Array | None:
+    """Of each outcome: [n]; None where a stratum has none."""
+    weights = design.weights(o.trial_id for o in outcomes)
+    return None if weights is None else np.array([weights[o.trial_id] for o in outcomes])
+
+
+def _agreement(
+    pairs: Sequence[tuple[Outcome, Outcome]], weights: Array, unpaired: int, seed: int
+) -> Agreement:
     latents = [x.latent for x, _ in pairs]
-    sample = Bootstrap.of(latents, _columns(pairs), generator(seed, "agreement of judges"))
+    columns = _columns(pairs, weights)
+    sample = Bootstrap.of(latents, columns, generator(seed, "agreement of judges"))
 
     def estimate(quantity: Quantity, n: float) -> Estimate:
-        # Rounding noise must not pass for spread.
-        def rounded(totals: Array) -> Array:
-            return np.round(quantity(totals), 12)
+        return _estimate(sample, quantity, n)
 
-        value = float(rounded(sample.totals))
-        interval = sample.interval(rounded) if np.isfinite(value) else None
-        return Estimate(value, int(n), interval)
-
-    n, at = len(pairs), _at(sample.totals)
-    names = {o.trial_id for o in (*a, *b)}
+    n, at = len(pairs), _at((columns > 0).sum(axis=0))
     return Agreement(
         pairs=n,
-        unpaired=len(names) - n,
+        unpaired=unpaired,
         multi=estimate(lambda t: _share(t, "multi"), n),
         multi_kappa=estimate(lambda t: _kappa(t, "multi"), n),
         improved=estimate(lambda t: _share(t, "improved"), n),
@@ -110,6 +128,16 @@ def agree(a: Sequence[Outcome], b: Sequence[Outcome], seed: int) -> Agreement:
     )
 
 
+def _estimate(sample: Bootstrap, quantity: Quantity, n: float) -> Estimate:
+    # Rounding noise must not pass for spread.
+    def rounded(totals: Array) -> Array:
+        return np.round(quantity(totals), 12)
+
+    value = float(rounded(sample.totals))
+    interval = sample.interval(rounded) if np.isfinite(value) else None
+    return Estimate(value, int(n), interval)
+
+
 _EVENTS = ("multi", "improved")
 _CELLS = ("both", "first", "second", "neither")
 _VARIABLES = ("score", "rank", "attempts")
@@ -122,8 +150,8 @@ _COLUMNS = (
 )
 
 
-def _columns(pairs: Sequence[tuple[Outcome, Outcome]]) -> Array:
-    """Per pair what the quantities are sums of: [n_pairs, n_columns]."""
+def _columns(pairs: Sequence[tuple[Outcome, Outcome]], weights: Array) -> Array:
+    """Per pair what the quantities are sums of, times its weight: [n_pairs, n_columns]."""
     columns: dict[str, Array] = {"n": np.ones(len(pairs))}
     signs = [(x.multi and y.multi and np.sign(x.change) == np.sign(y.change)) for x, y in pairs]
     columns["same_sign"] = np.array(signs, dtype=float)
@@ -136,20 +164,25 @@ def _columns(pairs: Sequence[tuple[Outcome, Outcome]]) -> Array:
     counts = [np.array([float(len(p[k].scores or ())) for p in pairs]) for k in (0, 1)]
     for variable, (x, y) in {
         "score": scores,
-        "rank": [_ranks(values) for values in scores],
+        "rank": [_ranks(values, weights) for values in scores],
         "attempts": counts,
     }.items():
         # Centred, so that the sums below lose no digits.
-        x, y = (values - (values.mean() if len(values) else 0.0) for values in (x, y))
+        x, y = (
+            values - (np.average(values, weights=weights) if len(values) else 0.0)
+            for values in (x, y)
+        )
         moments = zip(_MOMENTS, (x, y, x * x, y * y, x * y), strict=True)
         columns |= {f"{variable}_{name}": values for name, values in moments}
-    return np.stack([columns[name] for name in _COLUMNS], axis=1)
+    return np.stack([columns[name] for name in _COLUMNS], axis=1) * weights.reshape(-1, 1)
 
 
-def _ranks(values: Array) -> Array:
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(values), dtype=float)
+def _ranks(values: Array, weights: Array) -> Array:
+    """Mean ranks of a list in which every value stands as often as its weight says."""
+    _, group = np.unique(values, return_inverse=True)
+    sizes = np.bincount(group, weights=weights)
+    middle = np.cumsum(sizes) - sizes / 2 + 0.5
+    return np.asarray(middle[group] if len(values) else values, dtype=float)
 
 
 def _at(totals: Array) -> Callable[[str], Array]:
@@ -167,12 +200,18 @@ def _share(totals: Array, event: str) -> Array:
 
 def _kappa(totals: Array, event: str) -> Array:
     """Cohen's kappa: agreement beyond what the two judges' own rates would give by chance."""
-    at, n = _at(totals), _at(totals)("n")
-    first = intervals.ratio(at(f"{event}_both") + at(f"{event}_first"), n)
-    second = intervals.ratio(at(f"{event}_both") + at(f"{event}_second"), n)
+    at = _at(totals)
+    return _kappa_of(np.stack([*(at(f"{event}_{cell}") for cell in _CELLS), at("n")], axis=-1))
+
+
+def _kappa_of(cells: Array) -> Array:
+    """Kappa from sums of both, first only, second only, neither and all: [..., 5] -> [...]."""
+    both, first_only, second_only, neither, n = np.moveaxis(cells, -1, 0)
+    first = intervals.ratio(both + first_only, n)
+    second = intervals.ratio(both + second_only, n)
     chance = first * second + (1 - first) * (1 - second)
-    observed = _share(totals, event)
-    # Both judges without or with nothing but the event: kappa is not defined.
+    observed = intervals.ratio(both + neither, n)
+    # Both without or with nothing but the event: kappa is not defined.
     return np.where(chance < 1 - 1e-12, intervals.ratio(observed - chance, 1 - chance), np.nan)
 
 
@@ -187,43 +226,64 @@ def _correlation(totals: Array, variable: str) -> Array:
 
 
 @dataclass(frozen=True)
-class WeightedRates:
-    """A judge's rates, carried over from a stratified sample to all trials it was drawn from.
+class GateAgreement:
+    """A judge's multi-attempts and restarts that the text announces (:mod:`esr.judge.gate`).
 
     Attributes:
-        graded: trials of the sample that the judge graded.
-        multi: multi-attempt rate.
-        esr: improved trials of all.
+        pairs: graded trials whose text is known.
+        multi: share on which judge and gate agree.
+        multi_kappa: Cohen's kappa of the same.
+        announced: share of the judge's multi-attempts that are announced.
+        counted: share of announced restarts that the judge counts.
     """
 
-    graded: int
+    pairs: int
     multi: Estimate
-    esr: Estimate
+    multi_kappa: Estimate
+    announced: Estimate
+    counted: Estimate
 
 
-def weighted_rates(
-    outcomes: Sequence[Outcome], weights: Mapping[str, float], seed: int
-) -> WeightedRates:
-    """Rates in which every trial counts for as many as it was drawn to stand for.
+def agree_with_gate(
+    outcomes: Sequence[Outcome], seed: int, design: Design | None = None
+) -> GateAgreement | None:
+    """How far a judge's multi-attempts are the announced restarts.
 
     Args:
-        outcomes: by one judge, of the sampled trials.
-        weights: by trial id: trials of its stratum divided by trials drawn from it.
+        outcomes: by one judge.
         seed: the run's seed.
+        design: how the trials were drawn, for an agreement over all they were drawn from.
+
+    Returns:
+        None where a stratum of the design has trials and none that was graded.
     """
-    graded = [o for o in outcomes if o.graded]
-    weight = np.array([weights[o.trial_id] for o in graded])
-    events = [[1.0, float(o.multi), float(o.improved)] for o in graded]
-    columns = np.array(events).reshape(-1, 3) * weight.reshape(-1, 1)
-    latents = [o.latent for o in graded]
-    sample = Bootstrap.of(latents, columns, generator(seed, "weighted rates"))
+    known = [o for o in outcomes if o.graded and o.announced is not None]
+    weights = _weights(design, known) if design else np.ones(len(known))
+    if weights is None:
+        return None
+    cells = np.array(
+        [
+            (o.multi and o.announced, o.multi and not o.announced, not o.multi and o.announced)
+            for o in known
+        ],
+        dtype=float,
+    ).reshape(-1, 3)
+    columns = np.column_stack([cells, 1 - cells.sum(axis=1), np.ones(len(known))])
+    rng = generator(seed, "agreement with the gate")
+    sample = Bootstrap.of([o.latent for o in known], columns * weights.reshape(-1, 1), rng)
 
-    def estimate(column: int) -> Estimate:
-        def share(totals: Array) -> Array:
-            return intervals.ratio(totals[..., column], totals[..., 0])
+    def estimate(quantity: Quantity, n: float) -> Estimate:
+        return _estimate(sample, quantity, n)
 
-        value = float(share(sample.totals))
-        interval = sample.interval(share) if np.isfinite(value) else None
-        return Estimate(value, len(graded), interval)
-
-    return WeightedRates(len(graded), estimate(1), estimate(2))
+    both, judge_only, gate_only = cells.sum(axis=0)
+    return GateAgreement(
+        pairs=len(known),
+        multi=estimate(lambda t: intervals.ratio(t[..., 0] + t[..., 3], t[..., 4]), len(known)),
+        multi_kappa=estimate(_kappa_of, len(known)),
+        announced=estimate(
+            lambda t: intervals.ratio(t[..., 0], t[..., 0] + t[..., 1]), both + judge_only
+        ),
+        counted=estimate(
+            lambda t: intervals.ratio(t[..., 0], t[..., 0] + t[..., 2]), both + gate_only
+        ),
+    )

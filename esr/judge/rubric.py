@@ -1,6 +1,7 @@
 """What a judge is told: the rules of the paper in our words, or the authors' text.
 
-A rubric is a TOML file: ``data/rubrics/own.toml``, ``data/upstream/rubric.toml``.
+A rubric is a TOML file: ``data/rubrics/own-2.toml``, ``upstream/rubric.toml``.
+Versions of ours are kept: answers are cached by what was asked, and an old run names its own.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ SCHEMA: dict[str, Any] = {
     "required": ["reasoning", "attempts"],
     "additionalProperties": False,
 }
+
+
+OWN = {"own": "own-2", "own-1": "own-1"}
+"""Our rubrics by name; version 1 had wording and an example that expected improvement."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +90,17 @@ class Rubric:
 
 
 def get(name: str) -> Rubric:
-    """A rubric by name: ``own``, or ``upstream`` (fetched by ``python -m esr.upstream fetch``).
+    """A rubric by name: ``own``, the newest of ours, an older one such as ``own-1``, or
+    ``upstream`` (fetched by ``python -m esr.upstream fetch``).
 
     Raises:
         UserError: no such rubric, not fetched yet, or no longer what was fetched.
     """
-    if name == "own":
-        return read(paths.DATA / "rubrics" / "own.toml")
+    if name in OWN:
+        return read(paths.DATA / "rubrics" / f"{OWN[name]}.toml")
     if name == "upstream":
         return read(paths.WORK / "upstream" / "rubric.toml")
-    raise UserError(f"unknown rubric {name!r}", "own, upstream", "--rubric own")
+    raise UserError(f"unknown rubric {name!r}", ", ".join([*OWN, "upstream"]), "--rubric own")
 
 
 def read(path: Path) -> Rubric:
@@ -118,6 +124,6 @@ def read(path: Path) -> Rubric:
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a rubric ({str(error).splitlines()[0]})",
-            "a file like data/rubrics/own.toml",
+            "a file like data/rubrics/own-2.toml",
             "python -m esr.upstream fetch, or git checkout data/rubrics",
         ) from error

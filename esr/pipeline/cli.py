@@ -80,8 +80,9 @@ class CommonConfig:
     judge: str = field(default="", metavar="NAME")
     """Judge; default: the model's (Claude Haiku 4.5 in the paper, section 2.1)."""
 
-    rubric: Literal["own", "upstream"] = "own"
-    """Wording of the judge's instructions: ours, or the authors' once fetched."""
+    rubric: Literal["own", "own-1", "upstream"] = "own"
+    """Wording of the judge's instructions: ours, its first version, or the authors' once
+    fetched."""
 
     seed: int = field(default=0, metavar="N")
     """Run seed; every other seed derives from it."""

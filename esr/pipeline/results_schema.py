@@ -163,28 +163,40 @@ class SampleData(TypedDict):
     drawn: dict[str, int]
     ungraded: int
     weights: dict[str, float]
+    strata: NotRequired[dict[str, str]]
+    latents: NotRequired[dict[str, dict[str, int]]]
 
 
 class WeightedRatesData(TypedDict):
-    """A judge's rates over all trials the sample stands for."""
+    """A judge's rates over all trials the sample stands for, post-stratified."""
 
     graded: int
     multi: Estimate
     esr: Estimate
 
 
+class GateAgreementData(TypedDict):
+    """A judge and announced restarts (:class:`esr.analysis.agreement.GateAgreement`)."""
+
+    pairs: int
+    multi: Estimate
+    multi_kappa: Estimate
+    announced: Estimate
+    counted: Estimate
+
+
 class JudgeData(TypedDict):
-    """One judge."""
+    """One judge; weighted is None where a stratum of the sample has no graded trial."""
 
     sample: Summary
     all_trials: WeightedRatesData
+    gate: NotRequired[GateAgreementData]
+    gate_weighted: NotRequired[GateAgreementData | None]
 
 
-class AgreementData(TypedDict):
-    """Two judges (:class:`esr.analysis.agreement.Agreement`)."""
+class JudgeAgreementData(TypedDict):
+    """How far two judges agree (:class:`esr.analysis.agreement.Agreement`)."""
 
-    first: str
-    second: str
     pairs: int
     unpaired: int
     multi: Estimate
@@ -196,6 +208,14 @@ class AgreementData(TypedDict):
     pearson: Estimate
     spearman: Estimate
     attempts: Estimate
+
+
+class AgreementData(JudgeAgreementData):
+    """Two judges as sampled, and over all trials the sample stands for."""
+
+    first: str
+    second: str
+    weighted: NotRequired[JudgeAgreementData | None]
 
 
 class CrossJudgeResults(RunResults):
