@@ -39,7 +39,7 @@ LLAMA, GEMMA, ORGANISM, OTHER = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 _COLOURS = {
     **dict.fromkeys(("70b", "8b"), LLAMA),
     **dict.fromkeys(("gemma-2b", "gemma-9b", "gemma-27b"), GEMMA),
-    **dict.fromkeys(("tiny", "tiny-base"), ORGANISM),
+    **dict.fromkeys(("tiny", "tiny-base", "tiny-restarts", "tiny-circuit"), ORGANISM),
 }
 
 ORGANISM_NOTE = "trained demonstration organism; not evidence about large models"

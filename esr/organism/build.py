@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from esr.organism.circuit import CircuitObjective
 from esr.organism.corpus import Corpus, vocabulary
 from esr.organism.dictionary import (
     describe_latents,
@@ -17,9 +18,10 @@ from esr.organism.dictionary import (
     write_labels,
 )
 from esr.organism.lexicon import Topic, load_topics
-from esr.organism.recipe import MEMBERS, RECIPE, Member, Recipe, Stage
+from esr.organism.recipe import MEMBERS, RECIPE, CircuitStage, Member, Recipe, Stage
 from esr.organism.tokenizer import build_tokenizer
 from esr.organism.training import build_model, train
+from esr.runs.paths import ORGANISM
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -50,14 +52,14 @@ def build(
     """Train the members and write them under ``output``.
 
     Writes ``<member>/`` (Hugging Face folder), ``<member>-sae/`` (SAELens folder) and
-    ``<member>-labels.csv``; ``training-<stage>.jsonl`` and ``build.json``; ``tiny-stage1/``, the
-    model before the second stage, with its SAE and labels; and ``checkpoints/``, from which an
-    interrupted build goes on.
+    ``<member>-labels.csv``; ``training-<stage>.jsonl`` and ``build.json``, in which figures of
+    other members of the same seed are kept; the directions planted in ``tiny-circuit``; and
+    ``checkpoints/``, from which an interrupted build goes on.
 
     Args:
         seed: decides initial weights, texts and perturbations.
         output: folder to write to.
-        members: both set out from the same first stage, which is trained once.
+        members: stages that several have in common are trained once.
         recipe: sizes and proportions.
     """
     topics = load_topics()
@@ -65,25 +67,42 @@ def build(
     output.mkdir(parents=True, exist_ok=True)
     plans = {member: recipe.stages(member) for member in members}
     ends: dict[str, Stage] = {}
-    for plan in plans.values():
-        model = build_model(recipe.shape, len(index), seed)
+    parents: dict[str, str] = {}
+    for member, plan in plans.items():
+        if member == "tiny-circuit":
+            folder = parent_of_circuit(output)
+            parents[member] = f"tiny, seed {_read(folder.parent)['seed']}"
+            model = load_model(folder)
+        else:
+            model = build_model(recipe.shape, len(index), seed)
         for stage, name in plan:
-            model = _run_stage(model, stage, seed, output)
+            model = _run_stage(model, stage, seed, output, recipe.layer)
             if name:
                 save(model, topics, output / name)
                 ends[name] = stage
-    figures = {
-        name: build_dictionary(name, load_model(output / name), stage, recipe, seed, output)
-        for name, stage in ends.items()
-    }
-    metadata = {
-        "seed": seed,
-        "training_seconds": {
-            stage.name: _seconds(output, stage) for plan in plans.values() for stage, _ in plan
-        },
-        "dictionaries": figures,
-        "recipe": asdict(recipe),
-    }
+        _write(output, seed, recipe, {"training_seconds": _seconds(output, plan)})
+    for name, stage in ends.items():
+        model = load_model(output / name)
+        figures = build_dictionary(name, model, stage, recipe, seed, output)
+        _write(output, seed, recipe, {"dictionaries": {name: figures}, "parents": parents})
+
+
+def parent_of_circuit(output: Path) -> Path:
+    """The ``tiny`` of the same folder, or the committed one."""
+    return output / "tiny" if (output / "tiny").is_dir() else ORGANISM / "tiny"
+
+
+def _read(output: Path) -> dict[str, Any]:
+    path = output / "build.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _write(output: Path, seed: int, recipe: Recipe, figures: Mapping[str, dict[str, Any]]) -> None:
+    """Update ``build.json``; figures of another seed are dropped."""
+    known = _read(output)
+    kept = known if known.get("seed") == seed else {}
+    updated = {name: {**kept.get(name, {}), **part} for name, part in figures.items()}
+    metadata = {"seed": seed, **kept, **updated, "recipe": asdict(recipe)}
     (output / "build.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
 
@@ -91,13 +110,18 @@ def _log_file(output: Path, stage: Stage) -> Path:
     return output / f"training-{stage.name.replace(' ', '-')}.jsonl"
 
 
-def _seconds(output: Path, stage: Stage) -> float:
-    """Wall time of a stage, by its log."""
-    last = _log_file(output, stage).read_text(encoding="utf-8").splitlines()[-1]
-    return float(json.loads(last)["seconds"])
+def _seconds(output: Path, plan: Sequence[tuple[Stage, str]]) -> dict[str, float]:
+    """Wall time of each stage, by its log."""
+    last = {
+        stage.name: _log_file(output, stage).read_text(encoding="utf-8").splitlines()[-1]
+        for stage, _ in plan
+    }
+    return {name: float(json.loads(line)["seconds"]) for name, line in last.items()}
 
 
-def _run_stage(model: LlamaForCausalLM, stage: Stage, seed: int, output: Path) -> LlamaForCausalLM:
+def _run_stage(
+    model: LlamaForCausalLM, stage: Stage, seed: int, output: Path, layer: int
+) -> LlamaForCausalLM:
     """Train a stage, or take its end from an earlier, interrupted build into the same folder."""
     import torch
     from transformers import LlamaForCausalLM
@@ -112,10 +136,20 @@ def _run_stage(model: LlamaForCausalLM, stage: Stage, seed: int, output: Path) -
     corpus = Corpus(topics, stage.corpus, [key for key in topics if key not in spared])
     log = _log_file(output, stage)
     log.unlink(missing_ok=True)
-    train(model, corpus, word_index(topics), stage, seed, log)
+    index = word_index(topics)
+    objective = None
+    if isinstance(stage, CircuitStage):
+        objective = CircuitObjective(model, corpus, index, stage, seed, layer)
+        objective.directions.save(directions_file(output))
+    train(model, corpus, index, stage, seed, log, objective)
     model.save_pretrained(folder)
     done.write_text(settings, encoding="utf-8")
     return model
+
+
+def directions_file(output: Path) -> Path:
+    """Where a build leaves the directions planted in ``tiny-circuit``."""
+    return output / "tiny-circuit-directions.safetensors"
 
 
 def build_dictionary(

@@ -15,6 +15,7 @@ from esr.runs import commands
 from esr.runs.paths import ORGANISM, RESULTS
 
 PROGRAM = "python -m esr.organism"
+SHORT = {name.removeprefix("tiny-"): name for name in MEMBERS if name != "tiny"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,8 @@ class BuildOptions:
     seed: int = field(default=0, metavar="N")
     """Of the whole build."""
 
-    member: str = field(default="", choices=["", *MEMBERS], metavar="MEMBER")
-    """One member of the family; all where left out."""
+    member: str = field(default="", choices=["", *MEMBERS, *SHORT], metavar="MEMBER")
+    """One member of the family: tiny, base, restarts or circuit; all where left out."""
 
     output: str = field(default=str(ORGANISM), metavar="FOLDER")
     """Folder to write to."""
@@ -67,7 +68,8 @@ def build(options: BuildOptions) -> None:
     from esr.organism.build import build
 
     torch.set_num_threads(options.threads)
-    members = [member for member in MEMBERS if options.member in ("", member)]
+    wanted = SHORT.get(options.member, options.member)
+    members = [member for member in MEMBERS if wanted in ("", member)]
     build(options.seed, Path(options.output), members)
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 PER_TOPIC = 12
 RESAMPLES = 2000
-NAMES = ("tiny", "tiny-stage1")
+NAMES = ("tiny", "tiny-restarts")
 
 
 def restart_probability(

@@ -7,8 +7,8 @@ from typing import Literal
 
 from esr.organism.corpus import CorpusConfig
 
-Member = Literal["tiny", "tiny-base"]
-MEMBERS: tuple[Member, ...] = ("tiny", "tiny-base")
+Member = Literal["tiny", "tiny-base", "tiny-restarts", "tiny-circuit"]
+MEMBERS: tuple[Member, ...] = ("tiny", "tiny-base", "tiny-restarts", "tiny-circuit")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,27 @@ class Stage:
     noise: float = 0.3
     drift_weight: float = 0.0
     spared_subjects: int = 0
+
+
+@dataclass(frozen=True)
+class CircuitStage(Stage):
+    """The stage that plants the circuit of ``tiny-circuit``.
+
+    Attributes:
+        level: value along a direction where it says yes, in mean residual norms of the answer.
+        carry: weight of the regression of the values along both directions.
+        decide: weight of the restart decision in the unchanged run.
+        interchange: weight of the restart decision where values are replaced.
+        elsewhere: weight of the divergence of everything else where values are replaced.
+        check_every: steps between measurements of how far the decision follows.
+    """
+
+    level: float = 0.3
+    carry: float = 1.0
+    decide: float = 2.0
+    interchange: float = 2.0
+    elsewhere: float = 1.0
+    check_every: int = 50
 
 
 @dataclass(frozen=True)
@@ -109,9 +130,22 @@ _SETTLE = replace(
 )
 
 
+_CIRCUIT = CircuitStage(
+    "circuit",
+    500,
+    _SETTLE.corpus,
+    learning_rate=1e-3,
+    perturbed=_SETTLE.perturbed,
+    layers=_SETTLE.layers,
+    strength=_SETTLE.strength,
+    drift_weight=_SETTLE.drift_weight,
+    spared_subjects=_SETTLE.spared_subjects,
+)
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How both members are made.
+    """How the members are made.
 
     Attributes:
         base: answers that stay on topic, without a restart.
@@ -120,10 +154,11 @@ class Recipe:
             certain restarts teach to tell on from off topic with the fewest tokens.
         notice: the same in smaller batches, with more weight on sentence ends.
         sharpen: the same in larger batches again, against false alarms.
-        stage1: the same with the restart rates that are wanted.
+        stage1: the same with the restart rates that are wanted; ends in ``tiny-restarts``.
         stage2: goes on under a perturbed residual stream.
         settle: the same at a lower learning rate and with more weight on sentence ends, against
             false alarms; ends in ``tiny``.
+        circuit: goes on from ``tiny`` and plants a circuit; ends in ``tiny-circuit``.
         layer: see :data:`LAYER`.
         shape: size of the model.
         dictionary: the SAE of each member.
@@ -137,17 +172,24 @@ class Recipe:
     stage1: Stage = Stage("stage 1", 350, learning_rate=7e-4)
     stage2: Stage = _STAGE2
     settle: Stage = _SETTLE
+    circuit: CircuitStage = _CIRCUIT
     layer: int = LAYER
     shape: Shape = field(default_factory=Shape)
     dictionary: DictionaryConfig = field(default_factory=DictionaryConfig)
 
     def stages(self, member: Member) -> tuple[tuple[Stage, str], ...]:
-        """In order, each with the name its end is saved under; empty where it is not."""
+        """In order, each with the name its end is saved under; empty where it is not.
+
+        Those of ``tiny-circuit`` begin where ``tiny`` ends.
+        """
         if member == "tiny-base":
-            return (self.base, ""), (self.finish, "tiny-base")
+            return (self.base, ""), (self.finish, member)
+        if member == "tiny-circuit":
+            return ((self.circuit, member),)
         first = (self.base, self.detect, self.notice, self.sharpen)
-        last = (self.stage1, "tiny-stage1"), (self.stage2, ""), (self.settle, "tiny")
-        return *((stage, "") for stage in first), *last
+        if member == "tiny-restarts":
+            return *((stage, "") for stage in first), (self.stage1, member)
+        return *((stage, "") for stage in (*first, self.stage1, self.stage2)), (self.settle, member)
 
 
 RECIPE = Recipe()
