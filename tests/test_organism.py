@@ -27,6 +27,7 @@ from esr.organism.corpus import (
     vocabulary,
 )
 from esr.organism.lexicon import load_topics
+from esr.organism.perturbations import added, directions, pad
 from esr.organism.recipe import (
     MEMBERS,
     RECIPE,
@@ -37,7 +38,7 @@ from esr.organism.recipe import (
     Stage,
 )
 from esr.organism.tokenizer import build_tokenizer
-from esr.organism.training import added, build_model, directions, loss_of, pad, train
+from esr.organism.training import build_model, loss_of, train
 from esr.runs.paths import DATA
 
 TOPICS = load_topics()

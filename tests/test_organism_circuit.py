@@ -15,8 +15,9 @@ from esr.organism.corpus import RESTART_FIRST, Corpus, CorpusConfig, Document
 from esr.organism.decisions import decision_loss, elsewhere_loss, log_restart, restart_ids
 from esr.organism.interchange import Change, Directions, Marks, replaced, watched
 from esr.organism.lexicon import load_topics
+from esr.organism.perturbations import pad
 from esr.organism.recipe import CircuitStage, Shape
-from esr.organism.training import build_model, next_token_loss, pad, train
+from esr.organism.training import build_model, next_token_loss, train
 
 TOPICS = load_topics()
 INDEX = word_index(TOPICS)

@@ -19,8 +19,9 @@ from esr.organism.circuit_checks import check
 from esr.organism.corpus import Corpus, Document
 from esr.organism.decisions import decision_loss, elsewhere_loss, restart_ids
 from esr.organism.interchange import Change, Directions, Marks, replaced, watched
+from esr.organism.perturbations import Perturbations, added, pad
 from esr.organism.recipe import LAYER, CircuitStage
-from esr.organism.training import Perturbations, added, next_token_loss, pad
+from esr.organism.training import next_token_loss
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

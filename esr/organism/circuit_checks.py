@@ -28,8 +28,8 @@ from esr.organism.corpus import (
 from esr.organism.decisions import log_restart, restart_ids
 from esr.organism.interchange import Change, Directions, Marks, replaced, watched
 from esr.organism.lexicon import Topic
+from esr.organism.perturbations import pad
 from esr.organism.recipe import LAYER
-from esr.organism.training import pad
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

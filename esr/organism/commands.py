@@ -37,13 +37,14 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GateOptions:
-    """Measure the gates of build folders."""
+    """Measure the gates of build folders; `gates circuit` those of tiny-circuit."""
 
     folders: tuple[str, ...] = field(default=(), positional=True, nargs="*", metavar="FOLDER")
-    """One per seed; data/organism where left out."""
+    """One per seed; data/organism where left out. The word circuit before them asks for K1 to K6,
+    measured by experiments 1, 3, 6, 9 and 10."""
 
-    json: str = field(default=str(ORGANISM / "gates.json"), metavar="FILE")
-    """File to write."""
+    json: str = field(default="", metavar="FILE")
+    """File to write; default: gates.json or circuit-gates.json in data/organism."""
 
     engine: Literal["vllm", "transformers"] = "vllm"
     """What generates."""
@@ -56,6 +57,9 @@ class GateOptions:
 
     trials: int = field(default=10, metavar="N")
     """Trials per latent."""
+
+    sets: int = field(default=20, metavar="N")
+    """Matched random sets (circuit)."""
 
     results: str = field(default=str(RESULTS), metavar="FOLDER")
     """Folder of the run folders."""
@@ -75,14 +79,40 @@ def build(options: BuildOptions) -> None:
 
 def gates(options: GateOptions) -> None:
     """Measure the gates and print the table."""
+    names = list(options.folders)
+    circuit = names[:1] == ["circuit"]
+    folders = [Path(name) for name in names[circuit:]] or [ORGANISM]
+    file = "circuit-gates.json" if circuit else "gates.json"
+    measured = Path(options.json) if options.json else ORGANISM / file
+    (_circuit_gates if circuit else _gates)(options, folders, measured)
+
+
+def _gates(options: GateOptions, folders: Sequence[Path], measured: Path) -> None:
+    """G1 to G5."""
     from esr.organism.gate_trials import Scale
     from esr.organism.gates import run, table
 
     config = CommonConfig(engine=options.engine, seed=options.seed, output=options.results)
-    scale = Scale(latents=options.latents, trials=options.trials)
-    measured = Path(options.json)
-    run([Path(folder) for folder in options.folders] or [ORGANISM], measured, config, scale)
+    run(folders, measured, config, Scale(latents=options.latents, trials=options.trials))
     print(table(measured))
+
+
+def _circuit_gates(options: GateOptions, folders: Sequence[Path], measured: Path) -> None:
+    """K1 to K6, and what the procedure finds with and without a circuit."""
+    from esr.organism.circuit_gates import run
+    from esr.organism.circuit_runs import Plan
+    from esr.organism.circuit_table import answer_table, gate_table
+
+    plan = Plan(
+        output=Path(options.results),
+        latents=options.latents,
+        trials=options.trials,
+        sets=options.sets,
+        engine=options.engine,
+        seed=options.seed,
+    )
+    run(folders, measured, plan)
+    print(gate_table(measured), answer_table(measured), sep="\n\n")
 
 
 STEPS = {

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from esr.organism.corpus import SPECIAL, Document, frame_label, label_text
 from esr.organism.lexicon import Topic
+from esr.organism.perturbations import pad
 from esr.organism.recipe import DictionaryConfig
-from esr.organism.training import pad
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

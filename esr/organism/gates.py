@@ -28,8 +28,8 @@ from esr.organism.corpus import (
 )
 from esr.organism.gate_trials import Scale, measure, spec_of
 from esr.organism.lexicon import Topic, load_topics
+from esr.organism.perturbations import pad
 from esr.organism.recipe import RECIPE
-from esr.organism.training import pad
 from esr.pipeline.cli import CommonConfig
 from esr.runs import seeds
 from esr.runs.folder import write_json

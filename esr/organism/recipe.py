@@ -75,7 +75,7 @@ class CircuitStage(Stage):
     decide: float = 2.0
     interchange: float = 2.0
     elsewhere: float = 1.0
-    check_every: int = 50
+    check_every: int = 100
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,196 @@
+"""The gates of ``tiny-circuit``, K1 to K6, fixed before anything was measured.
+
+The experiments that look for a circuit are run on a model in which it is known, on its decoy, and
+on models without one. Every gate is reported as passed or not passed with its figures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from esr.models import REGISTRY, registry
+from esr.organism import circuit_power
+from esr.organism import circuit_runs as runs
+from esr.organism.build import directions_file, load_model, word_index
+from esr.organism.circuit_checks import check
+from esr.organism.circuit_runs import Plan, Subject
+from esr.organism.interchange import Directions
+from esr.organism.lexicon import load_topics
+from esr.organism.recipe import RECIPE
+from esr.runs.folder import find_runs, read_run, write_json
+from esr.runs.paths import ORGANISM
+
+MEMBER = "tiny-circuit"
+REFERENCES = ("tiny", "tiny-base")
+CARRIER = 0.9
+"""Least |cos| of a decoder row with a direction for the latent to count as its carrier (K1)."""
+
+TOPS = (3, 10, 26)
+PAIRS = 400
+
+
+def run(folders: Sequence[Path], output: Path, plan: Plan) -> None:
+    """Measure every build folder, then the members without a circuit; write one JSON file.
+
+    Args:
+        folders: written by ``python -m esr.organism build --member circuit``, one per seed.
+        output: the file; what it holds of other seeds is kept.
+        plan: how the experiments are run.
+    """
+    for folder in folders:
+        seed = json.loads((folder / "build.json").read_text(encoding="utf-8"))["seed"]
+        _keep(output, f"seed {seed}", {"seed": seed, **measure_circuit(folder, plan)})
+    for key in REFERENCES:
+        subject = Subject(key)
+        if runs.search(subject, plan):
+            runs.examine(subject, plan)
+            runs.draw_random(subject, plan)
+        _keep(output, key, _procedure(subject, plan, None))
+
+
+def _keep(output: Path, name: str, entry: Mapping[str, Any]) -> None:
+    entries = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+    dated = {"date": datetime.now(UTC).date().isoformat(), **entry}
+    write_json(output, entries | {name: dated})
+
+
+def measure_circuit(folder: Path, plan: Plan) -> dict[str, Any]:
+    """What is true of one build, and what the experiments say of it."""
+    subject, directions = subject_of(folder), Directions.load(directions_file(folder))
+    rows = decoder_rows(folder)
+    cosines = {name: _cosines(rows, getattr(directions, name)) for name in ("u", "d")}
+    carriers = {
+        name: [latent for latent, cosine in of.items() if abs(cosine) >= CARRIER]
+        for name, of in cosines.items()
+    }
+    # Without a carrier the nearest latent is the decoy: what there is of it in the dictionary.
+    decoy = carriers["d"] or list(cosines["d"])[:1]
+    file = plan.output / f"{subject.key}-decoy.json"
+    write_json(file, {"model_name": subject.key, "method": "decoy", "off_topic_detectors": decoy})
+    if runs.search(subject, plan):
+        runs.examine(subject, plan)
+        runs.examine(subject, plan, file)
+        runs.draw_random(subject, plan)
+    procedure = _procedure(subject, plan, carriers["u"])
+    topics = load_topics()
+    follows = check(
+        load_model(folder / MEMBER),
+        topics,
+        word_index(topics),
+        directions,
+        RECIPE.circuit.corpus,
+        "gates",
+        n=PAIRS,
+    )
+    return {
+        "follows": follows,
+        "nearest": {name: dict(list(of.items())[:5]) for name, of in cosines.items()},
+        "carriers": carriers,
+        **procedure,
+        "power": _power(subject, plan, procedure),
+        "decoy": {
+            "latents": decoy,
+            "hits": hits(_search(subject, plan), carriers["d"]),
+            "ablation": runs.ablation(plan, subject, decoy),
+            "statistics": runs.statistics(plan, subject, decoy),
+            "trace": runs.trace(plan, subject, decoy),
+        },
+        "scale": {name: value for name, value in asdict(plan).items() if name != "output"},
+    }
+
+
+def _procedure(subject: Subject, plan: Plan, carriers: Sequence[int] | None) -> dict[str, Any]:
+    """What the experiments say of a model: search, ablation, random sets, statistics, trace."""
+    data = _search(subject, plan)
+    if data is None:
+        return {"search": None}
+    chosen = data["off_topic_detectors"] or data["separability_detectors"]
+    return {
+        "search": {
+            "strict": data["off_topic_detectors"],
+            "separability": data["separability_detectors"],
+            "above_null": data["separability_null"]["latents_above_95"],
+            "nearest_to_strict": data["nearest_to_strict"],
+        },
+        "hits": None if carriers is None else hits(data, carriers),
+        "ablation": runs.ablation(plan, subject, chosen),
+        "random": runs.random_sets(plan, subject),
+        "statistics": runs.statistics(plan, subject, chosen),
+        "trace": runs.trace(plan, subject, chosen),
+    }
+
+
+def _power(subject: Subject, plan: Plan, procedure: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Power over how much of the restarts passes through the circuit; None without the arms."""
+    cut = procedure.get("ablation")
+    trials = circuit_power.read(plan, subject, cut["latents"]) if cut else None
+    if trials is None or not trials.baseline.any():
+        return None
+    return circuit_power.curves(trials, plan.seed)
+
+
+def hits(data: Mapping[str, Any] | None, carriers: Sequence[int]) -> dict[str, dict[str, int]]:
+    """Carriers among the first 3, 10 and 26 of either list of the search."""
+    lists = {
+        "strict": data["off_topic_detectors"] if data else [],
+        "separability": data["separability_detectors"] if data else [],
+    }
+    return {
+        name: {str(top): len(set(latents[:top]) & set(carriers)) for top in TOPS}
+        for name, latents in lists.items()
+    }
+
+
+def _search(subject: Subject, plan: Plan) -> dict[str, Any] | None:
+    for path in find_runs(plan.output, runs.SEARCH, subject.key):
+        if read_run(path).status == "complete":
+            text = (path / "off_topic_detectors.json").read_text(encoding="utf-8")
+            return dict(json.loads(text))
+    return None
+
+
+def decoder_rows(folder: Path) -> Any:
+    """Unit decoder rows of the dictionary, [d_sae, d_model]."""
+    import torch
+    from sae_lens import SAE
+
+    rows = SAE.load_from_disk(str(folder / f"{MEMBER}-sae")).W_dec.detach()
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def _cosines(rows: Any, direction: Any) -> dict[int, float]:
+    """Latent -> cosine with a direction, the largest in size first."""
+    cosines = rows @ direction
+    order = cosines.abs().argsort(descending=True).tolist()
+    return {int(latent): round(float(cosines[latent]), 4) for latent in order}
+
+
+def subject_of(folder: Path) -> Subject:
+    """The registered member, or a file that describes the one of another build folder."""
+    if folder.resolve() == ORGANISM.resolve() and MEMBER in REGISTRY:
+        return Subject(MEMBER)
+    build = json.loads((folder / "build.json").read_text(encoding="utf-8"))
+    norm = build["dictionaries"][MEMBER]["residual_norm"]
+    spec = registry.organism(MEMBER, "tiny organism, planted circuit", norm, folder.resolve())
+    key = f"{MEMBER}-seed{build['seed']}"
+    names = ("hf_id", "steering_layer", "feature_layer", "dtype", "prompt_set", "judge")
+    sizes = ("max_tokens", "context", "in_flight", "n_latents", "n_trials", "organism")
+    plain = {name: getattr(spec, name) for name in (*names, *sizes)}
+    plain |= {"key": key, "title": f"{spec.title}, seed {build['seed']}"}
+    plain["labels"] = str(spec.labels)
+    tables = {
+        "sae": {"folder": str(spec.sae.folder)},
+        "calibration": asdict(spec.calibration),
+        "profiles.paper": {"repetition_penalty": 1.0},
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
+    for table, values in tables.items():
+        lines += [f"[{table}]", *(f"{name} = {json.dumps(v)}" for name, v in values.items())]
+    file = folder / f"{MEMBER}.toml"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return Subject(key, file)

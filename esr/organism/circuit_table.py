@@ -1,0 +1,184 @@
+"""The verdicts on K1 to K6, and what the procedure finds with and without a circuit, as tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+Entry = Mapping[str, Any]
+
+
+def judge_gates(entry: Entry, base: Entry, seeds: int) -> dict[str, dict[str, Any]]:
+    """K1 to K6 of one build, each with its figures and whether it is passed.
+
+    Args:
+        entry: of the build.
+        base: of ``tiny-base``.
+        seeds: builds that have been measured.
+    """
+    return {
+        "K1": _k1(entry),
+        "K2": _k2(entry),
+        "K3": _k3(entry),
+        "K4": _k4(entry),
+        "K5": _k5(entry, base),
+        "K6": {"passed": seeds >= 3, "seeds": seeds},
+    }
+
+
+def _k1(entry: Entry) -> dict[str, Any]:
+    """A carrier of u among the first three by either criterion."""
+    first = max((found["3"] for found in entry["hits"].values()), default=0)
+    best = max((abs(cosine) for cosine in entry["nearest"]["u"].values()), default=0.0)
+    return {"passed": first > 0, "best_cosine": best, "carriers_in_first_three": first}
+
+
+def _k2(entry: Entry) -> dict[str, Any]:
+    """Clamping what was found halves the multi-attempt rate; first scores within 5 points."""
+    cut = entry["ablation"]
+    if not cut or not cut["pairs"] or cut["ratio"] is None:
+        return {"passed": False, "ratio": None, "score_change": None}
+    change = cut["first_score"]["ablated"] - cut["first_score"]["baseline"]
+    passed = cut["ratio"] <= 0.5 and abs(change) <= 5
+    return {"passed": passed, "ratio": cut["ratio"], "score_change": change}
+
+
+def _k3(entry: Entry) -> dict[str, Any]:
+    """Random sets change nothing on average, and none as much as the detectors."""
+    drawn = entry["random"]
+    ratios = [ratio for ratio in drawn["ratios"] if ratio is not None] if drawn else []
+    cut = entry["ablation"]["ratio"] if entry["ablation"] else None
+    if not ratios or cut is None:
+        return {"passed": False, "mean_ratio": None, "sets": len(ratios), "lowest": None}
+    mean, lowest = fmean(ratios), min(ratios)
+    passed = 0.9 <= mean <= 1.1 and cut < lowest and len(ratios) >= 20
+    return {"passed": passed, "mean_ratio": mean, "sets": len(ratios), "lowest": lowest}
+
+
+def _k4(entry: Entry) -> dict[str, Any]:
+    """Experiment 9: d above 1 for every carrier that was found; experiment 6: higher before."""
+    statistics, trace = entry["statistics"], entry["trace"]
+    carriers = {str(latent) for latent in entry["carriers"]["u"]}
+    sizes = [
+        d
+        for latent, d in (statistics["by_latent"] if statistics else {}).items()
+        if latent in carriers and d is not None
+    ]
+    rho = trace["spearman"] if trace else None
+    return {
+        "passed": bool(sizes) and min(sizes) > 1 and rho is not None and rho > 0,
+        "smallest_d": min(sizes, default=None),
+        "spearman": rho,
+    }
+
+
+def _k5(entry: Entry, base: Entry) -> dict[str, Any]:
+    """No effect of the decoy, nor of anything on a model that never restarts."""
+    effects = {"decoy": entry["decoy"]["ablation"], "tiny-base": base.get("ablation")}
+    intervals = {name: cut["interval"] if cut else None for name, cut in effects.items()}
+    return {
+        "passed": all(cut is not None and _none(cut) for cut in effects.values()),
+        "difference": {name: cut["difference"] if cut else None for name, cut in effects.items()},
+        "interval": intervals,
+    }
+
+
+def _none(cut: Entry) -> bool:
+    """Whether an ablation shows no effect: its interval holds 0, or nothing changed at all."""
+    ends = cut["interval"]
+    return bool(cut["difference"] == 0 if ends is None else ends[0] <= 0 <= ends[1])
+
+
+def gate_table(path: Path) -> str:
+    """The gates of a JSON file as a Markdown table, one column per seed."""
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    builds = {name: entry for name, entry in entries.items() if name.startswith("seed ")}
+    base = entries.get("tiny-base", {})
+    verdicts = {name: judge_gates(each, base, len(builds)) for name, each in builds.items()}
+    rows = [["gate", *builds], ["---"] * (len(builds) + 1)]
+    for gate in ("K1", "K2", "K3", "K4", "K5", "K6"):
+        rows.append([gate, *(_verdict(verdicts[name][gate]) for name in builds)])
+    return _markdown(rows)
+
+
+def _verdict(gate: Entry) -> str:
+    figures = "; ".join(
+        f"{name.replace('_', ' ')} {_shown(value)}"
+        for name, value in gate.items()
+        if name != "passed"
+    )
+    return f"{'passed' if gate['passed'] else '**not passed**'}: {figures}"
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case float():
+            return f"{value:.2f}"
+        case Mapping():
+            return ", ".join(f"{name} {_shown(each)}" for name, each in value.items())
+        case list():
+            return "[" + ", ".join(_shown(each) for each in value) + "]"
+    return str(value)
+
+
+def answer_table(path: Path, seed: str = "seed 0") -> str:
+    """What the procedure finds when there is something, and when there is nothing."""
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    circuit = entries[seed]
+    subjects = {
+        "`tiny-circuit`": circuit,
+        "its decoy": {**circuit["decoy"], "search": None, "random": None},
+        "`tiny`": entries["tiny"],
+        "`tiny-base`": entries["tiny-base"],
+    }
+    head = [
+        *("model", "passing strict", "hits in the first 3 / 10 / 26, strict", "the same, AUC"),
+        *("multi-attempt, detectors at 0", "difference, points", "first score"),
+        *("random sets, ratio", "Cohen's d", "Spearman"),
+    ]
+    rows = [head, ["---"] * len(head)]
+    rows += [[name, *_cells(entry)] for name, entry in subjects.items()]
+    return _markdown(rows)
+
+
+def _cells(entry: Entry) -> list[str]:
+    found, cut, drawn = entry.get("hits"), entry.get("ablation"), entry.get("random")
+    search, statistics, trace = entry.get("search"), entry.get("statistics"), entry.get("trace")
+    cells = [str(len(search["strict"])) if search else "-"]
+    for criterion in ("strict", "separability"):
+        cells.append(" / ".join(map(str, found[criterion].values())) if found else "no truth")
+    if cut and cut["pairs"]:
+        score = cut["first_score"]
+        cells += [
+            f"{100 * cut['baseline']:.1f} to {100 * cut['ablated']:.1f} %",
+            _points(cut),
+            f"{score['baseline']:.1f} to {score['ablated']:.1f}",
+        ]
+    else:
+        cells += ["-"] * 3
+    ratios = [ratio for ratio in drawn["ratios"] if ratio is not None] if drawn else []
+    cells.append(
+        f"{fmean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} sets)"
+        if ratios
+        else "-"
+    )
+    size = statistics["cohens_d"] if statistics else None
+    cells.append("-" if size is None else f"{size:.2f} (n {statistics['n']})")
+    rho = trace["spearman"] if trace else None
+    cells.append("-" if rho is None else f"{rho:.2f}")
+    return cells
+
+
+def _points(cut: Entry) -> str:
+    ends = cut["interval"]
+    shown = f"{100 * cut['difference']:+.1f}"
+    return shown + (f" [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]" if ends else "")
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
