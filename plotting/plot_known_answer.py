@@ -125,8 +125,8 @@ def figure(entries: Mapping[str, Any], log: Path) -> Drawn:
         sources=sources,
         notes=[
             "Top: multi-attempt rate with the detectors clamped to 0 minus without, in points, "
-            "with two-way 95 % intervals; grey: each matched random set. The circuit was planted by "
-            "training, its decoy is as active and drives nothing.",
+            "with two-way 95 % intervals; grey: each matched random set. The circuit was planted "
+            "by training, its decoy is as active and drives nothing.",
             "Middle: share of the difference in P(restart) between an off-topic text and its "
             "on-topic twin that follows the value replaced along u (the circuit) and along d (the "
             "decoy), at the sentence end or in the whole answer.",

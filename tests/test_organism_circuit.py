@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from esr.organism.build import word_index
+from esr.organism.carriers import shares
 from esr.organism.circuit import CircuitObjective
 from esr.organism.circuit_checks import check, text_pairs
 from esr.organism.corpus import RESTART_FIRST, Corpus, CorpusConfig, Document
@@ -237,3 +238,25 @@ def test_check_of_a_decision_that_reads_u_and_of_one_that_reads_d() -> None:
     # The decoy says nothing at sentence ends, so a decision that reads it too follows u there.
     assert checked["u, end"]["followed"] == 1.0
     assert checked["values"]["u, no"] == checked["values"]["d, no"] == 0.0
+
+
+class Dictionary:
+    """Two latents: one along u, one half along u and half along d."""
+
+    def __init__(self, directions: Directions) -> None:
+        self.W_dec = torch.stack([directions.u, (directions.u + directions.d) / 2])
+        self.rows = torch.stack([directions.u - directions.d, 2 * directions.d])
+
+    def encode(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden @ self.rows.T
+
+
+def test_shares_of_a_dictionary_add_up_to_what_a_direction_says() -> None:
+    directions = Directions.draw(32, 0)
+    oracle = Oracle(directions, directions.u)
+    dictionary = Dictionary(directions)
+    found = shares(oracle, dictionary, TOPICS, INDEX, directions, "check", LAYER, 24)  # type: ignore[arg-type]
+    # At sentence ends the stream is u: the first latent has all of it, the second is silent.
+    assert found["u"] == {0: 1.0}
+    # At foreign words it is d, which the second latent has; the first is negative along u alone.
+    assert found["d"] == {1: 1.0}

@@ -13,7 +13,8 @@ import pytest
 from esr.analysis.crossed import Clusters, Estimate
 from esr.models import from_toml
 from esr.organism import circuit_runs as runs
-from esr.organism.circuit_gates import CARRIER, hits, subject_of
+from esr.organism.carriers import LEAST
+from esr.organism.circuit_gates import hits, subject_of
 from esr.organism.circuit_table import answer_table, gate_table, judge_gates
 from esr.runs.paths import ORGANISM
 from esr.runs.results import parse_results
@@ -40,7 +41,9 @@ def entry() -> dict[str, Any]:
         "carriers": {"u": [7], "d": [9]},
         "nearest": {"u": {"7": 0.97, "3": -0.2}, "d": {"9": 0.95}},
         "search": {"strict": [7, 9], "separability": SEARCH["separability_detectors"]},
+        "shares": {"u": {"7": 0.8}, "d": {"9": 0.7}},
         "hits": hits(SEARCH, [7]),
+        "aligned_hits": hits(SEARCH, [7]),
         "ablation": copy.deepcopy(CUT),
         "random": {"ratios": [0.95, 1.02] * 10},
         "statistics": {"by_latent": {"7": 1.4, "9": 0.2}, "cohens_d": 1.1, "n": 40},
@@ -77,7 +80,7 @@ def test_every_gate_can_be_passed(entry: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("gate", "change"),
     [
-        ("K1", {"hits": hits(SEARCH, [25])}),
+        ("K1", {"aligned_hits": hits(SEARCH, [25])}),
         ("K2", {"ablation": {**CUT, "ratio": 0.51}}),
         ("K2", {"ablation": {**CUT, "first_score": {"baseline": 30.0, "ablated": 24.9}}}),
         ("K3", {"random": {"ratios": [0.89] * 20}}),
@@ -211,7 +214,5 @@ def test_the_committed_figures_are_whole() -> None:
         assert set(judge_gates(build, entries["tiny-base"], len(builds))) == {
             f"K{n}" for n in range(1, 7)
         }
-        assert all(
-            abs(build["nearest"]["u"][str(latent)]) >= CARRIER
-            for latent in build["carriers"]["u"][:5]
-        )
+        assert not set(build["carriers"]["u"]) & set(build["carriers"]["d"])
+        assert all(build["shares"]["u"][str(k)] >= LEAST for k in build["carriers"]["u"])

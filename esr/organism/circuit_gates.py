@@ -17,6 +17,7 @@ from esr.models import REGISTRY, registry
 from esr.organism import circuit_power
 from esr.organism import circuit_runs as runs
 from esr.organism.build import directions_file, load_model, word_index
+from esr.organism.carriers import LEAST, shares
 from esr.organism.circuit_checks import check
 from esr.organism.circuit_runs import Plan, Subject
 from esr.organism.interchange import Directions
@@ -27,8 +28,8 @@ from esr.runs.paths import ORGANISM
 
 MEMBER = "tiny-circuit"
 REFERENCES = ("tiny", "tiny-base")
-CARRIER = 0.9
-"""Least |cos| of a decoder row with a direction for the latent to count as its carrier (K1)."""
+ALIGNED = 0.9
+"""Least |cos| of a decoder row with u that K1 asks for."""
 
 TOPS = (3, 10, 26)
 PAIRS = 400
@@ -50,7 +51,7 @@ def run(folders: Sequence[Path], output: Path, plan: Plan) -> None:
         if runs.search(subject, plan):
             runs.examine(subject, plan)
             runs.draw_random(subject, plan)
-        _keep(output, key, _procedure(subject, plan, None))
+        _keep(output, key, _procedure(subject, plan))
 
 
 def _keep(output: Path, name: str, entry: Mapping[str, Any]) -> None:
@@ -61,41 +62,25 @@ def _keep(output: Path, name: str, entry: Mapping[str, Any]) -> None:
 
 def measure_circuit(folder: Path, plan: Plan) -> dict[str, Any]:
     """What is true of one build, and what the experiments say of it."""
-    subject, directions = subject_of(folder), Directions.load(directions_file(folder))
-    rows = decoder_rows(folder)
-    cosines = {name: _cosines(rows, getattr(directions, name)) for name in ("u", "d")}
-    carriers = {
-        name: [latent for latent, cosine in of.items() if abs(cosine) >= CARRIER]
-        for name, of in cosines.items()
-    }
-    # Without a carrier the nearest latent is the decoy: what there is of it in the dictionary.
-    decoy = carriers["d"] or list(cosines["d"])[:1]
+    subject, truth = subject_of(folder), _truth(folder)
+    carriers = truth["carriers"]
+    decoy = carriers["d"]
     file = plan.output / f"{subject.key}-decoy.json"
-    write_json(file, {"model_name": subject.key, "method": "decoy", "off_topic_detectors": decoy})
+    named = {"model_name": subject.key, "method": "decoy", "off_topic_detectors": decoy}
+    write_json(file, named)
     if runs.search(subject, plan):
         runs.examine(subject, plan)
-        runs.examine(subject, plan, file)
+        if decoy:
+            runs.examine(subject, plan, file)
         runs.draw_random(subject, plan)
-    procedure = _procedure(subject, plan, carriers["u"])
-    topics = load_topics()
-    follows = check(
-        load_model(folder / MEMBER),
-        topics,
-        word_index(topics),
-        directions,
-        RECIPE.circuit.corpus,
-        "gates",
-        n=PAIRS,
-    )
+    procedure = _procedure(subject, plan, carriers["u"], truth["aligned"])
     return {
-        "follows": follows,
-        "nearest": {name: dict(list(of.items())[:5]) for name, of in cosines.items()},
-        "carriers": carriers,
+        **truth,
         **procedure,
         "power": _power(subject, plan, procedure),
         "decoy": {
             "latents": decoy,
-            "hits": hits(_search(subject, plan), carriers["d"]),
+            "hits": hits(_search(subject, plan), decoy),
             "ablation": runs.ablation(plan, subject, decoy),
             "statistics": runs.statistics(plan, subject, decoy),
             "trace": runs.trace(plan, subject, decoy),
@@ -104,7 +89,39 @@ def measure_circuit(folder: Path, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _procedure(subject: Subject, plan: Plan, carriers: Sequence[int] | None) -> dict[str, Any]:
+def _truth(folder: Path) -> dict[str, Any]:
+    """What is known of a build without any experiment.
+
+    Returns:
+        ``follows``, see :func:`esr.organism.circuit_checks.check`; ``nearest``, the largest cosines
+        of decoder rows with the directions; ``aligned``, the latents that are nearer to ``u`` than
+        :data:`ALIGNED`; ``shares``, see :func:`esr.organism.carriers.shares`; ``carriers``, the
+        latents with at least :data:`esr.organism.carriers.LEAST`, of ``d`` without those of ``u``.
+    """
+    from sae_lens import SAE
+
+    topics, directions = load_topics(), Directions.load(directions_file(folder))
+    index, model = word_index(topics), load_model(folder / MEMBER)
+    sae = SAE.load_from_disk(str(folder / f"{MEMBER}-sae"))
+    cosines = {name: _cosines(sae.W_dec, getattr(directions, name)) for name in ("u", "d")}
+    parts = shares(model, sae, topics, index, directions, "carriers")
+    of_u = [latent for latent, share in parts["u"].items() if share >= LEAST]
+    of_d = [k for k, share in parts["d"].items() if share >= LEAST and k not in of_u]
+    return {
+        "follows": check(model, topics, index, directions, RECIPE.circuit.corpus, "gates", n=PAIRS),
+        "nearest": {name: dict(list(of.items())[:5]) for name, of in cosines.items()},
+        "aligned": [latent for latent, cosine in cosines["u"].items() if abs(cosine) >= ALIGNED],
+        "shares": parts,
+        "carriers": {"u": of_u, "d": of_d},
+    }
+
+
+def _procedure(
+    subject: Subject,
+    plan: Plan,
+    carriers: Sequence[int] | None = None,
+    aligned: Sequence[int] = (),
+) -> dict[str, Any]:
     """What the experiments say of a model: search, ablation, random sets, statistics, trace."""
     data = _search(subject, plan)
     if data is None:
@@ -118,6 +135,7 @@ def _procedure(subject: Subject, plan: Plan, carriers: Sequence[int] | None) -> 
             "nearest_to_strict": data["nearest_to_strict"],
         },
         "hits": None if carriers is None else hits(data, carriers),
+        "aligned_hits": hits(data, aligned),
         "ablation": runs.ablation(plan, subject, chosen),
         "random": runs.random_sets(plan, subject),
         "statistics": runs.statistics(plan, subject, chosen),
@@ -154,18 +172,9 @@ def _search(subject: Subject, plan: Plan) -> dict[str, Any] | None:
     return None
 
 
-def decoder_rows(folder: Path) -> Any:
-    """Unit decoder rows of the dictionary, [d_sae, d_model]."""
-    import torch
-    from sae_lens import SAE
-
-    rows = SAE.load_from_disk(str(folder / f"{MEMBER}-sae")).W_dec.detach()
-    return torch.nn.functional.normalize(rows, dim=-1)
-
-
 def _cosines(rows: Any, direction: Any) -> dict[int, float]:
-    """Latent -> cosine with a direction, the largest in size first."""
-    cosines = rows @ direction
+    """Latent -> cosine of its decoder row with a direction, the largest in size first."""
+    cosines = (rows @ direction).detach() / rows.detach().norm(dim=-1)
     order = cosines.abs().argsort(descending=True).tolist()
     return {int(latent): round(float(cosines[latent]), 4) for latent in order}
 

@@ -30,10 +30,18 @@ def judge_gates(entry: Entry, base: Entry, seeds: int) -> dict[str, dict[str, An
 
 
 def _k1(entry: Entry) -> dict[str, Any]:
-    """A carrier of u among the first three by either criterion."""
-    first = max((found["3"] for found in entry["hits"].values()), default=0)
+    """A latent along u among the first three by either criterion; carriers stand beside."""
+    first = {
+        name: max((found["3"] for found in entry[name].values()), default=0)
+        for name in ("aligned_hits", "hits")
+    }
     best = max((abs(cosine) for cosine in entry["nearest"]["u"].values()), default=0.0)
-    return {"passed": first > 0, "best_cosine": best, "carriers_in_first_three": first}
+    return {
+        "passed": first["aligned_hits"] > 0,
+        "best_cosine": best,
+        "largest_share": max(entry["shares"]["u"].values(), default=0.0),
+        "carriers_in_first_three": first["hits"],
+    }
 
 
 def _k2(entry: Entry) -> dict[str, Any]:
