@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from esr.errors import UserError
 from esr.steering import directions
-from esr.steering.directions import ClassStatistics, Direction, Fit, orthogonal, scaled
+from esr.steering.direction import ClassStatistics, Direction, Fit, orthogonal, scaled
 
 WIDTH = 6
 
