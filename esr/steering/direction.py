@@ -9,7 +9,7 @@ kept beside it. Their files are :mod:`esr.steering.directions`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
