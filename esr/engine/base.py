@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from esr.steering.pooling import PooledReading
 
 Pairing = Literal["request-id", "scheduler-order"]
+States = Literal["", "mean", "last", "all"]
 
 
 CLOSED = "the engine was closed"
@@ -81,10 +82,10 @@ class Generation:
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """Feed a text and read latents at the feature layer.
+    """Feed a text and read latents at the feature layer, or states, or probabilities.
 
     The residual stream is read as the following layer receives it: after the interventions,
-    where steering layer and feature layer coincide.
+    where they act at the layer that is read.
 
     Attributes:
         token_ids: the whole text, prompt and response.
@@ -94,6 +95,10 @@ class ReadRequest:
         n_prompt: tokens of the prompt, for scopes; the rest is the response. Needed where an
             intervention has another scope than "all".
         n_prefix: tokens of the response's given prefix, for scopes.
+        states: in place of latents the residual stream itself, over the positions read: its
+            "mean", its "last" row or "all" rows.
+        layer: where states are read; None is the feature layer.
+        logprobs: in place of latents the log-probability of each token, given those before it.
     """
 
     request_id: str
@@ -103,18 +108,26 @@ class ReadRequest:
     first_token: int = 0
     n_prompt: int | None = None
     n_prefix: int = 0
+    states: States = ""
+    layer: int | None = None
+    logprobs: bool = False
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Answer to a :class:`ReadRequest`: exactly one of the two is set.
+    """Answer to a :class:`ReadRequest`: exactly one is set.
 
-    ``values``: [n_tokens - first_token, n_latents] float32, in the order of the request's latents.
+    ``values``: [n_tokens - first_token, n_latents] float32, in the order of the request's latents;
+    ``states``: [n_tokens - first_token, d_model] float32, or one row for "mean" and "last";
+    ``logprobs``: [n_tokens - first_token] float32, natural logarithm, before penalty and
+    temperature.
     """
 
     request_id: str
     values: Tensor | None = None
     pooled: PooledReading | None = None
+    states: Tensor | None = None
+    logprobs: Tensor | None = None
 
 
 class Engine(Protocol):

@@ -27,10 +27,11 @@ from esr.models.weights import load_weights
 from esr.steering.interventions import Row, rows_of
 from esr.steering.layers import decoder_layers, residual_of, with_residual
 from esr.steering.pooling import Pool, add_rows
+from esr.steering.reads import states_of
 from esr.steering.row_cache import load
 from esr.steering.rows import SaeRows, steer
 from esr.steering.sae import Dictionary
-from esr.steering.task import Effect, effects
+from esr.steering.task import Effect, ReadTask, effects
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -136,14 +137,22 @@ class TransformersEngine:
         ids = torch.tensor([request.token_ids], device=self.device)
         n_prompt, layer = request.n_prompt or 0, self.spec.steering_layer
         steered = effects(request.interventions, layer, n_prompt, request.n_prefix)
+        read_at = self.spec.feature_layer if request.layer is None else request.layer
         with self._steered(steered):
             # Registered after the steering hook, so it sees the steered stream of its layer.
-            handle = self.layers[self.spec.feature_layer].register_forward_hook(capture)
+            handle = self.layers[read_at].register_forward_hook(capture)
             try:
-                self.model(input_ids=ids, use_cache=False, logits_to_keep=1)
+                last = 0 if request.logprobs else 1  # 0 keeps all positions.
+                output = self.model(input_ids=ids, use_cache=False, logits_to_keep=last)
             finally:
                 handle.remove()
+        if request.logprobs:
+            values = logprobs(output.logits[0], ids[0], request.first_token)
+            return Reading(request.request_id, logprobs=values.cpu())
         residual = streams[0][request.first_token :]
+        if request.states:
+            task = ReadTask(None, request.first_token, len(request.token_ids), request.states)
+            return Reading(request.request_id, states=states_of(task, residual).cpu())
         if request.latents is not None:
             bank = self.dictionary.bank(request.latents).to(self.device)
             return Reading(request.request_id, values=bank.encode(residual).cpu())
@@ -198,6 +207,18 @@ class _SteeringHook:
             if slots:
                 changed[0, start:end] = steer(stream[0, start:end], slots, self.bank)
         return with_residual(output, changed)
+
+
+def logprobs(logits: Tensor, tokens: Tensor, first: int) -> Tensor:
+    """Log-probability of each token given those before it: [n_tokens - first] float32.
+
+    Args:
+        logits: [n_tokens, vocabulary] of the whole text.
+        tokens: [n_tokens] int64.
+        first: first token of interest, at least 1.
+    """
+    before = logits[first - 1 : -1].float().log_softmax(-1)
+    return before.gather(1, tokens[first:, None])[:, 0]
 
 
 def draw(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.Generator) -> int:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from esr.engine.base import Generation, GenerationRequest, ReadRequest, Sampling
+from esr.engine.base import Generation, GenerationRequest, ReadRequest, Sampling, States
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.models.weights import check_layers, load_config, load_tokenizer
@@ -166,6 +166,7 @@ def check_read(request: ReadRequest, model: ModelInfo) -> None:
             f"0 to {len(request.token_ids) - 1}",
             "correct first_token",
         )
+    _check_kind(request, model)
     if request.latents is None:
         return
     if not request.latents:
@@ -177,6 +178,31 @@ def check_read(request: ReadRequest, model: ModelInfo) -> None:
                 f"0 to {model.d_sae - 1}",
                 "choose a latent in that range",
             )
+
+
+def _check_kind(request: ReadRequest, model: ModelInfo) -> None:
+    """One kind of reading, and one that there is."""
+    if (request.latents is not None) + bool(request.states) + request.logprobs > 1:
+        raise UserError(
+            "a read of several kinds", "latents, states or logprobs", "one request for each"
+        )
+    if request.states not in get_args(States):
+        allowed = ", ".join(name for name in get_args(States) if name)
+        raise UserError(f"unknown states {request.states!r}", allowed, "correct states")
+    if request.layer is not None and not request.states:
+        raise UserError("a layer for a read of no states", "states", "ReadRequest(states='mean')")
+    if request.states and request.layer is not None and request.layer not in model.layers:
+        raise UserError(
+            f"layer {request.layer} is not hooked",
+            ", ".join(map(str, model.layers)),
+            "name the layer where the engine starts (VllmOptions.layers, Experiment.layers)",
+        )
+    if request.logprobs and request.first_token == 0:
+        raise UserError(
+            "the first token of a text has no probability",
+            "first_token 1 or more",
+            "correct first_token",
+        )
 
 
 def _check_interventions(items: Sequence[Intervention], model: ModelInfo) -> None:

@@ -40,9 +40,12 @@ from esr.steering.task import CONFIG_KEY, Effect, ReadTask, Task, content
 from esr.steering.task import effects as effects_of
 
 if TYPE_CHECKING:
-    from vllm import CompletionOutput
+    from vllm import CompletionOutput, RequestOutput
 
 T = TypeVar("T")
+
+_ONE = Sampling(temperature=0.0, max_tokens=1, repetition_penalty=1.0)
+"""What a read asks for: vLLM generates at least one token."""
 
 
 class VllmEngine:
@@ -84,18 +87,32 @@ class VllmEngine:
             raise RuntimeError(f"request {request.request_id} ended as {output.finish_reason!r}")
         return self.info.answer(request, output.token_ids, output.finish_reason)
 
+    async def _logprobs(self, request: ReadRequest) -> Reading:
+        task = Task(self._key(request.request_id), self._read_effects(request))
+        output = await self._request(request.token_ids, task, _salt(task.effects), _ONE, 0)
+        values = [
+            entry[token].logprob
+            for token, entry in list(zip(request.token_ids, output.prompt_logprobs, strict=True))[
+                request.first_token :
+            ]
+        ]
+        return Reading(request.request_id, logprobs=torch.tensor(values, dtype=torch.float32))
+
     async def read(self, request: ReadRequest) -> Reading:
         """See :meth:`esr.engine.base.Engine.read`."""
         check_read(request, self.info)
         await self._self_test()
+        if request.logprobs:
+            return await self._logprobs(request)
         key = self._key(request.request_id)
-        read = ReadTask(request.latents, request.first_token, len(request.token_ids))
-        effects = self._effects(request.interventions, request.n_prompt or 0, request.n_prefix)
-        task = Task(key, effects, read)
-        sampling = Sampling(temperature=0.0, max_tokens=1, repetition_penalty=1.0)
+        n_tokens = len(request.token_ids)
+        read = ReadTask(
+            request.latents, request.first_token, n_tokens, request.states, request.layer
+        )
+        task = Task(key, self._read_effects(request), read)
         try:
             # Its own salt: cached positions would not be computed, so they could not be read.
-            await self._run(request.token_ids, task, f"read {key}", sampling)
+            await self._run(request.token_ids, task, f"read {key}", _ONE)
         finally:
             # Also after a failure or a cancellation: the worker must not keep the reading.
             answers = await self._call("esr_take", key)
@@ -106,9 +123,10 @@ class VllmEngine:
         tensors = [_tensor(item) for item in answer["tensors"]]
         if request.latents is not None:
             return Reading(request.request_id, values=tensors[0])
-        n_tokens = len(request.token_ids) - request.first_token
+        if request.states:
+            return Reading(request.request_id, states=tensors[0])
         maximum, mean, frequency = tensors
-        pooled = PooledReading(maximum, mean, frequency, n_tokens)
+        pooled = PooledReading(maximum, mean, frequency, n_tokens - request.first_token)
         return Reading(request.request_id, pooled=pooled)
 
     def describe(self) -> dict[str, object]:
@@ -162,6 +180,16 @@ class VllmEngine:
     async def _run(
         self, token_ids: tuple[int, ...], task: Task, salt: str | None, sampling: Sampling
     ) -> CompletionOutput:
+        return (await self._request(token_ids, task, salt, sampling)).outputs[0]
+
+    async def _request(
+        self,
+        token_ids: tuple[int, ...],
+        task: Task,
+        salt: str | None,
+        sampling: Sampling,
+        prompt_logprobs: int | None = None,
+    ) -> RequestOutput:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -178,6 +206,8 @@ class VllmEngine:
             stop_token_ids=list(self.info.stop_token_ids),
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
+            # 0: of the token itself alone. Cached positions are then computed once more.
+            prompt_logprobs=prompt_logprobs,
             extra_args={CONFIG_KEY: task.to_wire()} if needs_worker else None,
         )
         try:
@@ -185,7 +215,7 @@ class VllmEngine:
                 output = await self._alive(lambda: self._driver.run(prompt, params, task.key))
         except ValueError as error:
             raise UserError(f"vLLM refuses request {task.key}: {error}") from error
-        return output.outputs[0]
+        return output
 
     async def _call(self, method: str, *args: Any) -> list[Any]:
         return await self._alive(lambda: self._driver.call(method, *args))
@@ -219,6 +249,9 @@ class VllmEngine:
         scope: Scope = "all",
     ) -> tuple[Effect, ...]:
         return effects_of(items, self.spec.steering_layer, n_prompt, n_prefix, scope)
+
+    def _read_effects(self, request: ReadRequest) -> tuple[Effect, ...]:
+        return self._effects(request.interventions, request.n_prompt or 0, request.n_prefix)
 
     def _key(self, request_id: str) -> str:
         return f"{request_id}#{next(self._numbers)}"

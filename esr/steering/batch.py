@@ -20,8 +20,8 @@ prompt, or one row while it decodes. What a request asks for is, at every hooked
                  every layer (:mod:`esr.steering.plan`). While requests only decode, layout and
                  plan stay the same from step to step, and are reused.
     touch        called with the output of every hooked layer: the blocks of the layer's plan; a
-                 row reads and writes what its own request asks for only. Then, at the feature
-                 layer, :mod:`esr.steering.reads`.
+                 row reads and writes what its own request asks for only. Then
+                 :mod:`esr.steering.reads`, at the feature layer or where states are read.
     end_step     fails if a layer that had work to do was not called.
 
 Requests are kept by id, never by place in a list. Before its first step a request is admitted: its
@@ -131,7 +131,7 @@ class Steering:
         self._scheduler_order = scheduler_order
         self._keeps_reads = reads
         self._cache = RowCache(dictionary, device)
-        self.reads = Reads(dictionary, device)
+        self.reads = Reads(dictionary, device, feature_layer)
         self._steered: dict[str, _Steered] = {}
         self._serial = 0
         self.steered_rows = 0
@@ -237,8 +237,7 @@ class Steering:
         state = self._layers.get(layer)
         if state is not None and state.due:
             self._steer(state, rows, added)
-        if layer == self._feature_layer:
-            self.reads.touch(rows, added)
+        self.reads.touch(layer, rows, added)
 
     def _steer(self, state: _Layer, hidden: Tensor, residual: Tensor | None) -> None:
         before = None

@@ -70,7 +70,7 @@ def diffmean(place: Place) -> list[Slot]:
 
 
 def swfc(place: Place) -> list[Slot]:
-    """``h + a Dmu v``, at every token (arXiv 2604.08169, SwFC, with ``v`` of a logistic regression).
+    """``h + a Dmu v`` with ``v`` of a logistic regression (arXiv 2604.08169, SwFC).
 
     From the paper's text: no code of its authors was found to check it against.
     """
@@ -119,7 +119,7 @@ def cap(place: Place) -> list[Slot]:
 
 
 def pin(place: Place) -> list[Slot]:
-    """``h + (clip(p, lo, hi) - p) v``, both ``mu+ + a s+`` where not given: one value at every token.
+    """``h + (clip(p, lo, hi) - p) v``; one value, ``mu+ + a s+``, where neither bound is given.
 
     The natural range of ``p`` is in the direction file, as quantiles.
     """

@@ -1,4 +1,4 @@
-"""Reads in progress on one worker: latents of a text, taken as its positions are fed.
+"""Reads in progress on one worker: latents or states of a text, taken as its positions are fed.
 
 A text is fed in chunks, and after a preemption again from its start; every position is taken
 once. A read is kept under its task's key until the client takes it, also when its request is gone.
@@ -6,6 +6,7 @@ once. A read is kept under its task's key until the client takes it, also when i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +22,11 @@ from esr.steering.task import ReadTask
 @dataclass
 class _Read:
     """A read in progress. ``seen``: positions before it were fed, so a recomputation after
-    preemption counts none twice; ``gap`` if some were never fed."""
+    preemption counts none twice; ``gap`` if some were never fed. ``values``: what was read of
+    each piece: latents, states, or one row for the piece."""
 
     task: ReadTask
+    layer: int
     bank: SaeRows | None
     pool: Pool | None
     values: list[Tensor] = field(default_factory=list)
@@ -34,9 +37,12 @@ class _Read:
 class Reads:
     """All reads of one worker."""
 
-    def __init__(self, dictionary: Dictionary, device: torch.device) -> None:
+    def __init__(
+        self, dictionary: Dictionary, device: torch.device, feature_layer: int = 0
+    ) -> None:
         self._dictionary = dictionary
         self._device = device
+        self._feature_layer = feature_layer
         self._key_of: dict[str, str] = {}
         self._reads: dict[str, _Read] = {}
         self._parts: list[tuple[_Read, slice]] = []
@@ -46,10 +52,11 @@ class Reads:
         self._key_of[request_id] = key
         if key not in self._reads:
             chosen, pool = task.latents, None
-            if chosen is None:
+            if chosen is None and not task.states:
                 pool = Pool(self._dictionary.d_sae, self._device)
             bank = None if chosen is None else self._dictionary.bank(chosen).to(self._device)
-            self._reads[key] = _Read(task, bank, pool)
+            layer = self._feature_layer if task.layer is None else task.layer
+            self._reads[key] = _Read(task, layer, bank, pool)
 
     def forget(self, request_id: str) -> None:
         """The request is finished; its reading stays until it is taken."""
@@ -77,18 +84,23 @@ class Reads:
         """Pieces of texts to be read in this step."""
         return len(self._parts)
 
-    def touch(self, hidden: Tensor, residual: Tensor | None) -> None:
+    def touch(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
         """Read this step's rows; the stream is the sum of the two, each [n_rows, d_model]."""
         pooled: list[tuple[Pool, Tensor]] = []
-        for read, part in self._parts:
+        here = [(read, part) for read, part in self._parts if read.layer == layer]
+        if not here:
+            return
+        for read, part in here:
             stream = hidden[part] if residual is None else hidden[part] + residual[part]
             if read.bank is not None:
                 read.values.append(read.bank.encode(stream))
             elif read.pool is not None:
                 pooled.append((read.pool, stream))
+            else:
+                read.values.append(_piece(read.task.states, stream.float()))
         if pooled:
             add_rows(self._dictionary, pooled)
-        self._parts = []
+        self._parts = [(read, part) for read, part in self._parts if read.layer != layer]
 
     def take(self, key: str) -> dict[str, Any] | None:
         """A finished reading, once, as plain data; None for an unknown key."""
@@ -99,9 +111,31 @@ class Reads:
         if read.pool is not None:
             pooled = read.pool.result()
             tensors = [pooled.maximum, pooled.mean, pooled.frequency]
+        elif read.task.states and read.values:
+            tensors = [summed(read.task, read.values).cpu()]
         else:
             tensors = [torch.cat(read.values).cpu() if read.values else torch.zeros(0, 1)]
         return {"problem": problem, "tensors": [_plain(tensor) for tensor in tensors]}
+
+
+def _piece(states: str, stream: Tensor) -> Tensor:
+    """What is kept of the rows of one piece of a text: [n, d_model], or one row."""
+    if states == "mean":
+        return stream.sum(0, keepdim=True)
+    return stream[-1:].clone() if states == "last" else stream.clone()
+
+
+def summed(task: ReadTask, pieces: Sequence[Tensor]) -> Tensor:
+    """The states of a text from those of its pieces: [n_tokens - first, d_model], or one row."""
+    rows = torch.cat(list(pieces))
+    if task.states == "mean":
+        return rows.sum(0, keepdim=True) / (task.n_tokens - task.first)
+    return rows[-1:] if task.states == "last" else rows
+
+
+def states_of(task: ReadTask, stream: Tensor) -> Tensor:
+    """The states of a text whose positions from ``first`` on are ``stream``: [n, d_model]."""
+    return summed(task, [_piece(task.states, stream.float())])
 
 
 def _plain(tensor: Tensor) -> dict[str, Any]:

@@ -17,11 +17,17 @@ CONFIG_KEY = "esr"
 
 @dataclass(frozen=True)
 class ReadTask:
-    """Read ``latents`` (None: pool over all) at positions ``first`` to ``n_tokens`` - 1."""
+    """Read ``latents`` (None: pool over all) at positions ``first`` to ``n_tokens`` - 1.
+
+    ``states`` other than "" reads the stream itself: its "mean", its "last" row, or "all" rows.
+    ``layer``: None is the feature layer.
+    """
 
     latents: tuple[int, ...] | None
     first: int
     n_tokens: int
+    states: str = ""
+    layer: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Task:
         read = data["read"]
         if read is not None:
             latents = None if read["latents"] is None else tuple(read["latents"])
-            read = ReadTask(latents, read["first"], read["n_tokens"])
+            read = ReadTask(**{**read, "latents": latents})
         slots = iv.from_json(data["slots"])
         placed = tuple(
             Effect(slot_of(slot), *span) for slot, span in zip(slots, data["spans"], strict=True)
