@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, get_args
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from esr.engine.base import Generation, GenerationRequest, ReadRequest, Sampling, States
 from esr.errors import UserError
 from esr.models import ModelSpec
+from esr.models.identity import named
 from esr.models.weights import check_layers, load_config, load_tokenizer
 from esr.steering import interventions
 from esr.steering.interventions import Intervention
@@ -36,6 +37,7 @@ class ModelInfo:
         context: longest prompt and response together, in tokens.
         d_sae: latents in the dictionary.
         layers: those that interventions may name.
+        identity: what names the model, to compare directions with.
     """
 
     config: PreTrainedConfig
@@ -44,6 +46,7 @@ class ModelInfo:
     context: int
     d_sae: int
     layers: tuple[int, ...]
+    identity: Mapping[str, str]
 
     @property
     def n_layers(self) -> int:
@@ -90,7 +93,7 @@ def model_info(spec: ModelSpec, dictionary: Dictionary, layers: Iterable[int] = 
     longest = int(getattr(config, "max_position_embeddings", spec.context))
     # A read of a full context still asks vLLM for one token, which must have a position.
     context = min(spec.context, longest - 1)
-    return ModelInfo(config, tokenizer, stops, context, dictionary.d_sae, hooked)
+    return ModelInfo(config, tokenizer, stops, context, dictionary.d_sae, hooked, named(spec))
 
 
 def _stop_token_ids(
@@ -217,13 +220,8 @@ def _check_interventions(items: Sequence[Intervention], model: ModelInfo) -> Non
 
     width = int(model.config.hidden_size)
     for digest, indices in by_direction.items():
-        vectors = directions.rows(digest, sorted(indices))
-        if vectors.shape[1] != width:
-            raise UserError(
-                f"direction {digest} has width {vectors.shape[1]}",
-                f"{width}, the model's",
-                "fit it on this model",
-            )
+        directions.rows(digest, sorted(indices))
+        directions.load(digest).check_model(width, model.identity)
 
 
 def _check_tokens(token_ids: Sequence[int], model: ModelInfo) -> None:

@@ -51,6 +51,13 @@ def model_identity(spec: ModelSpec) -> dict[str, Any]:
     return identity
 
 
+def named(spec: ModelSpec) -> dict[str, str]:
+    """What names a model at no cost: its id, a folder's name for a local one, and its revision."""
+    if is_local(spec):
+        return {"hf_id": Path(spec.hf_id).name}
+    return {"hf_id": spec.hf_id, "revision": hub.commit(spec.hf_id, spec.revision) or ""}
+
+
 def unresolved(identity: Mapping[str, Any]) -> list[str]:
     """Keys that this machine does not know yet."""
     return [name for name in UNRESOLVED if identity.get(name, "") is None]

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_WHOLE = ("values", "states", "logprobs")
+"""Readings that are one tensor each."""
+
+
 @dataclass(frozen=True)
 class ReadRecord:
     """A read and what came of it.
@@ -52,6 +56,8 @@ def read_key(request: ReadRequest) -> str:
     ]
     if request.n_prompt is not None:
         parts += [request.n_prompt, request.n_prefix]
+    if request.states or request.logprobs:
+        parts += [request.states, request.layer, request.logprobs]
     return json_digest(parts, 20)
 
 
@@ -103,8 +109,9 @@ def recorded(request: ReadRequest, context: RunContext) -> Reading | None:
         # Files from before there was a CRC are taken as they are.
         if metadata.get("crc", _crc(tensors)) != _crc(tensors):
             raise ValueError("its CRC differs")
-        if "values" in tensors:
-            return Reading(request.request_id, values=tensors["values"])
+        for name in _WHOLE:
+            if name in tensors:
+                return Reading(request.request_id, **{name: tensors[name]})
         pooled = PooledReading(**tensors, n_tokens=int(metadata["n_tokens"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         set_aside(path, str(error))
@@ -131,8 +138,8 @@ def _write(path: Path, reading: Reading) -> None:
             "frequency": pooled.frequency,
         }
         metadata = {"n_tokens": str(pooled.n_tokens)}
-    elif reading.values is not None:
-        tensors, metadata = {"values": reading.values}, {}
+    elif whole := [name for name in _WHOLE if getattr(reading, name) is not None]:
+        tensors, metadata = {whole[0]: getattr(reading, whole[0])}, {}
     else:
         raise RuntimeError(f"the engine returned an empty reading for {reading.request_id}")
     contiguous = {name: tensor.float().contiguous() for name, tensor in tensors.items()}

@@ -300,7 +300,16 @@ class RandomControlResults(RunResults):
     ablation: DetectorAblationData | None
 
 
+class DirectionResults(RunResults, total=False):
+    """``python -m esr.directions fit``; an interrupted one has no direction. ``direction`` is what
+    the file says beside the vectors."""
+
+    direction: dict[str, Any]
+    file: str
+
+
 RESULTS: dict[str, Any] = {
+    "directions": DirectionResults,
     "experiment_01_esr": EsrResults,
     "experiment_02_multi_boost": MultiBoostResults,
     "experiment_03_find_detectors": DetectorResults,

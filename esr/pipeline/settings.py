@@ -11,7 +11,7 @@ from esr.errors import UserError
 from esr.models import ModelSpec, prompts
 from esr.models.identity import model_identity
 from esr.models.prompts import PromptSet
-from esr.models.weights import check_split
+from esr.models.weights import check_split, shape_of
 from esr.pipeline import constants
 from esr.pipeline.cli import CommonConfig
 from esr.runs.run_metadata import SCHEMA_VERSION, RunMetadata
@@ -96,6 +96,19 @@ def check_latents(option: str, latents: Sequence[int], spec: ModelSpec) -> None:
     for latent in latents:
         if not 0 <= latent < spec.d_sae:
             raise UserError(f"{option} {latent}", f"0 to {spec.d_sae - 1}", f"{option} 0")
+
+
+def check_layers(option: str, layers: Sequence[int], spec: ModelSpec) -> None:
+    """Refuse layers that the model does not have, where its shape is known without a download.
+
+    Raises:
+        UserError: names the first.
+    """
+    shape = shape_of(spec)
+    for layer in layers:
+        if shape is not None and not 0 <= layer < shape.layers:
+            allowed = f"0 to {shape.layers - 1}, the layers of {spec.key}"
+            raise UserError(f"{option} {layer}", allowed, f"{option} {spec.steering_layer}")
 
 
 def settings_of(
