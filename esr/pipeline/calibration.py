@@ -8,8 +8,8 @@ fresh prompts and seeds, then skipped, and the record says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from esr.errors import JudgeError
@@ -23,12 +23,42 @@ from esr.runs import seeds
 from esr.runs.entries import read_entry, write_entry
 from esr.runs.paths import cache
 from esr.runs.plain import json_digest, plain
+from esr.steering import interventions as iv
+from esr.steering.interventions import Boost, Intervention
 
 ASKED_AGAIN = 2
 """How often the failed verdicts of a round are asked for again before it goes on without them."""
 
 
-async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int, Threshold]:
+@dataclass(frozen=True)
+class Push:
+    """What is calibrated: how a value of the search becomes interventions.
+
+    Attributes:
+        name: of the operator, which names its trials, its seeds and its thresholds; "" is the
+            paper's boost.
+        of: latent and value -> interventions; a larger value must push harder. Values lie on the
+            scale of the model's calibration: boosts, or what moves the stream as far.
+    """
+
+    name: str
+    of: Callable[[int, float], tuple[Intervention, ...]]
+
+    def part(self, latent: int) -> str:
+        """Of trial ids and of the journal's keys."""
+        return f"{self.name}/{latent}" if self.name else str(latent)
+
+
+def _boost(latent: int, value: float) -> tuple[Intervention, ...]:
+    return (Boost(latent, value),)
+
+
+BOOST = Push("", _boost)
+
+
+async def calibrate(
+    context: RunContext, labels: Mapping[int, str], push: Push = BOOST
+) -> dict[int, Threshold]:
     """Thresholds of all latents of ``labels`` (latent -> label), in its order.
 
     A threshold is taken from the journal, else from the cache, else measured. The cache key
@@ -45,7 +75,7 @@ async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int,
 
         async def one(latent: int, label: str) -> Threshold:
             async with limit:
-                return await _threshold(context, latent, label, progress)
+                return await _threshold(context, latent, label, push, progress)
 
         tasks = [asyncio.create_task(one(k, label)) for k, label in labels.items()]
         try:
@@ -64,17 +94,19 @@ async def calibrate(context: RunContext, labels: Mapping[int, str]) -> dict[int,
     return {threshold.latent: threshold for threshold in thresholds}
 
 
-async def _threshold(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:
-    journal, key = context.run.journal, str(latent)
-    path = _cache_file(context, latent)
-    threshold = Threshold.recorded(journal, [latent]).get(latent)
+async def _threshold(
+    context: RunContext, latent: int, label: str, push: Push, progress: Progress
+) -> Threshold:
+    journal, key = context.run.journal, push.part(latent)
+    path = _cache_file(context, latent, push)
+    threshold = Threshold.recorded(journal, [latent], push.name).get(latent)
     if threshold is None or not threshold.final:
         threshold = read_entry(path, Threshold)
     if threshold is not None:
         settings = context.spec.calibration
         progress.step(settings.rounds * settings.prompts_per_round)
     else:
-        threshold = await _bisect(context, latent, label, progress)
+        threshold = await _bisect(context, latent, label, push, progress)
         if threshold.final:
             write_entry(path, threshold)
     # What is not final is recorded for the results, and measured again when repeated.
@@ -82,24 +114,30 @@ async def _threshold(context: RunContext, latent: int, label: str, progress: Pro
     return threshold
 
 
-def _cache_file(context: RunContext, latent: int) -> Path:
+def _cache_file(context: RunContext, latent: int, push: Push) -> Path:
     key = {
         "context": context.settings,
         "calibration": asdict(context.spec.calibration),
         "seed": context.seed,
         **({"barred": sorted(barred)} if (barred := _barred(context, latent)) else {}),
     }
+    if push.name:
+        # What it does at one value says what it is: directions are named by their content.
+        middle = (context.spec.calibration.low + context.spec.calibration.high) / 2
+        key["push"] = [push.name, iv.to_json(push.of(latent, middle))]
     return cache() / "thresholds" / json_digest(key, 16) / f"{latent}.json"
 
 
-async def _bisect(context: RunContext, latent: int, label: str, progress: Progress) -> Threshold:
+async def _bisect(
+    context: RunContext, latent: int, label: str, push: Push, progress: Progress
+) -> Threshold:
     settings = context.spec.calibration
     posterior = Posterior.prior(settings.prior_mean, settings.prior_sd, settings.low, settings.high)
     scores: list[list[float | None]] = []
     unjudged: list[str] = []
     for number in range(settings.rounds):
         boost = posterior.median()
-        score, failures = await _round_score(context, latent, label, boost, number, progress)
+        score, failures = await _round_score(context, latent, label, push, boost, number, progress)
         unjudged += failures
         if score is not None:
             posterior = posterior.update(boost, score, TARGET_SCORE)
@@ -123,7 +161,13 @@ async def _bisect(context: RunContext, latent: int, label: str, progress: Progre
 
 
 async def _round_score(
-    context: RunContext, latent: int, label: str, boost: float, number: int, progress: Progress
+    context: RunContext,
+    latent: int,
+    label: str,
+    push: Push,
+    boost: float,
+    number: int,
+    progress: Progress,
 ) -> tuple[float | None, list[str]]:
     """A round: its mean first-attempt score, 0 to 100, and why verdicts of it failed.
 
@@ -131,15 +175,16 @@ async def _round_score(
     """
     settings = context.spec.calibration
     failures: list[str] = []
+    steered, part = push.of(latent, boost), push.part(latent)
     for attempt in range(TRIES_PER_ROUND):
-        specs = [
+        plain_specs = [
             boosted(
                 "calibration",
                 latent,
                 label,
                 boost,
                 context.prompts.prompts[index],
-                f"calibration/{latent}/{number}/{attempt}/{position}",
+                f"calibration/{part}/{number}/{attempt}/{position}",
                 context.sampling(
                     seeds.derive(context.seed, "calibration", latent, number, attempt, position),
                     settings.max_tokens,
@@ -147,6 +192,7 @@ async def _round_score(
             )
             for position, index in enumerate(_pick(context, settings, latent, number, attempt))
         ]
+        specs = [replace(spec, interventions=steered) for spec in plain_specs]
         silent = Progress(None, context)
         bar = progress if attempt == 0 else silent
         records = await run_trials(specs, context, progress=bar, urgent=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,13 +62,17 @@ def read_key(request: ReadRequest) -> str:
 
 
 async def run_reads(
-    requests: Sequence[ReadRequest], context: RunContext, *, description: str = "reads"
+    requests: Sequence[ReadRequest],
+    context: RunContext,
+    *,
+    description: str = "reads",
+    progress: Progress | None = None,
 ) -> list[ReadRecord]:
     """Read every request, in any order; records come back in the order of requests.
 
     What the run folder holds is taken from there. Requests that differ in their id alone are
     read once. A request that can never run, such as a text beyond the context, is a record with
-    an error.
+    an error. ``progress`` is a bar to share; a new one where left out.
     """
     by_key = {read_key(request): request for request in requests}
     refused: dict[str, str] = {}
@@ -81,7 +85,8 @@ async def run_reads(
                 refused[key] = f"engine: {error.problem}"
         shared.step()
 
-    with context.progress(len(by_key), description) as shared:
+    bar = nullcontext(progress) if progress else context.progress(len(by_key), description)
+    with bar as shared:
         tasks = [asyncio.create_task(one(key, item, shared)) for key, item in by_key.items()]
         try:
             await asyncio.gather(*tasks)

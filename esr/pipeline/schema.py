@@ -238,9 +238,15 @@ class Threshold:
         return self.value is not None and not self.unjudged
 
     @classmethod
-    def recorded(cls, journal: Journal, latents: Iterable[int]) -> dict[int, Threshold]:
-        """Those of ``latents`` that a run has calibrated so far, failures with their reason."""
-        entries = {latent: journal.get("threshold", str(latent)) for latent in latents}
+    def recorded(
+        cls, journal: Journal, latents: Iterable[int], operator: str = ""
+    ) -> dict[int, Threshold]:
+        """Those of ``latents`` that a run has calibrated so far, failures with their reason.
+
+        ``operator``: what was calibrated, where that was not a boost.
+        """
+        before = f"{operator}/" if operator else ""
+        entries = {latent: journal.get("threshold", f"{before}{latent}") for latent in latents}
         return {latent: cls(**entry) for latent, entry in entries.items() if entry}
 
 
