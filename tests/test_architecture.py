@@ -20,7 +20,7 @@ DOCUMENT = ROOT / "docs" / "architecture.md"
 
 FLOORS = (
     *("errors", "runs", "steering", "models", "upstream", "engine"),
-    *("judge", "analysis", "pipeline", "evals", "export", "organism"),
+    *("judge", "analysis", "pipeline", "directions", "evals", "export", "organism"),
 )
 """Rooms of ``esr/`` and its one file, from the ground up: what stands left knows nothing of what
 stands right of it."""

@@ -39,6 +39,7 @@ STEPS = (
     "esr.upstream",
     "esr.organism",
     "esr.export",
+    "esr.directions",
 )
 
 RUN = """
