@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from esr.models import get as get_model
     from esr.models.chat import load as load_chat
     from esr.steering.interventions import Boost, Clamp, Row, Scale, Slot
+    from esr.steering.operators import Steer
     from esr.steering.sae import load as load_sae
 
 __version__ = "0.1.0"
@@ -44,6 +45,7 @@ __all__ = [
     "Sampling",
     "Scale",
     "Slot",
+    "Steer",
     "UserError",
     "VllmOptions",
     "create_engine",
@@ -58,6 +60,7 @@ _HOMES = {
         ("Generation", "GenerationRequest", "ReadRequest", "Reading", "Sampling"),
         "esr.engine.base",
     ),
+    "Steer": "esr.steering.operators",
     "UserError": "esr.errors",
     "ModelSpec": "esr.models",
     "VllmOptions": "esr.engine",

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from esr.engine.base import GenerationRequest, ReadRequest
 from esr.errors import UserError
 from esr.steering import directions
 from esr.steering.direction import ClassStatistics, Direction, Fit
-from esr.steering.interventions import Slot
+from esr.steering.interventions import Boost, Slot
 from esr.steering.operators import OPERATORS, Steer, strength_at
 from esr.steering.rows import of_vectors, steer
 from tests.engine.formulas import FORMULAS, Numbers, numbers
@@ -124,6 +125,14 @@ def test_several_layers_act_each_with_its_own_vector(known: Numbers, tmp_path: P
     assert [s.layer for s in Steer(str(path), "sttp", 4, layers=(5,))] == [5]
     # The digest is all that a journal needs.
     assert Steer(both.digest, "sttp", 4, scope="generated").slots == slots
+
+
+def test_an_operator_in_a_request_stands_for_its_slots(known: Numbers) -> None:
+    steer = Steer(known.direction(LAYER), "rotate", 45.0)
+    boost = Boost(3, 2.0)
+    assert GenerationRequest("a", (1,), (boost, steer)).interventions == (boost, *steer.slots)  # type: ignore[arg-type]
+    read = ReadRequest("a", (1,), interventions=steer)  # type: ignore[arg-type]
+    assert read.interventions == steer.slots
 
 
 def test_selective_rotation_leaves_layers_alone_whose_classes_lie_on_one_side(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from esr.steering.interventions import Intervention
+from esr.steering.interventions import Intervention, expanded
 from esr.steering.scope import Scope
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class GenerationRequest:
     Attributes:
         request_id: unique among the requests in flight.
         prompt_token_ids: the rendered prompt, chat template included.
-        interventions: active for this request alone.
+        interventions: active for this request alone; an operator
+            (:class:`esr.steering.operators.Steer`) stands for its slots.
         scope: positions that may be steered, see :mod:`esr.steering.scope`; "all" in the paper.
             An intervention acts where its own scope and this one agree.
         prefix_token_ids: tokens of the response that are given, not generated.
@@ -57,6 +58,9 @@ class GenerationRequest:
     sampling: Sampling = field(default_factory=Sampling)
     scope: Scope = "all"
     prefix_token_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interventions", expanded(self.interventions))
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,9 @@ class ReadRequest:
     states: States = ""
     layer: int | None = None
     logprobs: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interventions", expanded(self.interventions))
 
 
 @dataclass(frozen=True)

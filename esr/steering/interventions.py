@@ -140,6 +140,11 @@ def slot_of(item: Intervention) -> Slot:
     return Slot(row, row, gain=item.value - 1.0, layer=item.layer, scope=item.scope)
 
 
+def expanded(items: Iterable[Any]) -> tuple[Intervention, ...]:
+    """Interventions with every operator (:class:`esr.steering.operators.Steer`) as its slots."""
+    return tuple(part for item in items for part in getattr(item, "slots", (item,)))
+
+
 def rows_of(interventions: Iterable[Intervention]) -> tuple[Row, ...]:
     """All rows in play, ascending, each once."""
     return tuple(sorted({row for item in interventions for row in slot_of(item).rows}))
