@@ -207,7 +207,7 @@ async def test_bad_directions_get_one_line(references: dict[str, TransformersEng
     narrow = numbers(D_MODEL - 1, 1.0).direction(1)
     for slots, message in (
         (Steer(narrow, "sttp", 4.0).slots, f"width {D_MODEL - 1}"),
-        (steer("sttp", (3,), "all"), "layer 3 is not hooked"),
+        (Steer(numbers(D_MODEL, 1.0).direction(9), "sttp").slots, "layer 9 is not hooked"),
     ):
         with pytest.raises(UserError, match=message):
             await reference.generate(request("r", (5, 6, 7), slots))
