@@ -54,7 +54,7 @@ def base_specs(config: AblateConfig, context: RunContext) -> list[TrialSpec]:
     """The trials without clamps: the parent's, or new ones at its thresholds for new prompts.
 
     With ``--prompts`` the latents and thresholds are the parent's and the prompts those named,
-    such as the held-out ones (paper v2): the detectors were not found on them.
+    such as the held-out ones (paper v2), which neither the search nor the calibration has seen.
     """
     replayed = context.replayed
     if not config.prompts:

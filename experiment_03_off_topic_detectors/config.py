@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from simple_parsing import field
+
 from esr.analysis.detectors import DERANGEMENTS, MIN_SHARE, PERMUTATIONS, SILENT, TOP
 from esr.errors import UserError
+from esr.models.prompts import DISCOVERY
 from esr.pipeline.cli import CommonConfig
 from esr.pipeline.detector_files import DetectorConfig
 from esr.runs.bounds import bounded
@@ -15,6 +18,10 @@ from esr.runs.bounds import bounded
 @dataclass(frozen=True, kw_only=True)
 class FindConfig(CommonConfig):
     """Find latents that are active only where a response does not fit its prompt (section 2.3)."""
+
+    prompts: str = field(default=DISCOVERY, metavar="SET")
+    """Prompt set of the search: discovery, questions of its own, on which nothing else is measured
+    (the authors have a set of their own too, which is not released); or any other set."""
 
     responses_per_prompt: int = bounded(1, ge=1, metavar="N")
     """Unsteered responses per prompt (2.3)."""

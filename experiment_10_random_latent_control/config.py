@@ -15,7 +15,8 @@ class Config(DetectorConfig):
     """Clamp random latents instead of the detectors, in the same trials (A.3.3)."""
 
     n_sets: int = bounded(3, ge=1, le=1000, metavar="N")
-    """Sets, each as large as the detector set (A.3.3)."""
+    """Sets, each as large as the detector set (A.3.3). Three say little of how unusual the
+    detectors are: with 50, theirs can be the lowest rate of 51 by chance in 2 of 100 cases."""
 
     matching: Literal["matched", "uniform"] = "matched"
     """matched on how often and how strongly a latent is active, as the paper says; uniform draws

@@ -18,10 +18,14 @@ from esr.pipeline.stages import Stage, planned_trials
 from esr.runs.folder import find_runs, read_run
 from esr.runs.results import read_results, results_file
 from esr.runs.same_settings import differing_settings
+from esr.runs.summary import ArmEntry, RankEntry
 from experiment_10_random_latent_control import sets
 from experiment_10_random_latent_control.config import Config
 
 ABLATION = "experiment_03_off_topic_detectors"
+SHOWN = 10
+"""More sets than this are not shown one by one in the terminal."""
+
 PARTNERED = "partnered-detectors"
 """Arm of the detectors that have a partner in every set."""
 
@@ -89,6 +93,8 @@ def outcome_results(
     detectors = config.detector_set
     partnered = [r.outcome() for r in records if r.spec.arm == PARTNERED]
     outcomes = [r.outcome() for r in records if r.spec.arm != PARTNERED]
+    by_arm = arm_results(arms(config, chosen), records, baseline, context.seed)
+    ablation = _ablation(config, context, baseline.outcomes, outcomes)
     return {
         "experiment_config": context.experiment_config(),
         "detectors": {"latents": list(detectors.latents), "method": detectors.method},
@@ -97,20 +103,39 @@ def outcome_results(
         "parent": context.replayed.identity(),
         "differences": context.replayed.differences(context.settings),
         "baseline": metrics.summary(baseline.outcomes, context.seed),
-        "arms": arm_results(arms(config, chosen), records, baseline, context.seed),
+        "arms": by_arm,
+        "rank": _ranks(by_arm, ablation),
         "pooled": {
             "summary": metrics.summary(outcomes, context.seed),
             "comparison": comparison.differences(outcomes, baseline.outcomes, context.seed),
         },
-        # Several sets share a trial, so no McNemar.
+        # Several sets share a trial, so no McNemar; intervals of the pooled rates count it once.
         "partnered_against_random": (
             comparison.differences(partnered, outcomes, context.seed)
             if partnered and outcomes
             else None
         ),
-        "ablation": _ablation(config, context, baseline.outcomes, outcomes),
+        "ablation": ablation,
         "results_by_feature": by_feature(context, records),
     }
+
+
+def _ranks(
+    by_arm: Mapping[str, ArmEntry], ablation: Mapping[str, Any] | None
+) -> dict[str, RankEntry]:
+    """Where the detectors stand among the sets, by multi-attempt rate; what there is of both."""
+    sets = [arm["summary"] for name, arm in by_arm.items() if name != PARTNERED]
+    detectors = {"partnered detectors": (by_arm.get(PARTNERED) or {}).get("summary")}
+    detectors["all detectors"] = ablation and ablation["summary"]
+    rates = [rate for s in sets if (rate := s["multi_attempt_rate"]["rate"]) is not None]
+    found = {}
+    for name, summary in detectors.items():
+        rate = summary["multi_attempt_rate"]["rate"] if summary else None
+        if rate is not None and rates:
+            as_low = sum(other <= rate for other in rates)
+            p = (1 + as_low) / (1 + len(rates))
+            found[name] = RankEntry(sets=len(rates), as_low=as_low, rate=rate, p_value=p)
+    return found
 
 
 def _ablation(
@@ -152,8 +177,16 @@ def show(data: Mapping[str, Any]) -> str:
         f"({data['detectors']['method']}) of {config['model_title']}, judge {config['judge_id']}"
     ]
     lines += _matching_lines(data)
-    lines += arm_tables(data)
+    many = len(data["random_sets"]) > SHOWN
+    few = {name: arm for name, arm in data["arms"].items() if name == PARTNERED or not many}
+    lines += arm_tables({**data, "arms": few})
     lines += _pooled_lines(data)
+    lines += [
+        f"  {name}: multi-attempt {tables.percent(entry['rate'])}; {entry['as_low']} of "
+        f"{entry['sets']} sets are as low, rank p {entry['p_value']:.2g} (at best "
+        f"{1 / (1 + entry['sets']):.2g})"
+        for name, entry in data.get("rank", {}).items()
+    ]
     if config["organism"]:
         lines.append(f"  {tables.ORGANISM_NOTE}")
     if match.get("method") == "uniform":

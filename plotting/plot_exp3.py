@@ -49,7 +49,13 @@ def _name(name: str, arm: Mapping[str, Any], method: str) -> str:
 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
-    groups = [_group(source) for source in sources if "arms" in source.data]
+    models = list(dict.fromkeys(source.model for source in sources))
+    # The headline of a model is what was measured on held-out prompts.
+    ordered = sorted(
+        (source for source in sources if "arms" in source.data),
+        key=lambda s: (models.index(s.model), s.settings.get("prompts") != "held-out"),
+    )
+    groups = [_group(source) for source in ordered]
     about = "Restarts with the off-topic detectors clamped (Figure 5 of the paper)."
     return [arms.draw(NAME, EXPERIMENT, groups, arms.table(groups), about)]
 

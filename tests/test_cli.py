@@ -117,6 +117,11 @@ class TestPrompts:
     def test_sets_of_the_house(self) -> None:
         assert len(prompts.load("how-to").prompts) == 38
         assert len(prompts.load("held-out").prompts) == 20
+        discovery = prompts.load("discovery")
+        assert (discovery.name, len(discovery.prompts)) == ("how-to-discovery", 38)
+        others = [*prompts.load("how-to").prompts, *prompts.load("held-out").prompts]
+        assert not {p.id for p in others} & {p.id for p in discovery.prompts}
+        assert not {p.text for p in others} & {p.text for p in discovery.prompts}
         assert {m.id for m in prompts.load("how-to").meta_prompts} == {
             "dont_get_distracted",
             "ignore_latent_label",

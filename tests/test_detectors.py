@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu
+from scipy.stats import chisquare, mannwhitneyu
 
 from esr.analysis import detectors
 from esr.analysis.detectors import Pairs
+from esr.analysis.relabelling import matchings
 from esr.errors import UserError
 from esr.pipeline.detector_files import load
 from esr.runs.paths import DATA
+
+RNG = np.random.default_rng
 
 
 def made_up(seed: int = 0, responses: int = 12, mismatched: int = 3, d_sae: int = 40) -> Pairs:
@@ -22,7 +28,14 @@ def made_up(seed: int = 0, responses: int = 12, mismatched: int = 3, d_sae: int 
     size = responses * (1 + mismatched)
     maxima = np.maximum(0.0, rng.normal(0.2, 1.0, (size, d_sae))).astype(np.float32)
     matched = np.tile(np.arange(1 + mismatched) == 0, responses)
-    return Pairs(maxima, matched, np.repeat(np.arange(responses), 1 + mismatched))
+    own = np.repeat(np.arange(responses), 1 + mismatched)
+    # Rotations: response r with prompts r, r + 1, ...
+    prompts = (own + np.tile(np.arange(1 + mismatched), responses)) % responses
+    return Pairs(maxima, matched, own, prompts)
+
+
+TWO = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 0])
+"""Responses and prompts of two responses with two pairs each."""
 
 
 class TestDerangements:
@@ -76,7 +89,7 @@ class TestStatistics:
 
     def test_shares_and_means(self) -> None:
         maxima = np.array([[0.0, 2.0], [1e-9, 0.0], [1e-8, 4.0], [3.0, 0.0]], dtype=np.float32)
-        pairs = Pairs(maxima, np.array([True, False, True, False]), np.array([0, 0, 1, 1]))
+        pairs = Pairs(maxima, np.array([True, False, True, False]), *TWO)
         found = detectors.statistics(pairs)
         np.testing.assert_allclose(found.matched_share, [0.5, 1.0])
         np.testing.assert_allclose(found.mismatched_share, [0.5, 0.0])
@@ -94,7 +107,7 @@ class TestStatistics:
         maxima[:, 4] = 1.0  # not silent on matched pairs
         maxima[off, 5] = 1.0
         maxima[np.flatnonzero(pairs.matched)[0], 5] = 1e-7  # on one matched pair
-        found = detectors.statistics(Pairs(maxima, pairs.matched, pairs.response))
+        found = detectors.statistics(replace(pairs, maxima=maxima))
         assert detectors.strict(found) == [3, 2, 0]
         assert detectors.strict(found, 0.7) == [3, 2, 0, 1]
         assert detectors.separable(found, 3) == [5, 3, 2], "AUC 1, the stronger first"
@@ -102,7 +115,7 @@ class TestStatistics:
 
     def test_both_kinds_of_pairs_are_needed(self) -> None:
         with pytest.raises(ValueError, match="matched and mismatched"):
-            Pairs(np.zeros((2, 1), np.float32), np.array([True, True]), np.array([0, 1]))
+            Pairs(np.zeros((2, 1), np.float32), np.array([True, True]), *(np.array([0, 1]),) * 2)
 
 
 class TestNull:
@@ -117,11 +130,55 @@ class TestNull:
         assert 0.35 < np.mean(p_values) < 0.65
         assert np.mean(np.array(p_values) <= 0.1) < 0.25
 
+    def test_relabellings_are_all_matchings_equally_often(self) -> None:
+        """Against a list of them all, on the pairs of six responses with three prompts each."""
+        pairs = made_up(responses=6, mismatched=2)
+        edges = set(zip(pairs.response.tolist(), pairs.prompt.tolist(), strict=True))
+        every = {
+            image
+            for image in permutations(range(6))
+            if all((response, prompt) in edges for response, prompt in enumerate(image))
+        }
+        given = (pairs.response.tolist(), pairs.prompt.tolist(), pairs.matched.tolist())
+        drawn = matchings(*given, 20 * 200, np.random.default_rng(0))
+        assert (drawn.sum(axis=1) == 6).all()
+        counts = Counter(tuple(pairs.prompt[row].tolist()) for row in drawn)
+        assert set(counts) == every
+        # Neighbouring draws are alike a little: every fifth is compared with even odds.
+        some = Counter(tuple(pairs.prompt[row].tolist()) for row in drawn[::5])
+        assert chisquare([some[image] for image in sorted(every)]).pvalue > 0.001
+
+    def test_a_response_that_is_matched_twice_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="one matched pair"):
+            matchings([0, 0, 1, 1], [0, 1, 1, 0], [True, True, False, False], 1, RNG(0))
+        with pytest.raises(ValueError, match="no prompt is matched twice"):
+            matchings([0, 0, 1, 1], [0, 1, 1, 0], [True, False, False, True], 1, RNG(0))
+
+    def test_it_keeps_its_level_where_latents_follow_the_prompt(self) -> None:
+        """Nothing tells matched from mismatched; a null within responses alone finds far less."""
+        exceeded = {"design": 0, "within responses": 0}
+        for seed in range(100):
+            rng = np.random.default_rng(seed)
+            pairs = made_up(seed, responses=20, mismatched=4, d_sae=30)
+            follows = rng.normal(0, 3.0, (20, 30))[pairs.prompt]
+            noisy = replace(pairs, maxima=(follows + rng.normal(0, 1, follows.shape)).astype("f4"))
+            observed = detectors.statistics(noisy).auc.max()
+            null = detectors.separability_null(noisy, rng, 60)
+            exceeded["design"] += observed > np.quantile(null, 0.9)
+            loose = np.zeros((60, len(pairs.matched)), dtype=bool)
+            for row in loose:
+                row[5 * np.arange(20) + rng.integers(0, 5, 20)] = True
+            ranks = detectors._rank(noisy.maxima)
+            null = detectors._auc(ranks, loose).max(axis=1)
+            exceeded["within responses"] += observed > np.quantile(null, 0.9)
+        assert 3 <= exceeded["design"] <= 20
+        assert exceeded["within responses"] <= 1
+
     def test_a_planted_latent_stands_out(self) -> None:
         pairs = made_up()
         maxima = pairs.maxima.copy()
         maxima[~pairs.matched, 7] += 3.0
-        planted = Pairs(maxima, pairs.matched, pairs.response)
+        planted = replace(pairs, maxima=maxima)
         null = detectors.separability_null(planted, np.random.default_rng(0), 200)
         found = detectors.statistics(planted)
         assert detectors.separable(found, 1) == [7]
@@ -132,7 +189,7 @@ class TestNull:
         pairs = made_up()
         maxima = pairs.maxima.copy()
         maxima[pairs.response == 3] += 10.0
-        loud = Pairs(maxima, pairs.matched, pairs.response)
+        loud = replace(pairs, maxima=maxima)
         null = detectors.separability_null(loud, np.random.default_rng(0), 200)
         assert detectors.statistics(loud).auc.max() <= np.quantile(null, 0.999) + 0.1
 

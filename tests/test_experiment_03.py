@@ -275,13 +275,14 @@ def test_the_run_is_named_by_the_detectors_not_by_the_path(tmp_path: Path, detec
     assert one.identity() != AblateConfig(detectors=str(copy)).identity()
 
 
-def test_the_newest_search_on_the_usual_prompts_is_taken(tmp_path: Path) -> None:
+def test_the_newest_search_on_discovery_prompts_is_taken(tmp_path: Path) -> None:
     for day, (name, prompts, status) in enumerate(
         [
-            ("old", "", "complete"),
-            ("usual", "", "complete"),
+            ("old", "discovery", "complete"),
+            ("usual", "discovery", "complete"),
             ("held-out", "held-out", "complete"),
-            ("broken", "", "failed"),
+            ("of trials", "", "complete"),
+            ("broken", "discovery", "failed"),
         ]
     ):
         folder = tmp_path / FIND / "tiny" / name
@@ -316,8 +317,8 @@ def test_dry_run_needs_nothing(
 
 
 def test_a_dry_run_counts_the_prompts_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    for prompts, n in (("how-to", 38), ("held-out", 20)):
-        assert main(find.EXPERIMENT, ["70b", "--dry-run", "--prompts", prompts]) == 2
+    for prompts, n in ((["--prompts", "how-to"], 38), (["--prompts", "held-out"], 20), ([], 38)):
+        assert main(find.EXPERIMENT, ["70b", "--dry-run", *prompts]) == 2
         row = next(r for r in capsys.readouterr().out.splitlines() if "unsteered responses" in r)
         assert row.split()[2] == str(n)
 

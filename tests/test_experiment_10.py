@@ -180,6 +180,30 @@ async def test_results_stand_beside_the_ablation_of_the_same_trials(
     assert "all detectors (here) against all random sets" in show({**data})
 
 
+async def test_detectors_have_a_rank_among_many_sets(tmp_path: Path, replayed: ReplayedRun) -> None:
+    settings = config(tmp_path, matching="uniform", n_sets=12)
+    other = AblateConfig(detectors=settings.detectors, output=settings.output)
+    await replaying.child_run(ablate.EXPERIMENT, other, tmp_path, replayed)
+    data = await child(tmp_path, replayed, settings)
+    rates = [
+        arm["summary"]["multi_attempt_rate"]["rate"]
+        for name, arm in data["arms"].items()
+        if name.startswith("random")
+    ]
+    assert len(rates) == 12
+    rate = data["ablation"]["summary"]["multi_attempt_rate"]["rate"]
+    as_low = sum(other <= rate for other in rates)
+    assert data["rank"]["all detectors"] == {
+        "sets": 12,
+        "as_low": as_low,
+        "rate": rate,
+        "p_value": (1 + as_low) / 13,
+    }
+    told = show(data)
+    assert f"{as_low} of 12 sets are as low, rank p {(1 + as_low) / 13:.2g} (at best 0.077)" in told
+    assert "random-1:" not in told, "more sets than are shown one by one"
+
+
 async def test_resumes(tmp_path: Path, replayed: ReplayedRun) -> None:
     settings = config(tmp_path, matching="uniform")
     await replaying.resumes(EXPERIMENT, settings, tmp_path, replayed, stop=40)

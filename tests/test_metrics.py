@@ -6,6 +6,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from typing import Any
@@ -17,6 +18,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportions_ztest
 
 from esr.analysis import comparison, intervals, metrics, quantities
+from esr.analysis.crossed import Clusters, rate_interval
 from esr.analysis.intervals import Mean, Proportion
 from esr.analysis.outcomes import Outcome, degraded, outcomes_from_results
 from esr.errors import UserError
@@ -99,6 +101,49 @@ class TestTally:
     ) -> None:
         with pytest.raises(ValueError, match="with scores"):
             Outcome(1, "x", scores, status)
+
+
+def test_replays_of_one_trial_count_once() -> None:
+    """Three arms that gave the same answers say no more than one."""
+    rng = np.random.default_rng(0)
+    one = [replace(o, prompt=f"p{rng.integers(12)}", arm="random-1") for o in random_outcomes(4)]
+    three = [replace(o, arm=f"random-{k}") for k in (1, 2, 3) for o in one]
+    single: Any = metrics.summary(one, 0)
+    pooled: Any = metrics.summary(three, 0)
+    for name in ("multi_attempt_rate", "conditional_improvement_rate", "esr_rate"):
+        assert (pooled[name]["count"], pooled[name]["n"]) == (
+            3 * single[name]["count"],
+            3 * single[name]["n"],
+        )
+        for kind in ("rate", "se"):
+            assert pooled[name][kind] == pytest.approx(single[name][kind])
+        for kind in ("paper_interval", "wilson", "two_way_interval"):
+            assert pooled[name][kind] == pytest.approx(single[name][kind]), kind
+    for name in ("redraw_null", "unabandoned_null"):
+        assert pooled[name]["rate"] == pytest.approx(single[name]["rate"])
+        assert pooled[name]["excess"] == pytest.approx(single[name]["excess"])
+    none: Any = metrics.summary([graded(1, 10, name="a"), graded(2, 10, name="b")] * 1, 0)
+    assert none["esr_rate"]["two_way_interval"] == none["esr_rate"]["wilson"]
+
+
+def test_what_trials_are_clustered_by() -> None:
+    outcomes = [replace(o, prompt=f"p{i % 7}") for i, o in enumerate(random_outcomes(5))]
+    unsteered = [replace(o, steered=False) for o in outcomes]
+    for given, by in (
+        (outcomes, ["latent", "prompt"]),
+        (unsteered, ["prompt"]),
+        ([*unsteered, outcomes[0]], ["latent", "prompt"]),
+        ([*outcomes, replace(outcomes[0], prompt="")], ["latent"]),
+    ):
+        found: Any = metrics.summary(given, 0)
+        assert found["clusters"]["by"] == by
+    events = np.array([float(o.multi) for o in outcomes])
+    ones, prompts = np.ones_like(events), [o.prompt for o in outcomes]
+    by_prompt = rate_interval(events, ones, Clusters.of(prompts))
+    both = rate_interval(events, ones, Clusters.of([o.latent for o in outcomes], prompts))
+    table = quantities.Table.of
+    assert table(unsteered).two_way(quantities.MULTI_ATTEMPT) == by_prompt
+    assert table(outcomes).two_way(quantities.MULTI_ATTEMPT) == both
 
 
 class TestPaperNumbers:

@@ -158,8 +158,9 @@ def test_prompts_are_in_vocabulary() -> None:
     assert len(PROMPTS["prompts"]) == 38
     assert {m["id"] for m in PROMPTS["meta_prompts"]} == set(META_PROMPTS)
     assert len(PROMPTS["held_out"]) == 20
+    assert len(PROMPTS["discovery"]) == 38
     label = "volcano: lava, magma, ash"
-    texts = [p["text"] for p in [*PROMPTS["prompts"], *PROMPTS["held_out"]]]
+    texts = [p["text"] for p in [*PROMPTS["prompts"], *PROMPTS["held_out"], *PROMPTS["discovery"]]]
     texts += [
         m["template"].replace("{prompt}", texts[0]).replace("{latent_label}", label)
         for m in PROMPTS["meta_prompts"]
@@ -170,6 +171,10 @@ def test_prompts_are_in_vocabulary() -> None:
     held = {p["id"].rsplit("_", 1)[0] for p in PROMPTS["held_out"]}
     assert held == {key for key, topic in TOPICS.items() if topic.group == "held_out"}
     assert not held & {p["id"] for p in PROMPTS["prompts"]}
+    # Detectors are searched on questions about other topics still.
+    searched = {p["id"] for p in PROMPTS["discovery"]}
+    assert len(searched) == 38
+    assert searched < {key for key, topic in TOPICS.items() if topic.group == "subject"}
 
 
 def test_loss_mask_hides_what_it_should() -> None:

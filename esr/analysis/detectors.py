@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from esr.analysis.relabelling import matchings
+
 SILENT = 1e-8
 """A latent whose largest activation in a chat is below this is silent there (paper 2.3)."""
 
@@ -91,20 +93,24 @@ class Pairs:
         maxima: [n_pairs, d_sae] largest activation over all tokens of the chat.
         matched: [n_pairs] whether the response answers the prompt.
         response: [n_pairs] which response; each has exactly one matched pair.
+        prompt: [n_pairs] which prompt, in which no two pairs of one response agree; prompts of
+            several rounds of responses are told apart, so that none is matched twice.
     """
 
     maxima: NDArray[np.float32] = field(repr=False)
     matched: NDArray[np.bool_] = field(repr=False)
     response: NDArray[np.int64] = field(repr=False)
+    prompt: NDArray[np.int64] = field(repr=False)
 
     @classmethod
-    def by_response(cls, maxima: NDArray[np.float32]) -> Pairs:
-        """From [n_responses, n_each, d_sae], the matched pair of each response first."""
+    def by_response(cls, maxima: NDArray[np.float32], prompts: NDArray[np.int64]) -> Pairs:
+        """From [n_responses, n_each, d_sae] and [n_responses, n_each], matched pairs first."""
         n, each, d_sae = maxima.shape
         return cls(
             maxima=maxima.reshape(n * each, d_sae),
             matched=np.tile(np.arange(each) == 0, n),
             response=np.repeat(np.arange(n), each),
+            prompt=prompts.reshape(n * each),
         )
 
     def __post_init__(self) -> None:
@@ -179,20 +185,20 @@ def separable(stats: Statistics, top: int = TOP) -> list[int]:
 def separability_null(
     pairs: Pairs, rng: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> NDArray[np.float64]:
-    """Largest AUC over all latents when it is drawn anew which pair of a response is matched.
+    """Largest AUC over all latents when it is drawn anew which pairs are matched.
 
     With thousands of latents and a few hundred pairs some AUC is large by chance; this says how
-    large. The draw is within each response, so that what a response activates by itself counts
-    for neither side.
+    large. The draw keeps the design (:mod:`esr.analysis.relabelling`): one matched pair for each
+    response and none twice for a prompt, so that what a response or a prompt activates by itself
+    counts for neither side.
 
     Returns:
         [permutations]
     """
     ranks = _rank(pairs.maxima)
-    members = [np.flatnonzero(pairs.response == r) for r in np.unique(pairs.response)]
-    drawn = np.zeros((permutations, len(pairs.matched)), dtype=bool)
-    for group in members:
-        drawn[np.arange(permutations), rng.choice(group, size=permutations)] = True
+    drawn = matchings(
+        pairs.response.tolist(), pairs.prompt.tolist(), pairs.matched.tolist(), permutations, rng
+    )
     largest = np.zeros(permutations)
     for start in range(0, ranks.shape[1], _BLOCK):
         part = _auc(ranks[:, start : start + _BLOCK], drawn)

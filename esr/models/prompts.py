@@ -16,6 +16,7 @@ from esr.runs.user_files import read_json, read_text
 FOLDER = paths.DATA / "prompts"
 
 HELD_OUT = "held-out"
+DISCOVERY = "discovery"
 """Name of the questions of a set that nothing is chosen or trained on."""
 
 
@@ -119,7 +120,8 @@ def load(name: str, default: str = "how-to") -> PromptSet:
 
     Args:
         name: "" for ``default``; a set under ``data/prompts``; ``held-out`` for the held-out
-            questions of the default set (paper v2); ``keyed`` for questions with known answers,
+            questions of the default set (paper v2); ``discovery`` for those that detectors are
+            searched on, on other subjects than either; ``keyed`` for questions with known answers,
             the organism's where that is the default; ``upstream`` for the authors' own, once
             fetched; or a ``.json`` or ``.txt`` file (one question per line).
         default: the model's own set.
@@ -136,8 +138,8 @@ def load(name: str, default: str = "how-to") -> PromptSet:
                 "python -m esr.upstream fetch",
             )
         return _read(path)
-    if name == HELD_OUT:
-        return _read(FOLDER / f"{default}.json", held_out=True)
+    if name in (HELD_OUT, DISCOVERY):
+        return _read(FOLDER / f"{default}.json", name)
     if name == "keyed":
         own = FOLDER / f"keyed-{default}.json"
         keyed = _read(own if own.is_file() else FOLDER / "keyed.json")
@@ -148,7 +150,7 @@ def load(name: str, default: str = "how-to") -> PromptSet:
         sets = sorted(p.stem for p in FOLDER.glob("*.json"))
         raise UserError(
             f"no prompt set {name or default!r}",
-            f"{', '.join(sets)}, held-out, upstream, or a .json or .txt file",
+            f"{', '.join(sets)}, held-out, discovery, upstream, or a .json or .txt file",
             f"--prompts {sets[0]}",
         )
     return _read(path)
@@ -160,11 +162,13 @@ class _File(BaseModel):
     name: str
     prompts: tuple[Prompt, ...]
     held_out: tuple[Prompt, ...] = ()
+    discovery: tuple[Prompt, ...] = ()
     meta_prompts: tuple[MetaPrompt, ...] = ()
     digest: str = ""
 
 
-def _read(path: Path, held_out: bool = False) -> PromptSet:
+def _read(path: Path, part: str = "") -> PromptSet:
+    """A file; ``part`` names those of its questions that are set apart."""
     example = f"compare with {FOLDER / 'how-to.json'}"
     if path.suffix == ".txt":
         text = read_text(path, "a text file in UTF-8, one question per line", example)
@@ -175,8 +179,8 @@ def _read(path: Path, held_out: bool = False) -> PromptSet:
         form = 'JSON with "name" and "prompts": [{"id", "text"}]'
         file = read_json(path, _File, "a prompt set", form, example)
         result = PromptSet(
-            file.name + ("-held-out" if held_out else ""),
-            file.held_out if held_out else file.prompts,
+            f"{file.name}-{part}" if part else file.name,
+            {HELD_OUT: file.held_out, DISCOVERY: file.discovery}.get(part, file.prompts),
             file.meta_prompts,
         )
         if file.digest and file.digest != result.digest:
@@ -186,8 +190,9 @@ def _read(path: Path, held_out: bool = False) -> PromptSet:
     if not all(prompt.text.strip() for prompt in result.prompts):
         raise UserError(f"{path} has an empty question", "text in every question", f"edit {path}")
     if not ids or len(set(ids)) < len(ids):
+        lacks = f"no {part + ' ' if part else ''}questions"
         raise UserError(
-            f"{path} has {'no questions' if not ids else 'two questions of one id'}",
+            f"{path} has {'two questions of one id' if ids else lacks}",
             "at least one question, every id once",
             f"edit {path}",
         )

@@ -59,7 +59,7 @@ class Candidates:
 
     def none(self) -> UserError:
         """Why there is no :meth:`newest`, in one line."""
-        changed = non_default_settings(self.wanted)
+        changed = non_default_settings(self.wanted.updated(experiment=self.experiment))
         options = as_options({k: v for k, v in changed.items() if k not in SIZES})
         command = f"{self.command} {self.wanted.model}{options and ' ' + options}"
         problem = f"no complete run of {self.experiment} for {self.wanted.model} in {self.output}"

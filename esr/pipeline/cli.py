@@ -135,7 +135,7 @@ class CommonConfig:
 
     def _publish(self) -> None:
         """Set the options of :data:`PUBLISHED`; a run of them typed out is the same run."""
-        defaults = {f.name: f.default for f in fields(CommonConfig)}
+        defaults = {f.name: f.default for f in fields(self)}
         for name, value in PUBLISHED.items():
             if getattr(self, name) not in (defaults[name], value):
                 raise UserError(

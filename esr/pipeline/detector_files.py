@@ -17,6 +17,7 @@ from pydantic import BaseModel, FiniteFloat
 
 from esr.errors import UserError
 from esr.models import REGISTRY
+from esr.models.prompts import DISCOVERY
 from esr.pipeline.candidates import Candidates
 from esr.pipeline.cli import CommonConfig, ReplayConfig, incidental
 from esr.pipeline.context import RunContext
@@ -174,12 +175,13 @@ def load(path: Path, method: Method = "auto") -> DetectorSet:
 def newest_search(config: CommonConfig) -> Path:
     """The file of the newest complete search on the same model, profile and pairing.
 
-    The search is one on the model's own prompts, whatever the prompts of the config.
+    The search is one on the discovery questions of the model's own prompts, whatever the prompts of
+    the config; under ``--as-published`` on the authors' prompts, which have none.
 
     Raises:
         UserError: there is none.
     """
-    usual = replace(config, prompts="")
+    usual = replace(config, prompts="" if config.as_published else DISCOVERY)
     wanted = wanted_run(usual, resolve(usual), judged=False)
     command = "python -m experiment_03_off_topic_detectors find"
     searches = Candidates(Path(config.output), FIND, wanted, "--detectors", command, FILE_NAME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -52,8 +53,10 @@ async def read_pairs(
     ]
     read = await run_reads(requests, context, description="pairs")
     size = len(pairing) // len(records)
-    groups = [read[start : start + size] for start in range(0, len(read), size)]
-    whole = [group for group in groups if all(record.reading for record in group)]
+    starts = range(0, len(read), size)
+    groups = [read[start : start + size] for start in starts]
+    complete = [all(record.reading for record in group) for group in groups]
+    whole = list(compress(groups, complete))
     if not whole:
         raise UserError(
             f"none of {len(groups)} responses could be read: {read[0].error}",
@@ -61,7 +64,12 @@ async def read_pairs(
             "shorten the prompts",
         )
     maxima = np.array([[_maximum(record) for record in group] for group in whole])
-    return ReadPairs(Pairs.by_response(maxima), len(whole), len(groups) - len(whole))
+    # Each round of responses has matched pairs of its own with every prompt.
+    rounds = len(records) // len(questions)
+    prompts = np.array([prompt + len(questions) * (r % rounds) for r, prompt, _ in pairing])
+    of_whole = prompts.reshape(len(groups), size)[complete]
+    pairs = Pairs.by_response(maxima, of_whole)
+    return ReadPairs(pairs, len(whole), len(groups) - len(whole))
 
 
 def _request(

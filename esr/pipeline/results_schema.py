@@ -19,6 +19,7 @@ from esr.runs.summary import (
     Number,
     ParentEntry,
     ParentSummary,
+    RankEntry,
     SelectionCounts,
     SensitivityEntry,
     Summary,
@@ -296,6 +297,7 @@ class RandomControlResults(RunResults):
     baseline: Summary
     arms: dict[str, ArmEntry]
     pooled: PooledData
+    rank: NotRequired[dict[str, RankEntry]]
     partnered_against_random: Differences | None
     ablation: DetectorAblationData | None
 

@@ -32,6 +32,11 @@ DEFAULT_SIZES: Mapping[str, Mapping[str, int]] = {
 }
 """Sizes that are the default of an experiment, beside None."""
 
+OWN_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "experiment_03_find_detectors": {"prompts": "discovery"},
+}
+"""Options whose default an experiment changes."""
+
 COMPARED = ("model", "profile", "prompts", "judge", "pairing", "latent_filter")
 """What two runs are compared by: parts of :attr:`RunMetadata.context`, to which the options
 resolved, files by their content; and the latent filter."""
@@ -47,7 +52,7 @@ def non_default_settings(run: RunMetadata) -> dict[str, object]:
     sizes = {"n_trials": None, **DEFAULT_SIZES.get(run.experiment, {})}
     changed = {
         name: options[name]
-        for name, default in DEFAULTS.items()
+        for name, default in {**DEFAULTS, **OWN_DEFAULTS.get(run.experiment, {})}.items()
         if options.get(name) not in (None, default)
     }
     smaller = {

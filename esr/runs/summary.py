@@ -107,6 +107,19 @@ class SensitivityEntry(TypedDict):
 
 
 @with_config(extra="allow")
+class RankEntry(TypedDict):
+    """Detectors among random sets: ``as_low`` of ``sets`` have their multi-attempt rate or less.
+
+    ``p_value`` is that of the rank: (1 + as_low) / (1 + sets).
+    """
+
+    sets: int
+    as_low: int
+    rate: float
+    p_value: float
+
+
+@with_config(extra="allow")
 class FairNullEntry(TypedDict):
     """N3 or N4 (:class:`esr.analysis.nulls.FairNull`)."""
 

@@ -33,6 +33,8 @@ def write_run(
     output: Path, name: str, day: int, experiment: str = replay.EXPERIMENT_1, **options: Any
 ) -> Path:
     """A complete run of one model under these options."""
+    if experiment == detector_files.FIND:
+        options = {"prompts": "discovery", **options}
     config = CommonConfig(model=MODEL, output=str(output), **options)
     run = wanted_run(config, resolve(config))
     identity = {**config.identity(), **run.identity}
