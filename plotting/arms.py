@@ -14,6 +14,8 @@ from plotting import figure, rates, style
 from plotting.figure import Drawn, Panel
 from plotting.sources import Source
 
+IMPROVED = "conditional_improvement_rate"
+
 SHOWN = (*rates.MULTI_AND_ESR, rates.SCORE)
 """Panels beside each other: rates, and the score that they depend on."""
 
@@ -76,9 +78,12 @@ def draw(
     """A panel per run and quantity, those of a run beside each other, or below in one column."""
     rows = []
     for group in groups:
-        height = 0.55 + 0.29 * max(1, len(group.arms))
-        panels = [_panel(groups, group, q, place % columns) for place, q in enumerate(quantities)]
-        rows += [(height, panels[k : k + columns]) for k in range(0, len(panels), columns)]
+        for k in range(0, len(quantities), columns):
+            beside = quantities[k : k + columns]
+            # Below a bar with its references there must be room for them.
+            each = 0.37 if IMPROVED in beside else 0.29
+            panels = [_panel(groups, group, q, column) for column, q in enumerate(beside)]
+            rows.append((0.55 + each * max(1, len(group.arms)), panels))
     return figure.compose(
         *(name, experiment, rows, table),
         about=about,
@@ -89,13 +94,13 @@ def draw(
 
 
 def _panel(groups: Sequence[Group], group: Group, quantity: str, column: int) -> Panel:
-    model, null = group.source.model, quantity == "conditional_improvement_rate"
+    model, null = group.source.model, quantity == IMPROVED
     bars = [
         rates.Bar(
             arm.name,
             rates.rate_of(arm.summary, quantity),
             arm.colour or style.colour(model),
-            arm.summary["redraw_null"] if null else None,
+            tuple(arm.summary.get(name) for name in rates.REFERENCES) if null else (),
             _ratio(arm, quantity),
         )
         for arm in group.arms
@@ -118,13 +123,15 @@ def _panel(groups: Sequence[Group], group: Group, quantity: str, column: int) ->
 def _ratio(arm: Arm, quantity: str) -> str:
     compared = (arm.comparison or {}).get(quantity) or {}
     ratio = compared.get("risk_ratio") if quantity != rates.SCORE else None
-    return "" if ratio is None else f", ratio {ratio:.2f}"
+    if ratio is None:
+        return ""
+    return f", ratio {ratio:.2f}" if ratio >= 0.1 or not ratio else f", ratio {ratio:.1g}"
 
 
 def _notes(groups: Sequence[Group], quantities: Sequence[str]) -> Iterator[str]:
     if any(arm.comparison for group in groups for arm in group.arms):
         yield "Ratio: to the baseline."
-    if "conditional_improvement_rate" in quantities:
+    if IMPROVED in quantities:
         yield rates.NULL
     for group in groups:
         yield from group.notes

@@ -122,7 +122,7 @@ def _trend(axes: Axes, sweep: Sweep, quantity: str, limit: float) -> None:
     places = [point.sd for point in sweep.points]
     axes.axvline(0, color=style.FAINT, linewidth=0.6, linestyle=style.DASHED, zorder=0)
     if quantity == "conditional_improvement_rate":
-        rates.nulls(axes, [place + 0.07 for place in places], [p.summary for p in sweep.points])
+        rates.nulls(axes, places, [p.summary for p in sweep.points], 0.09)
     rates.points(axes, places, shown, colour, unit)
     line = unit.scale * sweep.smoothed(quantity)
     axes.plot(places, line, color=colour, linewidth=1.0, alpha=0.7)

@@ -90,7 +90,7 @@ def _trend(axes: Axes, sweep: Sweep, quantity: str, limit: float, legend: bool) 
         axes.plot([], [], "o-", color=colour, markersize=3, label=label)
     if quantity == "conditional_improvement_rate":
         steered = [point.arms["steered"] for point in sweep.points]
-        rates.nulls(axes, [point.percent for point in sweep.points], steered)
+        rates.nulls(axes, [point.percent for point in sweep.points], steered, 2.2)
     if paper := paper_points(sweep.base, quantity):
         look: Any = {"color": style.FAINT, "markersize": 4, "label": "paper, steered"}
         axes.plot(*zip(*paper, strict=True), "x", **look)

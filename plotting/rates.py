@@ -42,10 +42,13 @@ INTERVALS = (
 )
 
 NULL = (
-    "Diamonds: N1, how often another first attempt under the same latent and boost beats the "
+    "Open diamonds: N1, how often another first attempt under the same latent and boost beats the "
     "first. A reference, no sign that restarting helps: many of those were given up because they "
-    "were bad."
+    "were bad. Filled: N2, the same among first attempts that were not given up."
 )
+
+REFERENCES = {N1: "white", N2: style.INK}
+"""The two that bracket an improvement rate, and how their diamonds are filled."""
 
 FEW = 10
 """Points on fewer trials are drawn pale."""
@@ -77,12 +80,13 @@ POINTS = Unit(1.0, 0.0, 100.0)
 
 
 class Bar(NamedTuple):
-    """A rate with its label and its colour; its null and what is said behind its value."""
+    """A rate with its label and its colour; its references, in the order of
+    :data:`REFERENCES`, and what is said behind its value."""
 
     label: str
     rate: Rate
     colour: str
-    null: Rate | None = None
+    nulls: tuple[Rate | None, ...] = ()
     more: str = ""
 
 
@@ -136,9 +140,10 @@ def bars(
             axes.barh(row, length, height=0.4, color=bar.colour, alpha=0.4, linewidth=0)
             for ends, look in _whisker(bar.rate, unit, "|"):
                 axes.plot(ends, [row, row], **look)
-        if bar.null and bar.null["rate"] is not None:
-            _null(axes, bar.null, row - 0.33, unit)
-    axes.set_ylim(-0.5, len(shown) - 0.3)
+        for place, (null, fill) in enumerate(zip(bar.nulls, REFERENCES.values(), strict=False)):
+            if null and null["rate"] is not None:
+                _null(axes, null, row - 0.29 - 0.14 * place, unit, fill)
+    axes.set_ylim(-0.62 if any(bar.nulls for bar in shown) else -0.5, len(shown) - 0.3)
     axes.set_xlim(min(0.0, unit.scale * unit.low), unit.scale * limit)
     labels = [_two_lines(bar.label) for bar in shown]
     axes.set_yticks(list(rows) if names else [], labels if names else [])
@@ -159,11 +164,11 @@ def _two_lines(label: str) -> str:
     return "\n".join(next(lines for lines in wrapped if len(lines) < 3))
 
 
-def _null(axes: Axes, null: Rate, row: float, unit: Unit) -> None:
+def _null(axes: Axes, null: Rate, row: float, unit: Unit, fill: str) -> None:
     for ends, look in _whisker(null, unit, "|"):
         axes.plot(ends, [row, row], **{**look, "markersize": 2.5})
-    look = {"color": style.INK, "markerfacecolor": "white", "markersize": 3, "markeredgewidth": 0.7}
-    axes.plot([unit.scale * null["rate"]], [row], "D", **look, zorder=6)
+    look: Any = {"color": style.INK, "markerfacecolor": fill, "markersize": 2.6}
+    axes.plot([unit.scale * null["rate"]], [row], "D", **look, markeredgewidth=0.7, zorder=6)
 
 
 def points(
@@ -226,11 +231,24 @@ def y_axis(axes: Axes, limit: float, unit: Unit = SHARE, headroom: float = HEADR
     axes.set_ylim(-0.03 * unit.scale * limit, headroom * unit.scale * limit)
 
 
-def nulls(axes: Axes, places: Sequence[float], summaries: Sequence[Summary]) -> None:
-    """N1 of each summary as an open diamond."""
-    shown = [summary[N1] for summary in summaries]
-    look = {"marker": "D", "markerfacecolor": "white", "markersize": 2.8, "linestyle": "none"}
-    points(axes, places, shown, style.INK, look={**look, "markeredgewidth": 0.7})
+def nulls(
+    axes: Axes, places: Sequence[float], summaries: Sequence[Summary], apart: float = 0.0
+) -> None:
+    """Both references of each summary as diamonds, ``apart`` to the left and right of a place.
+
+    Older files have the first one alone.
+    """
+    for side, (name, fill) in zip((-1, 1), REFERENCES.items(), strict=True):
+        there = [
+            (place + side * apart, summary[name])
+            for place, summary in zip(places, summaries, strict=True)
+            if name in summary
+        ]
+        look = {"marker": "D", "markerfacecolor": fill, "markersize": 2.6, "linestyle": "none"}
+        points(
+            *(axes, [place for place, _ in there], [null for _, null in there], style.INK),
+            look={**look, "markeredgewidth": 0.7},
+        )
 
 
 def _whisker(rate: Rate, unit: Unit, cap: str) -> Iterator[tuple[list[float], dict[str, Any]]]:

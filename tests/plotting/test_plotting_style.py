@@ -166,13 +166,19 @@ class TestStyle:
         assert (ends.min(), ends.max()) == (0, 100), "an interval beyond 0 to 100"
         assert rates.top(rate) == 1.0
 
-    def test_a_null_is_drawn_under_its_bar(self) -> None:
+    def test_both_references_are_drawn_under_their_bar(self) -> None:
         axes = Figure().subplots()
         rate: dict[str, Any] = {"rate": 0.5, "count": 2, "n": 4, "cluster_interval": None}
         null = {"rate": 0.4, "n": 4, "cluster_interval": (0.3, 0.6)}
-        rates.bars(axes, [rates.Bar("a", rate, "red", null)], 1.0)
+        other = {"rate": 0.7, "n": 4, "cluster_interval": (0.6, 0.9)}
+        rates.bars(axes, [rates.Bar("a", rate, "red", (null, other))], 1.0)
         drawn = [sorted(map(float, np.asarray(line.get_xdata()))) for line in axes.lines]
-        assert drawn == [[30.0, 60.0], [40.0]]
+        assert drawn == [[30.0, 60.0], [40.0], [60.0, 90.0], [70.0]]
+        fills = [line.get_markerfacecolor() for line in axes.lines if line.get_marker() == "D"]
+        assert fills == ["white", style.INK]
+        rates.bars(axes, [rates.Bar("a", rate, "red", (null, None))], 1.0)
+        rows = [float(np.asarray(line.get_ydata())[0]) for line in axes.lines]
+        assert max(rows) < -0.2, "below the bar, not in it"
 
     def test_few_trials_are_pale_and_n_stands_above(self) -> None:
         axes = Figure().subplots()
