@@ -144,9 +144,9 @@ def train(
         checkpoint = last_checkpoint(folder)
         held_out = rows(validation)
         arguments = _arguments(
-            settings, seed, folder, bool(held_out), checkpoint is not None, max_steps, quiet
+            settings, seed, folder, bool(held_out), checkpoint is not None, max_steps
         )
-        trainer = _trainer(peft_model, arguments, rows(training), held_out, clock)
+        trainer = _trainer(peft_model, arguments, rows(training), held_out, clock, quiet)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         started, worked = time.monotonic(), time.process_time()
@@ -174,8 +174,11 @@ def _trainer(
     training: list[Row],
     validation: list[Row],
     clock: StepClock,
+    quiet: bool,
 ) -> Trainer:
     from transformers import PrinterCallback, Trainer
+
+    from experiment_04_finetuning.step_bar import StepBar
 
     trainer = Trainer(
         model=model,
@@ -183,8 +186,9 @@ def _trainer(
         data_collator=collate,
         train_dataset=training,
         eval_dataset=validation or None,
-        callbacks=[clock],
+        callbacks=[clock] if quiet else [clock, StepBar()],
     )
+    # What it logs stands in trainer_state.json; here a bar shows it.
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -196,7 +200,6 @@ def _arguments(
     validated: bool,
     resumed: bool,
     max_steps: int,
-    quiet: bool,
 ) -> TrainingArguments:
     from transformers import TrainingArguments
 
@@ -228,7 +231,7 @@ def _arguments(
         save_total_limit=2,
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
-        disable_tqdm=quiet,
+        disable_tqdm=True,
         report_to=[],
     )
     return on_one_device(arguments)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tqdm import tqdm
-
+from esr.runs import progress
 from esr.runs.journal import Journal
 from experiment_04_finetuning.examples import Example, Item
 
@@ -67,7 +66,7 @@ async def write_examples(
     Raises:
         SpendLimitError: the limit is reached.
     """
-    with tqdm(total=len(items), desc="examples", unit="example", disable=quiet) as bar:
+    with progress.bar(len(items), "examples", "example", quiet=quiet) as bar:
 
         async def one(item: Item) -> str:
             problem = ""

@@ -17,9 +17,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from esr.errors import UserError
+from esr.runs import progress
 from plotting import paper_numbers
 from plotting.command import EXCLUDE_DEGRADED, add_options
 from plotting.measured import measure
@@ -102,6 +101,15 @@ SCRIPTS = (
 )
 
 
+def _shown(scripts: Sequence[Script]) -> Iterator[Script]:
+    """The scripts, on a bar that names the one at work."""
+    with progress.bar(len(scripts), "figures", "script") as bar:
+        for script in scripts:
+            bar.set_postfix_str(script.title)
+            yield script
+            bar.update()
+
+
 def draw_all(
     given: Sequence[str], roots: Sequence[Path], output: Path, exclude_degraded: bool
 ) -> tuple[list[Figure], list[Missing], list[str]]:
@@ -119,9 +127,7 @@ def draw_all(
     figures: list[Figure] = []
     missing: list[Missing] = []
     lines: list[str] = []
-    bar = tqdm(SCRIPTS, desc="figures", unit="script", leave=False)
-    for script in bar:
-        bar.set_postfix_str(script.title)
+    for script in _shown(SCRIPTS):
         with tempfile.TemporaryDirectory() as folder:
             # Without a results folder, an empty one: the scripts would look into data/results.
             where = [str(root) for root in roots or [Path(folder)]]

@@ -12,16 +12,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tqdm import tqdm
-
 from esr.engine.base import Engine, Generation, GenerationRequest, Reading, ReadRequest, Sampling
 from esr.errors import SpendLimitError
 from esr.judge.ledger import Ledger
 from esr.models import GenerationProfile, ModelSpec, chat
 from esr.models.prompts import PromptSet
+from esr.runs import progress
 from esr.runs.folder import RunFolder
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from esr.judge.base import Judge, JudgeRequest, Verdict
     from esr.pipeline.replay import ReplayedRun
 
@@ -184,9 +185,7 @@ class RunContext:
     @contextmanager
     def progress(self, total: int, description: str) -> Iterator[Progress]:
         """A progress bar with rate, time left and judge spend."""
-        with tqdm(
-            total=total, desc=description, unit="trial", disable=self.quiet, dynamic_ncols=True
-        ) as bar:
+        with progress.bar(total, description, "trial", quiet=self.quiet) as bar:
             yield Progress(bar, self)
 
 

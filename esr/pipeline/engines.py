@@ -14,7 +14,7 @@ from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.models.identity import pinned
 from esr.pipeline.cli import CommonConfig
-from esr.runs import provenance
+from esr.runs import progress, provenance
 
 StartEngine = Callable[[], Awaitable[Engine]]
 """Gives the engine; starts it on the first call alone."""
@@ -35,7 +35,8 @@ async def one_engine(
 
     async def start() -> Engine:
         if not started:
-            started.append(await start_engine(config, spec, layers))
+            with progress.saying("starting the engine"):
+                started.append(await start_engine(config, spec, layers))
         return started[0]
 
     try:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import requests
-from tqdm import tqdm
 
 from esr.errors import UserError
+from esr.runs import progress
 from esr.runs.folder import write_json
 from esr.runs.plain import file_digest
 from esr.upstream.manifest import Manifest
@@ -40,8 +40,10 @@ def fetch(manifest: Manifest, folder: Path, mirror: str = "") -> list[Path]:
         UserError: a download failed or its SHA-256 differs; nothing wrong is kept.
     """
     fresh = []
-    with requests.Session() as session:
-        for file in tqdm(manifest.files, desc="files", unit="file"):
+    files = progress.bar(len(manifest.files), "files", "file")
+    with requests.Session() as session, files as bar:
+        for file in manifest.files:
+            bar.update()
             target = inside(folder, file.path)
             if target.is_file() and file_digest(target) == file.sha256:
                 continue

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-from tqdm import tqdm
 
 from esr.errors import UserError
 from esr.models import ModelSpec
+from esr.runs import progress
 from esr.upstream.fetch import MissingError, download
 
 MOST_BATCHES = 5_000
@@ -67,8 +67,8 @@ def fetch_labels(model: ModelSpec, mirror: str = "", quiet: bool = False) -> Exp
 
 def _download_all(base: str, folder: Path, quiet: bool) -> list[Path]:
     files = []
-    bar = tqdm(desc="batches", unit="file", disable=quiet)
-    with requests.Session() as session, bar:
+    batches = progress.bar(None, "label batches", "file", quiet=quiet)
+    with requests.Session() as session, batches as bar:
         for number in itertools.count():
             target = folder / f"batch-{number}.jsonl.gz"
             if not target.is_file():
