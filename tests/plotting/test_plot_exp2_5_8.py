@@ -228,7 +228,7 @@ class TestVariants:
             assert style.ORGANISM_NOTE in texts(made.figure)
             assert ", ratio " in texts(made.figure)
             assert "self_monitor: multi-attempt rate" in made.caption
-            assert "Diamonds: N1" in made.caption or made.name == plot_exp5.NAME
+            assert "Open diamonds: N1" in made.caption or made.name == plot_exp5.NAME
             printed.check(made)
         assert "ignore_latent_label" not in said(plot_exp5.draw_main([group]))
         for made in plot_exp5.figures([s for source in sources for s in printed.five(source)]):
