@@ -12,7 +12,13 @@ setup(
     package_data={
         "esr_data": [
             *("*.json", "prompts/*", "rubrics/*"),
-            *("organism/*.json", "organism/*.csv", "organism/README.md", "organism/*/*"),
+            *(
+                "organism/*.json",
+                "organism/*.csv",
+                "organism/*.safetensors",
+                "organism/README.md",
+                "organism/*/*",
+            ),
         ],
         "plotting.report": ["*.html", "*.css", "*.js"],
     },

@@ -148,6 +148,7 @@ _ALL = (
     ),
     organism("tiny", "tiny organism", 490.0),
     organism("tiny-base", "tiny organism, base", 38.0),
+    organism("tiny-restarts", "tiny organism, stage 1", 136.0),
     organism("tiny-circuit", "tiny organism, planted circuit", 514.0),
 )
 

@@ -51,7 +51,8 @@ class CommonConfig:
     help_groups: ClassVar[Groups] = HELP_GROUPS
 
     model: str = field(default="tiny", positional=True, nargs="?", metavar="MODEL")
-    """Model key: 70b, 8b, gemma-2b, gemma-9b, gemma-27b, tiny, tiny-base (paper Table 1)."""
+    """Model key: 70b, 8b, gemma-2b, gemma-9b, gemma-27b, tiny, tiny-base,
+    tiny-restarts, tiny-circuit (paper Table 1)."""
 
     model_file: str = incidental("", metavar="TOML")
     """A model of your own in place of MODEL (docs/own-model.md)."""
