@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -74,6 +75,10 @@ class Generation:
         finish_reason: "stop" or "length".
         n_prefix: how many of the tokens were given; generation begins behind them.
         generated_from: first character of the text that was generated; 0 without a prefix.
+        pairing: under the pairing "scheduler-order", how many tokens, prompt included, were steered
+            by the request's "own" intervention, by an "other" one and by "none"; one that is the
+            same as its own counts as its own. None under the correct pairing, and for a request
+            that asks for nothing.
     """
 
     request_id: str
@@ -82,6 +87,7 @@ class Generation:
     finish_reason: str
     n_prefix: int = 0
     generated_from: int = 0
+    pairing: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -85,7 +86,10 @@ class VllmEngine:
         output = await self._run(given, task, _salt(effects), request.sampling)
         if output.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"request {request.request_id} ended as {output.finish_reason!r}")
-        return self.info.answer(request, output.token_ids, output.finish_reason)
+        answer = self.info.answer(request, output.token_ids, output.finish_reason)
+        if self.options.pairing == "request-id":
+            return answer
+        return replace(answer, pairing=(await self._call("esr_pairing", task.key))[0])
 
     async def _logprobs(self, request: ReadRequest) -> Reading:
         task = Task(self._key(request.request_id), self._read_effects(request))

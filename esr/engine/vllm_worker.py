@@ -77,6 +77,12 @@ class SteeringWorker(BaseWorker):
         """A finished reading, on the rank that keeps it."""
         return self.steering.reads.take(key)
 
+    def esr_pairing(self, key: str) -> dict[str, int] | None:
+        """What steered the tokens of a finished request, under the faulty pairing."""
+        counts = self.steering.pairing
+        taken = None if counts is None else counts.take(key)
+        return None if taken is None else dict(taken)
+
     def esr_counters(self) -> dict[str, int]:
         """Rows steered and plans built since the start."""
         return {

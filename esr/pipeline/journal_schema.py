@@ -18,7 +18,8 @@ class GenerationData(TypedDict):
     """A response; ``finish_reason`` is "stop" or "length".
 
     Where a prefix was given, ``token_ids`` and ``text`` begin with it: ``n_prefix`` tokens, and
-    all characters before ``generated_from``.
+    all characters before ``generated_from``. ``pairing`` counts tokens by what steered
+    them, under the wrong pairing alone. A text that was given whole has no tokens.
     """
 
     spec: SpecEntry
@@ -27,6 +28,7 @@ class GenerationData(TypedDict):
     finish_reason: str
     n_prefix: NotRequired[int]
     generated_from: NotRequired[int]
+    pairing: NotRequired[dict[str, int]]
 
 
 @with_config(extra="allow")

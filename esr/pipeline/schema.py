@@ -42,6 +42,7 @@ class TrialSpec:
         scope: positions that may be steered, see :mod:`esr.steering.scope`.
         prefix_token_ids: tokens of the response that are given, not generated; what is judged is
             prefix and generated text together.
+        given: a whole response to be judged: nothing is generated. None where one is.
     """
 
     arm: str
@@ -56,9 +57,10 @@ class TrialSpec:
     judged: bool = True
     scope: Scope = "all"
     prefix_token_ids: tuple[int, ...] = ()
+    given: str | None = None
 
     def to_json(self) -> SpecEntry:
-        """Plain data, all that can change the output; the prefix where one is given."""
+        """Plain data, all that can change the output; prefix and text where they are given."""
         data: SpecEntry = {
             "arm": self.arm,
             "trial_id": self.trial_id,
@@ -74,6 +76,8 @@ class TrialSpec:
         }
         if self.prefix_token_ids:
             data["prefix_token_ids"] = list(self.prefix_token_ids)
+        if self.given is not None:
+            data["given"] = self.given
         return data
 
     @classmethod
@@ -106,6 +110,8 @@ class TrialRecord:
         verdict: None for trials that are not judged, or not yet.
         generated_from: first character of the response that was generated; what stands before
             it was given.
+        pairing: tokens steered by the trial's own, another and no intervention, see
+            :attr:`esr.engine.base.Generation.pairing`; None where they were not counted.
         error: one line where the trial has no usable verdict; None else.
     """
 
@@ -116,6 +122,7 @@ class TrialRecord:
     verdict: Verdict | None = None
     error: str | None = None
     generated_from: int = 0
+    pairing: Mapping[str, int] | None = None
 
     @property
     def failure(self) -> str:
@@ -177,6 +184,8 @@ class TrialRecord:
         }
         if spec.prefix_token_ids:
             data["generated_from"] = self.generated_from
+        if self.pairing is not None:
+            data["pairing"] = dict(self.pairing)
         return data
 
 

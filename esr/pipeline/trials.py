@@ -108,6 +108,9 @@ async def _run_one(
 
 
 async def _generate(spec: TrialSpec, context: RunContext) -> dict[str, Any]:
+    if spec.given is not None:
+        text = {"token_ids": [], "text": spec.given, "finish_reason": ""}
+        return {"spec": spec.to_json(), **text}
     request = GenerationRequest(
         request_id=spec.key,
         prompt_token_ids=context.chat.prompt_ids(spec.prompt),
@@ -124,6 +127,7 @@ async def _generate(spec: TrialSpec, context: RunContext) -> dict[str, Any]:
         "text": answer.text,
         "finish_reason": answer.finish_reason,
         **(given if spec.prefix_token_ids else {}),
+        **({} if answer.pairing is None else {"pairing": dict(answer.pairing)}),
     }
 
 
@@ -160,6 +164,7 @@ def recorded(spec: TrialSpec, context: RunContext) -> TrialRecord:
         finish_reason=generation["finish_reason"],
         verdict=verdict,
         generated_from=generation.get("generated_from", 0),
+        pairing=generation.get("pairing"),
         error=_error(spec, verdict),
     )
 

@@ -266,6 +266,36 @@ class Estimate(TypedDict):
     interval: Ends | None
 
 
+class AttemptLengths(TypedDict):
+    """Attempts of one kind (:func:`esr.analysis.lengths.attempt_lengths`)."""
+
+    attempt: str
+    n: int
+    words: float | None
+    score: float | None
+    score_by_words: float | None
+    cut_off: float | None
+    degraded: float | None
+
+
+class ShareEntry(TypedDict):
+    """A share, 0 to 1, latents and prompts drawn at random."""
+
+    rate: float | None
+    two_way_interval: Ends | None
+
+
+class SteeredBy(TypedDict):
+    """Whose intervention reached the tokens of a run (:func:`esr.analysis.pairing.steered_by`)."""
+
+    trials: int
+    tokens: int
+    own: ShareEntry
+    other: ShareEntry
+    none: ShareEntry
+    other_by_outcome: dict[str, float | None]
+
+
 @with_config(extra="allow")
 class ParentEntry(TypedDict):
     """The run whose trials were replayed; ``run_id`` is empty for a file of the authors."""
@@ -328,6 +358,7 @@ class SpecEntry(TypedDict):
     interventions: list[dict[str, Any]]
     sampling: dict[str, Any]
     prefix_token_ids: NotRequired[list[int]]
+    given: NotRequired[str]
 
 
 @with_config(extra="allow")
@@ -361,7 +392,8 @@ class ScoreData(TypedDict):
 class TrialData(TypedDict):
     """One response; ``threshold`` is the boost it was given under.
 
-    Characters of the response before ``generated_from`` were given, not generated.
+    Characters of the response before ``generated_from`` were given, not generated. ``pairing``
+    counts tokens by whose intervention steered them, under the wrong pairing alone.
     """
 
     prompt: str
@@ -379,6 +411,7 @@ class TrialData(TypedDict):
     degraded: bool
     spec: SpecEntry
     generated_from: NotRequired[int]
+    pairing: NotRequired[dict[str, int]]
 
 
 @with_config(extra="allow")

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from esr.steering.interventions import Row
+from esr.steering.pairing import PairingCounts
 from esr.steering.plan import Block, build
 from esr.steering.reads import Reads
 from esr.steering.row_cache import RowCache, load
@@ -128,7 +129,8 @@ class Steering:
         self._feature_layer = feature_layer
         self._forms: dict[int, str] = {}
         self.probe: StreamProbe | None = None
-        self._scheduler_order = scheduler_order
+        self.pairing = PairingCounts() if scheduler_order else None
+        """Under the faulty pairing alone."""
         self._keeps_reads = reads
         self._cache = RowCache(dictionary, device)
         self.reads = Reads(dictionary, device, feature_layer)
@@ -165,6 +167,8 @@ class Steering:
             self._serial += 1
             steered = _Steered(task, self._serial, rows, phases(task.effects, places))
             self._steered[request_id] = steered
+            if self.pairing is not None:
+                self.pairing.admit(request_id, task)
         if task.read is not None and self._keeps_reads:
             self.reads.admit(request_id, task.key, task.read)
 
@@ -173,13 +177,15 @@ class Steering:
         steered = self._steered.pop(request_id, None)
         if steered is not None:
             self._cache.release(steered.rows)
+            if self.pairing is not None:
+                self.pairing.forget(request_id)
         self.reads.forget(request_id)
 
     def begin_step(self, layout: Layout) -> None:
         """Lay out the rows of the coming step. A plan is rebuilt only when it changes."""
         spans: dict[int, list[_Span]] = {layer: [] for layer in self._layers}
         self.reads.begin_step()
-        partners = layout.scheduled_ids if self._scheduler_order else layout.request_ids
+        partners = layout.request_ids if self.pairing is None else layout.scheduled_ids
         row = 0
         for request_id, partner, count, position in zip(
             layout.request_ids, partners, layout.counts, layout.positions, strict=True
@@ -189,6 +195,8 @@ class Steering:
                 for layer, parts in steered.phases.items():
                     spans[layer] += _spans(steered, parts, row, count, position)
             self.reads.lay_out(request_id, row, count, position)
+            if self.pairing is not None:
+                self.pairing.add(request_id, partner, count)
             row += count
         for layer, state in self._layers.items():
             self._plan(state, spans[layer])

@@ -390,3 +390,32 @@ def test_root_cause_is_the_error_that_came_first(tmp_path: Path) -> None:
     assert root_cause(log) == "ValueError: too little memory"
     log.write_text("all is well\n")
     assert root_cause(log) == ""
+
+
+def test_the_faulty_pairing_counts_whose_intervention_reaches_a_token(
+    dictionary: Dictionary,
+) -> None:
+    """Rows b, a, c, d; listed a, b, d, c. c and d ask for the same, so they swap nothing; u asks
+    for nothing and is not counted, but who is steered as u should be is not steered."""
+    steering = Steering(dictionary, CPU, scheduler_order=True)
+    for name, latent in (("a", 1), ("b", 2), ("c", 3), ("d", 3)):
+        steering.admit(name, asked(f"key {name}", Boost(latent, 1.0)))
+    steps = [
+        Layout(["b", "a", "c", "d"], [4, 1, 1, 1], [0, 0, 0, 0], ["a", "b", "d", "c"]),
+        Layout(["b", "u", "a"], [1, 1, 1], [4, 0, 1], ["u", "b", "a"]),
+    ]
+    for step in steps:
+        steering.begin_step(step)
+        steering.touch(0, torch.zeros(sum(step.counts), D_MODEL), None)
+        steering.end_step()
+    assert steering.pairing is not None
+    steering.forget("a")
+    taken = {name: steering.pairing.take(f"key {name}") for name in "abcd"}
+    assert taken == {
+        "a": {"own": 1, "other": 1, "none": 0},
+        "b": {"own": 0, "other": 4, "none": 1},
+        "c": {"own": 1, "other": 0, "none": 0},
+        "d": {"own": 1, "other": 0, "none": 0},
+    }
+    assert steering.pairing.take("key a") is None, "taken once"
+    assert Steering(dictionary, CPU).pairing is None
