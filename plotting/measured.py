@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -289,10 +289,27 @@ def _agreement(source: Source, _: Sequence[Arm]) -> Iterator[Measured]:
             )
 
 
+CONTROLS = {
+    "prefill-unsteered": "prefill, unsteered model continues",
+    "prefill-steered": "prefill, steered model continues",
+    "concept": "contrastive concept vectors",
+}
+"""Arms of experiment 11, and what the numbers of later versions call them."""
+
+
+def _controls(source: Source, _: Sequence[Arm]) -> Iterator[Measured]:
+    """Experiment 11, beside what is known of later versions through others."""
+    for arm, name in CONTROLS.items():
+        if entry := (source.data.get("arms") or {}).get(arm):
+            for measured in _of_summary(source, name, entry["summary"], arm):
+                yield replace(measured, experiment=0)
+
+
 READERS: Mapping[int, Callable[[Source, Sequence[Arm]], Iterable[Measured]]] = {
     10: _random_sets,
     3: _ablation,
     5: _replayed,
     7: _agreement,
+    11: _controls,
 }
 """Quantities that are no plain rates of an arm, by experiment."""

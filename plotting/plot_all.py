@@ -98,6 +98,14 @@ SCRIPTS = (
         *(10, "Random-latent control", "Figure A.14"),
         "python -m experiment_10_random_latent_control run-random tiny",
     ),
+    Script(
+        *(11, "Resistance controls", "Ours"),
+        "python -m experiment_11_resistance_controls tiny",
+    ),
+    Script(
+        *(13, "Pairing fault", "Ours"),
+        "python -m experiment_13_pairing_fault tiny",
+    ),
 )
 
 

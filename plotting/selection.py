@@ -19,7 +19,7 @@ from esr.runs.run_metadata import RunMetadata
 from esr.runs.same_settings import as_options, non_default_settings
 from plotting.sources import DAMAGE, PACKAGES, Source, left_out, load_source
 
-SHOWN = {PACKAGES[3]: ("prompts",), PACKAGES[7]: ("judge",)}
+SHOWN = {PACKAGES[3]: ("prompts",), PACKAGES[7]: ("judge",), PACKAGES[13]: ("pairing",)}
 """Settings that the figure of an experiment names itself: they need not be the default."""
 
 OF_MODEL = {

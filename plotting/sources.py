@@ -30,8 +30,10 @@ PACKAGES = {
     8: "experiment_08_no_steering_baseline",
     9: "experiment_09_activation_stats",
     10: "experiment_10_random_latent_control",
+    11: "experiment_11_resistance_controls",
+    13: "experiment_13_pairing_fault",
 }
-"""Number of an experiment, as in the paper's README, and its package."""
+"""Number of an experiment and its package; 1 to 10 are the paper's."""
 
 NUMBERS = {package: number for number, package in PACKAGES.items()}
 
@@ -65,7 +67,7 @@ class Source:
         settings: ``experiment_config``, as far as it is recorded.
         status: of the run; "complete" for a file of the authors.
         data: the results as plain JSON; empty where the run has none.
-        experiment: number in the paper; 0 where the folder belongs to none of the ten.
+        experiment: number in the paper; 0 where the folder belongs to none.
         metadata: ``run.json``; None for a file of the authors.
         results: the results, typed; None where the run has none.
         digest: SHA-256 of the results, first 16 hex digits; empty where there are none.

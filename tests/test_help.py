@@ -28,6 +28,8 @@ COMMANDS = (
     "experiment_08_no_steering_baseline",
     "experiment_09_activation_stats analyze",
     "experiment_10_random_latent_control run-random",
+    "experiment_11_resistance_controls",
+    "experiment_13_pairing_fault",
 )
 STEPS = (
     "experiment_03_off_topic_detectors",

@@ -9,10 +9,15 @@ the other. No model, no engine: a request is a name, an intervention and a numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from esr.analysis.crossed import Clusters, Estimate
+from esr.analysis.outcomes import Outcome
+from esr.runs.plain import plain
+from esr.runs.summary import ShareEntry, SteeredBy
 
 
 @dataclass(frozen=True)
@@ -97,3 +102,67 @@ def load(
         for latent in range(latents)
         for place in range(per_latent)
     ]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One trial, and whose intervention reached its tokens, prompt included.
+
+    Attributes:
+        outcome: of the trial.
+        steered_by: tokens under "own", "other" or "none"; empty where they were not counted.
+    """
+
+    outcome: Outcome
+    steered_by: Mapping[str, int]
+
+
+KINDS = ("own", "other", "none")
+"""Its own intervention, or one that is the same; another one; none, where it should have one."""
+
+
+def steered_by(trials: Sequence[Tokens]) -> SteeredBy:
+    """Shares of all tokens of the trials that were counted, latents and prompts drawn at random.
+
+    ``other_by_outcome`` is the share under another intervention in trials that came to the same,
+    None where there are none: what a restart that improved had that others had not.
+    """
+    counted = [trial for trial in trials if sum(trial.steered_by.values())]
+    totals = np.array([sum(t.steered_by.values()) for t in counted], dtype=float)
+    shares: dict[str, ShareEntry] = {}
+    clusters = _clusters(counted)
+    for kind in KINDS:
+        parts = np.array([t.steered_by.get(kind, 0) for t in counted], dtype=float)
+        estimate = Estimate.of(parts, totals, clusters)
+        interval = estimate.rate_interval()
+        shares[kind] = {
+            "rate": plain(estimate.value),
+            "two_way_interval": None if interval is None else [interval.low, interval.high],
+        }
+    groups = {
+        "improved": [t for t in counted if t.outcome.improved],
+        "restarted, not improved": [
+            t for t in counted if t.outcome.multi and not t.outcome.improved
+        ],
+        "single": [t for t in counted if t.outcome.graded and not t.outcome.multi],
+    }
+    return {
+        "trials": len(counted),
+        "tokens": int(totals.sum()),
+        "own": shares["own"],
+        "other": shares["other"],
+        "none": shares["none"],
+        "other_by_outcome": {name: _other(group) for name, group in groups.items()},
+    }
+
+
+def _other(trials: Sequence[Tokens]) -> float | None:
+    total = sum(sum(trial.steered_by.values()) for trial in trials)
+    return sum(t.steered_by.get("other", 0) for t in trials) / total if total else None
+
+
+def _clusters(trials: Sequence[Tokens]) -> Clusters:
+    """Latents and prompts; latents alone where not every trial has its prompt on record."""
+    groupings = [[trial.outcome.latent for trial in trials]]
+    prompts = [trial.outcome.prompt for trial in trials]
+    return Clusters.of(*groupings, *([prompts] if all(prompts) else []))

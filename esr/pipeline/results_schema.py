@@ -22,6 +22,7 @@ from esr.runs.summary import (
     RankEntry,
     SelectionCounts,
     SensitivityEntry,
+    SteeredBy,
     Summary,
 )
 
@@ -310,6 +311,46 @@ class DirectionResults(RunResults, total=False):
     file: str
 
 
+class ControlArm(TypedDict):
+    """An arm of experiment 11 beside the same trials of the parent; the rates of a ``part``, of
+    chosen trials or of parts of responses, are none of all trials."""
+
+    part: bool
+    summary: Summary
+    parent: Summary
+    comparison: Differences
+
+
+class ControlResults(RunResults):
+    """Experiment 11. ``findings`` are what one control alone says, under its name."""
+
+    baseline: ParentSummary
+    controls: list[str]
+    left_out: dict[str, str]
+    arms: dict[str, ControlArm]
+    findings: dict[str, Any]
+
+
+class BoostData(TypedDict):
+    """Mean boost of the latents, here and in the parent."""
+
+    latents: int
+    mean: float | None
+    parent_mean: float | None
+
+
+class PairingResults(RunResults):
+    """Experiment 13: one run per number of requests in flight."""
+
+    in_flight: int
+    thresholds_from: str
+    summary: Summary
+    baseline: ParentSummary
+    comparison: Differences
+    steered_by: SteeredBy
+    boosts: BoostData
+
+
 RESULTS: dict[str, Any] = {
     "directions": DirectionResults,
     "experiment_01_esr": EsrResults,
@@ -323,5 +364,7 @@ RESULTS: dict[str, Any] = {
     "experiment_08_no_steering_baseline": ReplayResults,
     "experiment_09_activation_stats": ActivationResults,
     "experiment_10_random_latent_control": RandomControlResults,
+    "experiment_11_resistance_controls": ControlResults,
+    "experiment_13_pairing_fault": PairingResults,
 }
 """Folder of an experiment below ``data/results`` -> what its ``results.json`` holds."""
