@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from esr.engine.transformers import Placed, SteeringHook
 from esr.errors import UserError
 from esr.steering import interventions as iv
+from esr.steering.effects import Effects
 from esr.steering.interventions import Boost, Clamp, Row, Scale, Slot, slot_of
-from esr.steering.plan import build
-from esr.steering.rows import SaeRows, of_vectors, steer
+from esr.steering.kernel import steer
+from esr.steering.lines import Lines, Phase, alone
+from esr.steering.rows import SaeRows, of_vectors
 from esr.steering.scope import END, overlap, positions
-from esr.steering.slots import Phase, Slots, phases
-from esr.steering.task import Effect, content, effects
 
 D_MODEL, N = 12, 5
 CPU = torch.device("cpu")
@@ -47,41 +49,60 @@ def bank(sae: SaeRows, vectors: torch.Tensor) -> SaeRows:
     latents, directions = sae.centred(), of_vectors(vectors)
     names = ("encoder", "encoder_bias", "threshold", "decoder")
     joined = [torch.cat([getattr(latents, n), getattr(directions, n)]) for n in names]
-    return SaeRows(*joined, torch.zeros(D_MODEL))
+    encoder, bias, threshold, decoder = joined
+    return SaeRows(encoder, bias, threshold, decoder, torch.zeros(D_MODEL))
 
 
-PLACES = {**{Row(k): k for k in range(N)}, VECTOR: N, SECOND: N + 1}
+ROWS = (*map(Row, range(N)), VECTOR, SECOND)
 
 
 def residual(rows: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(rows, D_MODEL, generator=torch.Generator().manual_seed(seed))
 
 
-def alone(h: torch.Tensor, items: tuple[iv.Intervention, ...], bank: SaeRows) -> torch.Tensor:
+def one_by_one(h: torch.Tensor, items: tuple[iv.Intervention, ...], bank: SaeRows) -> torch.Tensor:
     """The reference engine's way."""
-    slots = [slot_of(item) for item in items]
-    return steer(h, [(s, PLACES[s.write], PLACES[s.read or s.write]) for s in slots], bank)
+    everywhere = (0, END)
+    placed = [Placed(slot_of(item), everywhere) for item in items]
+    hook = SteeringHook(placed, everywhere, ROWS, bank)
+    steered: torch.Tensor = hook(torch.nn.Identity(), (), h[None])
+    return steered[0]
+
+
+def phases_of(lines: Lines, items: tuple[iv.Intervention, ...], layer: int = 0) -> list[Phase]:
+    effects = Effects.of(items, layer, 0)
+    places = np.array([ROWS.index(row) for row in effects.rows[0]], np.int64)
+    return lines.add(effects, layer, places)
 
 
 def together(
     h: torch.Tensor, requests: list[tuple[iv.Intervention, ...]], bank: SaeRows, each: int = 1
 ) -> torch.Tensor:
-    """The batch's way: ``each`` rows per request."""
-    spans = [
-        (Slots.of(effects(items, 0, 0), PLACES), i * each, each)
-        for i, items in enumerate(requests)
-        if items
-    ]
-    result = h.clone()
-    for block in build(spans, CPU):
-        result[block.rows] = block.steer(h[block.rows], bank)
-    return result
+    """The batch's way: ``each`` rows per request, each with its request's line of the table."""
+    lines = Lines(CPU, len(ROWS), lines=2)
+    phases = [phases_of(lines, items) for items in requests]
+    owner = torch.tensor([p[0].line if p else 0 for p in phases]).repeat_interleave(each)
+    gated = any(phase.gated for p in phases for phase in p)
+    coefficients = lines.of_rows(owner, len(ROWS), reads=True, gated=gated)
+    return steer(h, bank, *coefficients)
+
+
+def in_one_piece(
+    h: torch.Tensor, items: tuple[iv.Intervention, ...], bank: SaeRows
+) -> torch.Tensor:
+    """The way of a long piece of one text."""
+    (phase,) = phases_of(Lines(CPU, len(ROWS)), items)
+    places, coefficients = alone(phase, CPU)
+    names = ("encoder", "encoder_bias", "threshold", "decoder")
+    encoder, bias, threshold, decoder = (getattr(bank, name)[places] for name in names)
+    chosen = SaeRows(encoder, bias, threshold, decoder, bank.input_bias)
+    return steer(h, chosen, *coefficients)
 
 
 def test_boost_adds_the_decoder_row_as_it_is(sae: SaeRows, bank: SaeRows) -> None:
     h = residual(3)
     expected = h - 4.5 * sae.decoder[2]
-    torch.testing.assert_close(alone(h, (Boost(2, -4.5),), bank), expected)
+    torch.testing.assert_close(one_by_one(h, (Boost(2, -4.5),), bank), expected)
     torch.testing.assert_close(together(h, [(Boost(2, -4.5),)] * 3, bank), expected)
 
 
@@ -95,8 +116,8 @@ def test_clamp_moves_by_the_difference_to_the_unsteered_activation(
     # The boost does not change what the clamp reads: both work from one encode of h.
     items = (Clamp(3, 1.5), Boost(1, 10.0))
     expected = h + 10.0 * sae.decoder[1] + (1.5 - f[:, 3:4]) * sae.decoder[3]
-    torch.testing.assert_close(alone(h, items, bank), expected)
-    torch.testing.assert_close(together(h, [items], bank, 6), expected)
+    torch.testing.assert_close(one_by_one(h, items, bank), expected)
+    torch.testing.assert_close(in_one_piece(h, items, bank), expected)
 
 
 def test_boost_and_clamp_of_one_latent_add_up_and_boosts_sum(sae: SaeRows, bank: SaeRows) -> None:
@@ -104,9 +125,10 @@ def test_boost_and_clamp_of_one_latent_add_up_and_boosts_sum(sae: SaeRows, bank:
     f = sae.encode(h)[:, 0:1]
     items = (Boost(0, 1.0), Clamp(0, 0.0), Boost(0, 2.0))
     expected = h + (3.0 - f) * sae.decoder[0]
-    torch.testing.assert_close(alone(h, items, bank), expected)
-    torch.testing.assert_close(together(h, [items], bank, 4), expected)
-    assert Slots.of(effects(items, 0, 0), PLACES).n == 1, "open slots of one row are one"
+    torch.testing.assert_close(one_by_one(h, items, bank), expected)
+    torch.testing.assert_close(in_one_piece(h, items, bank), expected)
+    (phase,) = phases_of(Lines(CPU, len(ROWS)), items)
+    assert phase.places.tolist() == [0], "open slots of one row are one"
 
 
 def test_scale_multiplies_the_unsteered_activation(sae: SaeRows, bank: SaeRows) -> None:
@@ -115,11 +137,11 @@ def test_scale_multiplies_the_unsteered_activation(sae: SaeRows, bank: SaeRows) 
     assert (f > 0).any()
     assert (f == 0).any()
     items = (Scale(3, 2.0), Boost(3, 0.25))
-    torch.testing.assert_close(together(h, [items], bank, 6), h + (f + 0.25) * sae.decoder[3])
+    torch.testing.assert_close(in_one_piece(h, items, bank), h + (f + 0.25) * sae.decoder[3])
     ablated = together(h, [(Scale(3, 0.0),)], bank, 6)
     assert torch.equal(ablated, together(h, [(Clamp(3),)], bank, 6))
     assert torch.equal(together(h, [(Scale(3, 1.0),)], bank, 6), h)
-    assert not Slots.of(effects([Scale(3, 1.0)], 0, 0), PLACES).reads
+    assert not phases_of(Lines(CPU, len(ROWS)), (Scale(3, 1.0),))[0].reads
 
 
 def clip(lower: float, upper: float) -> tuple[Slot, ...]:
@@ -173,8 +195,8 @@ def test_every_operator_is_a_few_slots(vectors: torch.Tensor, bank: SaeRows) -> 
     assert (p >= m).any()
     for name, (slots, expected) in operators.items():
         message = name
-        torch.testing.assert_close(alone(h, slots, bank), expected, msg=message)
-        torch.testing.assert_close(together(h, [slots], bank, 40), expected, msg=message)
+        torch.testing.assert_close(one_by_one(h, slots, bank), expected, msg=message)
+        torch.testing.assert_close(in_one_piece(h, slots, bank), expected, msg=message)
         torch.testing.assert_close(together(h, [slots] * 40, bank), expected, msg=message)
 
 
@@ -185,7 +207,7 @@ def test_a_gate_is_closed_below_and_open_above(vectors: torch.Tensor, bank: SaeR
     inside = (Slot(SECOND, VECTOR, boost=1.0, low=p[0]),)
     outside = (Slot(SECOND, VECTOR, boost=1.0, high=p[0]),)
     for items, moved in ((inside, [True, False]), (outside, [False, True])):
-        for changed in (alone(h, items, bank), together(h, [items] * 2, bank)):
+        for changed in (one_by_one(h, items, bank), together(h, [items] * 2, bank)):
             assert [not torch.equal(a, b) for a, b in zip(changed, h, strict=True)] == moved
 
 
@@ -208,8 +230,8 @@ def test_latents_and_directions_gate_and_write_each_other(
         + sae.decoder[2]
         + (0.5 - f)[:, None] * sae.decoder[3]
     )
-    torch.testing.assert_close(alone(h, items, bank), expected)
-    torch.testing.assert_close(together(h, [items], bank, 30), expected)
+    torch.testing.assert_close(one_by_one(h, items, bank), expected)
+    torch.testing.assert_close(in_one_piece(h, items, bank), expected)
 
 
 def test_requests_of_all_kinds_in_one_batch_equal_each_alone(bank: SaeRows) -> None:
@@ -231,7 +253,7 @@ def test_requests_of_all_kinds_in_one_batch_equal_each_alone(bank: SaeRows) -> N
         steered = together(h, requests, bank, each)
         for i, items in enumerate(requests):
             part = slice(i * each, (i + 1) * each)
-            expected = alone(h[part], items, bank) if items else h[part]
+            expected = one_by_one(h[part], items, bank) if items else h[part]
             torch.testing.assert_close(steered[part], expected, rtol=1e-5, atol=1e-5)
             if not items:
                 assert torch.equal(steered[part], h[part])
@@ -249,7 +271,7 @@ def test_half_precision_is_computed_in_float32(bank: SaeRows) -> None:
     for items in ((Boost(1, 0.37), Clamp(2)), (Clamp(2, 0.4),), clip(-0.1, 0.1)):
         exact = together(h.float(), [items] * 3, bank).to(torch.bfloat16)
         assert torch.equal(together(h, [items] * 3, bank), exact)
-        assert alone(h, items, bank).dtype == torch.bfloat16
+        assert one_by_one(h, items, bank).dtype == torch.bfloat16
 
 
 def test_scopes_are_positions() -> None:
@@ -270,29 +292,71 @@ def test_scopes_are_positions() -> None:
     assert overlap("until 4", "generated")
 
 
+def spans(effects: Effects) -> list[tuple[float, ...]]:
+    return [tuple(line) for line in effects.table[:, :3].tolist()]
+
+
 def test_effects_are_where_the_scopes_of_request_and_intervention_agree() -> None:
     items = (Boost(1, 1.0, scope="until 4"), Boost(2, 1.0, layer=3), Boost(3, 1.0, scope="prompt"))
-    placed = effects(items, 1, n_prompt=10, scope="generated")
-    assert [(e.layer, e.start, e.end) for e in placed] == [(1, 10, 14), (3, 10, END)]
-    assert content(placed) != content(effects(items, 1, n_prompt=11, scope="generated"))
+    placed = Effects.of(items, 1, n_prompt=10, scope="generated")
+    assert spans(placed) == [(1, 10, 14), (3, 10, END)]
+    assert placed.content != Effects.of(items, 1, n_prompt=11, scope="generated").content
     everywhere = (Boost(1, 1.0),)
-    assert content(effects(everywhere, 1, 10)) == content(effects(everywhere, 1, 11, 2))
-    assert content(effects(everywhere, 1, 10)) != content(effects(everywhere, 2, 10))
+    content = Effects.of(everywhere, 1, 10).content
+    assert content == Effects.of(everywhere, 1, 11, 2).content
+    assert content != Effects.of(everywhere, 2, 10).content
+    direction = Slot(VECTOR, boost=1.0)
+    other = Slot(Row(0, "e" * 16), boost=1.0)
+    assert Effects.of([direction], 1, 0).content != Effects.of([other], 1, 0).content
+
+
+def test_effects_name_their_rows_and_survive_the_journey() -> None:
+    items = (Clamp(4), Slot(SECOND, Row(2), boost=1.0, low=0.5), Slot(VECTOR, boost=2.0))
+    effects = Effects.of(items, 1, 10)
+    rows, write, read = effects.rows
+    assert [rows[i] for i in write] == [Row(4), SECOND, VECTOR]
+    assert [rows[i] for i in read] == [Row(4), Row(2), VECTOR]
+    again = Effects.from_wire(*effects.to_wire())
+    assert again.content == effects.content
+    assert again.rows[0] == rows
+    assert not len(Effects.of((), 1, 10))
 
 
 def test_phases_are_cut_where_an_effect_begins_or_ends() -> None:
-    placed = (
-        Effect(Slot(Row(0), boost=1.0, layer=2)),
-        Effect(Slot(Row(1), boost=1.0, layer=2), 5, 9),
-        Effect(Slot(Row(2), boost=1.0, layer=4), 9, 12),
+    items = (
+        Boost(0, 1.0, layer=2),
+        Boost(1, 1.0, layer=2, scope="after prefix"),
+        Boost(3, 1.0, layer=4, scope="until 4"),
     )
-    by_layer = phases(placed, PLACES)
+    effects = Effects.of(items, 1, n_prompt=5, n_prefix=2, scope="all")
+    places = np.array([row.number for row in effects.rows[0]], np.int64)
+    lines = Lines(CPU, N)
 
-    def told(parts: list[Phase]) -> list[tuple[int, int, list[int]]]:
-        return [(phase.start, phase.end, phase.slots.write.tolist()) for phase in parts]
+    def told(layer: int) -> list[tuple[int, int, list[int]]]:
+        return [(p.start, p.end, p.places.tolist()) for p in lines.add(effects, layer, places)]
 
-    assert told(by_layer[2]) == [(0, 5, [0]), (5, 9, [0, 1]), (9, END, [0])]
-    assert told(by_layer[4]) == [(9, 12, [2])]
+    assert told(2) == [(0, 7, [0]), (7, END, [0, 1])]
+    assert told(4) == [(0, 9, [3])]
+    assert told(1) == []
+
+
+def test_lines_are_written_anew_for_the_next_request() -> None:
+    """Nothing of a former request is left, gates included; the table grows when it must."""
+    lines = Lines(CPU, len(ROWS), lines=1)
+    first = phases_of(lines, clip(-0.2, 0.3))
+    lines.remove(first)
+    (second,) = phases_of(lines, (Boost(2, 5.0),))
+    assert second.line == first[0].line
+    others = [phases_of(lines, rotation(float(i)))[0].line for i in range(5)]
+    assert len({second.line, *others}) == 6
+    constant, gain, gates = lines.of_rows(
+        torch.tensor([second.line, 0]), len(ROWS), reads=True, gated=True
+    )
+    assert constant.tolist() == [[0, 0, 5, 0, 0, 0, 0], [0] * len(ROWS)]
+    assert gain is not None
+    assert not gain.any()
+    assert gates is not None
+    assert torch.isposinf(gates.numbers[:, 2]).all()
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,13 @@ from esr.models import weights
 from esr.pipeline.dry_run import total_hours
 from esr.pipeline.stages import Stage
 from esr.steering.batch import Layout, Steering
-from esr.steering.interventions import Clamp, Row
+from esr.steering.effects import Effects
+from esr.steering.in_play import KEEP, RowsInPlay
+from esr.steering.interventions import Clamp
 from esr.steering.pooling import ENCODER_BLOCK, Pool, add_rows
-from esr.steering.row_cache import KEEP, RowCache
 from esr.steering.rows import SaeRows
 from esr.steering.sae import Dictionary, write_rows
-from esr.steering.task import Task, effects
+from esr.steering.task import Task
 
 GIB = 2**30
 BIG_FIVE = ("70b", "8b", "gemma-2b", "gemma-9b", "gemma-27b")
@@ -98,7 +99,7 @@ def test_rows_in_play_not_the_dictionary() -> None:
     for key in ("70b", "gemma-27b"):
         spec, found = models.get(key), plan(key, 1)
         assert found.dictionary_file == 2 * 4 * spec.d_sae * spec.d_model
-        assert found.sae_rows == 3 * 4 * KEEP * spec.d_model
+        assert found.sae_rows == 4 * KEEP * (2 * spec.d_model + 4)
         assert found.sae_rows + found.pooled_reads < 0.4 * found.dictionary_file
 
 
@@ -114,18 +115,11 @@ def dictionary(tmp_path: Path) -> Dictionary:
     )
 
 
-def test_the_bank_is_as_large_as_planned(dictionary: Dictionary) -> None:
-    bank = RowCache(dictionary, torch.device("cpu"), keep=128)
-    addresses = bank.bank.encoder.data_ptr(), bank.bank.decoder.data_ptr()
-    for first in range(0, 900, 50):
-        rows = [Row(latent) for latent in range(first, first + 50)]
-        bank.acquire(rows)
-        bank.release(rows)
-    bank.acquire(map(Row, range(128)))
-    with pytest.raises(RuntimeError, match="all 128 rows are in use, 1 more"):
-        bank.acquire([Row(500)])
-    assert bank.bank.decoder.nbytes == bank.bank.encoder.nbytes == 128 * 16 * 4
-    assert (bank.bank.encoder.data_ptr(), bank.bank.decoder.data_ptr()) == addresses
+def test_rows_in_play_are_as_large_as_planned(dictionary: Dictionary) -> None:
+    in_play = RowsInPlay(dictionary, torch.device("cpu"))
+    spec = replace(models.get("8b"), d_model=dictionary.d_model)
+    assert spec.shape is not None
+    assert in_play.packed.nbytes == memory.plan(spec, spec.shape).sae_rows
 
 
 class Peak(TorchDispatchMode):
@@ -177,7 +171,7 @@ def test_steering_needs_no_more_than_planned(
     steering = Steering(rows, torch.device("cpu"))
     counts = [n // 2, n - n // 2 - 1]
     for name in ("a", "b"):
-        steering.admit(name, Task(name, effects(map(Clamp, range(n_latents)), 0, 0)))
+        steering.admit(name, Task(name, Effects.of(map(Clamp, range(n_latents)), 0, 0)))
     ids = ["a", "plain", "b"] if gathered else ["a", "b"]
     steps = [counts[0], 1, counts[1]] if gathered else counts
     steering.begin_step(Layout(ids, steps, [0] * len(ids), ids))

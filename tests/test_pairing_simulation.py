@@ -9,9 +9,10 @@ import torch
 from esr.analysis.pairing import Request, foreign_share, load, steps
 from esr.runs.paths import REPOSITORY
 from esr.steering.batch import Layout, Steering
+from esr.steering.effects import Effects
 from esr.steering.interventions import Boost
 from esr.steering.sae import Dictionary
-from esr.steering.task import Task, effects
+from esr.steering.task import Task
 
 SMALL = [Request(n, n.lower(), k) for n, k in (("A", 2), ("B", 5), ("C", 4), ("D", 3), ("E", 2))]
 TRACE = [
@@ -85,7 +86,7 @@ def test_our_engine_pairs_as_the_simulation_does(tiny_rows: Dictionary) -> None:
     decoder = tiny_rows.bank(list(latents.values())).decoder
     for request in SMALL:
         boost = Boost(latents[request.intervention], 1)
-        steering.admit(request.name, Task(request.name, effects([boost], 0, 0)))
+        steering.admit(request.name, Task(request.name, Effects.of([boost], 0, 0)))
     for step in steps(SMALL, 3):
         rows, scheduled = ([r.name for r in side] for side in (step.rows, step.scheduled))
         hidden = torch.zeros(len(rows), decoder.shape[1])

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from esr.engine.transformers import Placed, SteeringHook
 from esr.errors import UserError
 from esr.models import SaeSource
 from esr.steering import sae as sae_module
-from esr.steering.interventions import Boost, Clamp, Row, slot_of
-from esr.steering.row_cache import load
-from esr.steering.rows import steer
+from esr.steering.in_play import load
+from esr.steering.interventions import Boost, Clamp, rows_of, slot_of
 
 D_MODEL, D_SAE = 16, 40
 
@@ -66,9 +66,11 @@ def test_clamp_replaces_the_activation_and_keeps_the_error(tmp_path: Path) -> No
     wanted[:, 3] = 0.5
     wanted[:, 8] = 0.0
     wanted[:, 8] += 2.0
-    slots = [slot_of(item) for item in (Clamp(3, 0.5), Clamp(8), Boost(8, 2.0))]
-    rows = load(dictionary, [Row(3), Row(8)])
-    steered = steer(residual, list(zip(slots, (0, 1, 1), (0, 1, 1), strict=True)), rows)
+    items = (Clamp(3, 0.5), Clamp(8), Boost(8, 2.0))
+    rows = rows_of(items)
+    slots = [Placed(slot_of(item), (0, 5)) for item in items]
+    hook = SteeringHook(slots, (0, 5), rows, load(dictionary, rows))
+    steered = hook(torch.nn.Identity(), (), residual[None])[0]
     torch.testing.assert_close(steered, original.decode(wanted).detach() + error)
 
 

@@ -39,8 +39,7 @@ class MemoryPlan:
         one_response: key-value cache of one full context: the least vLLM starts with.
         all_responses: of all requests in flight, prompts of 128 tokens assumed.
         activations: of the largest step, vLLM's own: an estimate.
-        sae_rows: encoder and decoder rows of the latents kept on the device, float32, on every
-            rank, and one more copy of either for the requests of a step.
+        sae_rows: what the rows in play read and write, float32, on every rank.
         steering: what the hook needs for the largest step, while it runs.
         pooled_reads: encoder block and activations of a read over the whole dictionary.
         dictionary_file: encoder and decoder on disk, memory-mapped, never on the device whole.
@@ -109,7 +108,7 @@ def plan(spec: ModelSpec, shape: ModelShape, devices: int = 1, in_flight: int = 
         one_response=per_token * context,
         all_responses=per_token * in_flight * min(context, spec.max_tokens + 128),
         activations=step_tokens(context) * per_activation,
-        sae_rows=3 * KEEP * row,
+        sae_rows=KEEP * (2 * row + 16),
         steering=STEERING_COPIES * step_tokens(context) * row,
         pooled_reads=_pooled_reads(spec, in_flight),
         dictionary_file=2 * spec.d_sae * row,

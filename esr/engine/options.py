@@ -22,7 +22,7 @@ class VllmOptions:
         max_in_flight: most requests in one batch.
         pairing: "scheduler-order" reproduces the fault of the authors' fork (DEVIATIONS.md).
         tensor_parallel: ranks the model is split over.
-        compiled: torch.compile and, on GPUs, piecewise CUDA graphs; None: on GPUs only.
+        compiled: torch.compile and, on GPUs, CUDA graphs; None: on GPUs only.
         prefix_caching: reuse the cache of a common prefix among requests with the same
             interventions; steered and unsteered requests never share.
         max_batched_tokens: most tokens of one step; longer prompts are fed in chunks. None:
@@ -32,6 +32,8 @@ class VllmOptions:
             the free memory.
         gpu_memory: share of each GPU's memory vLLM may take.
         in_process: no process of its own, see :class:`esr.engine.vllm_driver.InProcess`.
+        in_graph: whether steering is inside CUDA graphs, which then span the whole model; None:
+            wherever the model is compiled for GPUs. Else graphs are cut at hooked layers.
         layers: more layers that interventions may name, beside the model's steering and feature
             layer, which they always may.
         load_format: "dummy" makes random weights on the device, for benchmarks of a shape.
@@ -48,3 +50,4 @@ class VllmOptions:
     in_process: bool = False
     load_format: str = "auto"
     layers: tuple[int, ...] = ()
+    in_graph: bool | None = None

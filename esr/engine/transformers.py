@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,14 +23,15 @@ from esr.engine.validation import GREEDY_BELOW, check_generation, check_read, mo
 from esr.errors import EngineError
 from esr.models import ModelSpec
 from esr.models.weights import load_weights
-from esr.steering.interventions import Row, rows_of
+from esr.steering.in_play import load
+from esr.steering.interventions import Intervention, Row, Slot, rows_of, slot_of
 from esr.steering.layers import decoder_layers, residual_of, with_residual
 from esr.steering.pooling import Pool, add_rows
 from esr.steering.reads import states_of
-from esr.steering.row_cache import load
-from esr.steering.rows import SaeRows, steer
+from esr.steering.rows import SaeRows, activate
 from esr.steering.sae import Dictionary
-from esr.steering.task import Effect, ReadTask, effects
+from esr.steering.scope import Scope, positions
+from esr.steering.task import ReadTask
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -107,13 +107,10 @@ class TransformersEngine:
         prefix = request.prefix_token_ids
         tokens = [*request.prompt_token_ids, *prefix]
         n_prompt = len(request.prompt_token_ids)
-        steered = effects(
-            request.interventions, self.spec.steering_layer, n_prompt, len(prefix), request.scope
-        )
         new = torch.tensor([tokens], device=self.device)
         cache: Any = None
         finish = "length"
-        with self._steered(steered):
+        with self._steered(request.interventions, n_prompt, len(prefix), request.scope):
             for _ in range(sampling.max_tokens):
                 output = self.model(
                     input_ids=new, past_key_values=cache, use_cache=True, logits_to_keep=1
@@ -135,10 +132,8 @@ class TransformersEngine:
             streams.append(residual_of(output)[0])
 
         ids = torch.tensor([request.token_ids], device=self.device)
-        n_prompt, layer = request.n_prompt or 0, self.spec.steering_layer
-        steered = effects(request.interventions, layer, n_prompt, request.n_prefix)
         read_at = self.spec.feature_layer if request.layer is None else request.layer
-        with self._steered(steered):
+        with self._steered(request.interventions, request.n_prompt or 0, request.n_prefix):
             # Registered after the steering hook, so it sees the steered stream of its layer.
             handle = self.layers[read_at].register_forward_hook(capture)
             try:
@@ -161,17 +156,27 @@ class TransformersEngine:
         return Reading(request.request_id, pooled=pool.result())
 
     @contextmanager
-    def _steered(self, steered: Sequence[Effect]) -> Iterator[None]:
+    def _steered(
+        self,
+        items: Sequence[Intervention],
+        n_prompt: int,
+        n_prefix: int,
+        scope: Scope = "all",
+    ) -> Iterator[None]:
         """Steer every forward pass inside: passes over one text, piece by piece."""
-        rows = rows_of(item.slot for item in steered)
+        rows = rows_of(items)
         bank = load(self.dictionary, rows).to(self.device) if rows else None
-        place = {row: i for i, row in enumerate(rows)}
         handles = []
-        for layer in sorted({item.layer for item in steered}):
-            here = [item for item in steered if item.layer == layer]
-            assert bank is not None
-            hook = _SteeringHook(here, place, bank)
-            handles.append(self.layers[layer].register_forward_hook(hook))
+        for number, module in enumerate(self.layers):
+            here = [
+                Placed(slot_of(item), positions(item.scope, n_prompt, n_prefix))
+                for item in items
+                if (self.spec.steering_layer if item.layer is None else item.layer) == number
+            ]
+            if here and bank is not None:
+                inside = positions(scope, n_prompt, n_prefix)
+                hook = SteeringHook(here, inside, rows, bank)
+                handles.append(module.register_forward_hook(hook))
         try:
             yield
         finally:
@@ -179,34 +184,56 @@ class TransformersEngine:
                 handle.remove()
 
 
-class _SteeringHook:
-    """Steers the output of one layer, effect by effect, position by position."""
+class Placed(NamedTuple):
+    """A slot, and where it acts: first position, one past the last."""
 
-    def __init__(self, steered: Sequence[Effect], place: dict[Row, int], bank: SaeRows) -> None:
-        self.steered, self.place, self.bank = steered, place, bank
+    slot: Slot
+    span: tuple[int, int]
+
+
+class SteeringHook:
+    """Steers the output of one layer, slot by slot.
+
+    Args:
+        slots: of the layer.
+        inside: first position that may be steered at all, and one past the last.
+        rows: what the lines of ``bank`` are.
+        bank: without input bias.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Placed],
+        inside: tuple[int, int],
+        rows: Sequence[Row],
+        bank: SaeRows,
+    ) -> None:
+        self.slots, self.inside, self.bank = slots, inside, bank
+        self.line = {row: i for i, row in enumerate(rows)}
         self.position = 0
 
     def __call__(self, _module: Module, _args: object, output: Any) -> Any:
         stream = residual_of(output)
-        first, n = self.position, stream.shape[1]
-        self.position += n
-        changed = stream.clone()
-        # Slots that begin and end together, for the positions of this piece that they have.
-        edges = {0, n} | {e - first for item in self.steered for e in (item.start, item.end)}
-        inside = sorted(edge for edge in edges if 0 <= edge <= n)
-        for start, end in pairwise(inside):
-            slots = [
-                (
-                    item.slot,
-                    self.place[item.slot.write],
-                    self.place[item.slot.read or item.slot.write],
-                )
-                for item in self.steered
-                if item.start <= first + start and first + end <= item.end
-            ]
-            if slots:
-                changed[0, start:end] = steer(stream[0, start:end], slots, self.bank)
-        return with_residual(output, changed)
+        first, last = self.position, self.position + stream.shape[1]
+        self.position = last
+        change = torch.zeros_like(stream, dtype=torch.float32)
+        for slot, span in self.slots:
+            start = max(first, span[0], self.inside[0]) - first
+            end = min(last, span[1], self.inside[1]) - first
+            if start < end:
+                change[0, start:end] += self.change(stream[0, start:end], slot)
+        return with_residual(output, (stream.float() + change).to(stream.dtype))
+
+    def change(self, stream: Tensor, slot: Slot) -> Tensor:
+        """What a slot adds to every row: [n_rows, d_model] float32."""
+        bank = self.bank
+        coefficient = torch.full_like(stream[:, 0], slot.boost + slot.target, dtype=torch.float32)
+        if slot.read is not None:
+            line = self.line[slot.read]
+            pre = stream.float() @ bank.encoder[line] + bank.encoder_bias[line]
+            p = activate(pre, bank.threshold[line])
+            coefficient = (coefficient + slot.gain * p) * ((p >= slot.low) & (p < slot.high))
+        return coefficient[:, None] * bank.decoder[self.line[slot.write]]
 
 
 def logprobs(logits: Tensor, tokens: Tensor, first: int) -> Tensor:

@@ -14,8 +14,10 @@ from esr.models import ModelSpec
 from esr.models.identity import named
 from esr.models.weights import check_layers, load_config, load_tokenizer
 from esr.steering import interventions
-from esr.steering.interventions import Intervention
+from esr.steering.effects import Effects
+from esr.steering.interventions import Intervention, Slot
 from esr.steering.layers import check_layer
+from esr.steering.limits import GATED, GRAPH_LINES, GRAPH_ROWS
 from esr.steering.sae import Dictionary
 from esr.steering.scope import check_scope
 
@@ -68,7 +70,7 @@ class ModelInfo:
         tokens = prefix + tuple(generated)
         text = self.text(tokens)
         # A character may begin in the prefix and end in what is generated: it is generated.
-        same = zip(self.text(prefix), text, strict=False)
+        same = zip(self.text(prefix) if prefix else "", text, strict=False)
         begin = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], same))
         return Generation(request.request_id, tokens, text, finish, len(prefix), begin)
 
@@ -208,12 +210,33 @@ def _check_kind(request: ReadRequest, model: ModelInfo) -> None:
         )
 
 
+def check_graph(effects: Effects) -> None:
+    """Refuse what has no room in the buffers that are inside CUDA graphs.
+
+    Raises:
+        UserError: too many rows, gated slots or scopes.
+    """
+    sizes = (
+        ("latents and directions", len(effects.rows[0]), GRAPH_ROWS),
+        ("gated slots", effects.n_gated, GATED),
+        ("runs of positions with other slots", effects.n_phases, GRAPH_LINES),
+    )
+    for name, n, most in sizes:
+        if n > most:
+            raise UserError(
+                f"{n} {name} in one request",
+                f"at most {most} inside CUDA graphs",
+                "fewer, or an engine with VllmOptions(in_graph=False)",
+            )
+
+
 def _check_interventions(items: Sequence[Intervention], model: ModelInfo) -> None:
     interventions.check(items, model.d_sae, model.layers)
     by_direction: dict[str, set[int]] = {}
-    for row in interventions.rows_of(items):
-        if row.digest:
-            by_direction.setdefault(row.digest, set()).add(row.index)
+    for slot in (item for item in items if isinstance(item, Slot)):
+        for row in slot.rows:
+            if row.digest:
+                by_direction.setdefault(row.digest, set()).add(row.number)
     if not by_direction:
         return
     from esr.steering import directions
@@ -227,11 +250,12 @@ def _check_interventions(items: Sequence[Intervention], model: ModelInfo) -> Non
 def _check_tokens(token_ids: Sequence[int], model: ModelInfo) -> None:
     if not token_ids:
         raise UserError("an empty prompt", "at least one token", "give a prompt")
-    bad = next((token for token in token_ids if not 0 <= token < model.vocabulary), None)
-    if bad is not None:
+    vocabulary = model.vocabulary
+    if min(token_ids) < 0 or max(token_ids) >= vocabulary:
+        bad = next(token for token in token_ids if not 0 <= token < vocabulary)
         raise UserError(
             f"token id {bad} is not in the vocabulary",
-            f"0 to {model.vocabulary - 1}",
+            f"0 to {vocabulary - 1}",
             "tokenize with this model's own tokenizer",
         )
 

@@ -27,18 +27,17 @@ from esr.engine.base import (
 )
 from esr.engine.log import new_log, root_cause
 from esr.engine.self_test import SelfTest
-from esr.engine.validation import check_generation, check_read, model_info
-from esr.engine.vllm_config import VllmOptions, compiles, on_cpu, start
+from esr.engine.validation import check_generation, check_graph, check_read, model_info
+from esr.engine.vllm_config import VllmOptions, compiles, graph_lines, in_graph, on_cpu, start
 from esr.errors import EngineError, UserError
 from esr.models import ModelSpec
-from esr.runs.plain import json_digest
+from esr.steering.effects import Effects
 from esr.steering.interventions import Intervention
-from esr.steering.limits import KEEP
+from esr.steering.limits import GRAPH_ROWS, KEEP
 from esr.steering.pooling import PooledReading
 from esr.steering.sae import Dictionary
 from esr.steering.scope import Scope
-from esr.steering.task import CONFIG_KEY, Effect, ReadTask, Task, content
-from esr.steering.task import effects as effects_of
+from esr.steering.task import CONFIG_KEY, ReadTask, Task
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput
@@ -64,7 +63,11 @@ class VllmEngine:
         self.options = options or VllmOptions()
         self.info = model_info(spec, dictionary, self.options.layers)
         self._numbers = itertools.count()
-        self._budget = RowBudget(KEEP)
+        self._in_graph = in_graph(self.options)
+        self._budget = RowBudget(
+            GRAPH_ROWS if self._in_graph else KEEP,
+            graph_lines(self.options) if self._in_graph else None,
+        )
         self._tested = self._closed = self._keep_log = False
         self._streams: dict[int, str] = {}
         self._refused: UserError | None = None
@@ -78,9 +81,8 @@ class VllmEngine:
         check_generation(request, self.info)
         await self._self_test()
         prefix = request.prefix_token_ids
-        effects = self._effects(
-            request.interventions, len(request.prompt_token_ids), len(prefix), request.scope
-        )
+        n_prompt = len(request.prompt_token_ids)
+        effects = self._effects(request.interventions, n_prompt, len(prefix), request.scope)
         task = Task(self._key(request.request_id), effects)
         given = request.prompt_token_ids + prefix
         output = await self._run(given, task, _salt(effects), request.sampling)
@@ -149,6 +151,7 @@ class VllmEngine:
             "tensor_parallel": self.options.tensor_parallel,
             "pairing": self.options.pairing,
             "compiled": compiles(self.options),
+            "in_graph": self._in_graph,
             "prefix_caching": config.cache_config.enable_prefix_caching,
             "max_in_flight": self.options.max_in_flight,
             "steering_layer": self.spec.steering_layer,
@@ -200,7 +203,7 @@ class VllmEngine:
         prompt: dict[str, Any] = {"prompt_token_ids": list(token_ids)}
         if salt is not None:
             prompt["cache_salt"] = salt
-        needs_worker = bool(task.effects or task.read)
+        needs_worker = bool(len(task.effects) or task.read)
         params = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -215,7 +218,7 @@ class VllmEngine:
             extra_args={CONFIG_KEY: task.to_wire()} if needs_worker else None,
         )
         try:
-            async with self._budget.hold(task.rows):
+            async with self._budget.hold(task.effects.rows[0], task.effects.n_phases):
                 output = await self._alive(lambda: self._driver.run(prompt, params, task.key))
         except ValueError as error:
             raise UserError(f"vLLM refuses request {task.key}: {error}") from error
@@ -251,10 +254,13 @@ class VllmEngine:
         n_prompt: int,
         n_prefix: int = 0,
         scope: Scope = "all",
-    ) -> tuple[Effect, ...]:
-        return effects_of(items, self.spec.steering_layer, n_prompt, n_prefix, scope)
+    ) -> Effects:
+        effects = Effects.of(items, self.spec.steering_layer, n_prompt, n_prefix, scope)
+        if self._in_graph:
+            check_graph(effects)
+        return effects
 
-    def _read_effects(self, request: ReadRequest) -> tuple[Effect, ...]:
+    def _read_effects(self, request: ReadRequest) -> Effects:
         return self._effects(request.interventions, request.n_prompt or 0, request.n_prefix)
 
     def _key(self, request_id: str) -> str:
@@ -293,10 +299,10 @@ class VllmEngine:
         return tuple((await self._run(prompt, task, task.key, sampling)).token_ids)
 
 
-def _salt(effects: Sequence[Effect]) -> str | None:
+def _salt(effects: Effects) -> str | None:
     """Requests share cached tokens only where this agrees: the same effects at the same layers
     and positions; None where nothing is changed."""
-    return json_digest(content(effects), 32) if effects else None
+    return effects.content if len(effects) else None
 
 
 def _tensor(item: Mapping[str, Any]) -> Tensor:

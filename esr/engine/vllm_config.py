@@ -18,6 +18,7 @@ from esr.engine.vllm_driver import Driver, InProcess, OwnProcess
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.models.weights import cannot_load
+from esr.steering.limits import GRAPH_LINES
 from esr.steering.sae import Dictionary
 from esr.steering.task import CONFIG_KEY
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 SET_BY_USER = frozenset(os.environ)
 """Environment variables that were there before we set any."""
 
-HOOK = 2
+HOOK = 3
 """Version of our operator's signature and place: a compiled graph kept from another is not loaded.
 Raise it with every change of :data:`esr.engine.vllm_worker.TOUCH`."""
 
@@ -99,6 +100,8 @@ def engine_args(
                 "rows": str(dictionary.path.resolve()),
                 "hook": HOOK,
                 "pairing": options.pairing,
+                "in_graph": in_graph(options),
+                "lines": graph_lines(options),
                 "layers": list(info.layers),
                 "feature_layer": spec.feature_layer,
             }
@@ -122,6 +125,18 @@ def compiles(options: VllmOptions) -> bool:
     return not on_cpu() if options.compiled is None else options.compiled
 
 
+def in_graph(options: VllmOptions) -> bool:
+    """Whether steering is inside CUDA graphs, or built as if it were."""
+    if options.in_graph is None:
+        return compiles(options) and not on_cpu()
+    return options.in_graph
+
+
+def graph_lines(options: VllmOptions) -> int:
+    """Lines of a layer's table inside CUDA graphs."""
+    return GRAPH_LINES * max(64, options.max_in_flight)
+
+
 def _recurrent(info: ModelInfo) -> bool:
     """Whether some layers carry a state from token to token instead of attending."""
     names = ("layer_types", "layers_block_type")
@@ -130,11 +145,11 @@ def _recurrent(info: ModelInfo) -> bool:
 
 
 def _compilation(options: VllmOptions) -> dict[str, Any]:
-    if on_cpu() or not compiles(options):
+    if on_cpu() or not compiles(options) or in_graph(options):
         return {}
     from vllm.config import CompilationConfig
 
-    # The hook is Python and differs from step to step, so it must stay outside of CUDA graphs:
+    # This hook is Python and differs from step to step, so it must stay outside of CUDA graphs:
     # graphs are cut at it, and no graph spans the whole model. Naming one cut means naming all,
     # so vLLM's own come with it, and the fusions that would need them inside a graph are off.
     cuts = [

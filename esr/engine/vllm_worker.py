@@ -26,7 +26,9 @@ from vllm.utils.torch_utils import direct_register_custom_op
 from esr.engine.options import CLIENT
 from esr.errors import UserError
 from esr.steering.batch import Layout, Steering
+from esr.steering.graph import GraphSizes
 from esr.steering.layers import decoder_layers
+from esr.steering.limits import GRAPH_ROWS
 from esr.steering.sae import Dictionary
 from esr.steering.stream import Streams
 from esr.steering.task import CONFIG_KEY, Task
@@ -40,7 +42,8 @@ TOUCH = "esr::touch"
 """The custom operator the hooks call: opaque to the compiler, run as Python in every step."""
 
 _current: Steering | None = None
-"""The worker whose model is running; None during warm-up and profiling runs."""
+"""The worker whose model is running. None during warm-up and profiling runs, but for a worker whose
+hooks are inside CUDA graphs: these are recorded then."""
 
 
 @eager_break_during_capture  # Does nothing except under vLLM's "breakable" CUDA graphs.
@@ -121,7 +124,11 @@ class SteeringWorker(BaseWorker):
             feature_layer=options["feature_layer"],
             scheduler_order=options["pairing"] == "scheduler-order",
             reads=self.rank == 0,
+            graph=self._graph_sizes() if options["in_graph"] else None,
         )
+        # A graph records what the hooks do while vLLM warms up.
+        global _current
+        _current = self.steering if options["in_graph"] else None
         n_layers = self.vllm_config.model_config.hf_text_config.num_hidden_layers
         model = runner.get_model()
         refuse(self.vllm_config, model)
@@ -132,6 +139,18 @@ class SteeringWorker(BaseWorker):
         link(runner, self.steering, v2=bool(self.use_v2_model_runner))
         if current_platform.is_cpu() and not self.use_v2_model_runner:
             keep_generators_of_discarded_rows(runner)
+
+    def _graph_sizes(self) -> GraphSizes:
+        config = self.vllm_config
+        return GraphSizes(
+            tokens=max(
+                config.scheduler_config.max_num_batched_tokens,
+                config.compilation_config.max_cudagraph_capture_size or 0,
+            ),
+            lines=config.additional_config[CONFIG_KEY]["lines"],
+            rows=GRAPH_ROWS,
+            dtype=config.model_config.dtype,
+        )
 
 
 def refuse(config: VllmConfig, model: torch.nn.Module) -> None:
@@ -217,7 +236,7 @@ def link(runner: Any, steering: Steering, *, v2: bool) -> None:
             steering.end_step()
             return result
         finally:
-            _current = None
+            _current = steering if steering.graph else None
 
     @functools.wraps(lay_out)
     def prepare_inputs(scheduler_output: Any, *args: Any, **options: Any) -> Any:

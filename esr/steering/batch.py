@@ -3,8 +3,8 @@
 A step of the engine feeds one matrix through the model: a row of the *stream* per token. Each
 request owns a *span*, consecutive rows for consecutive positions of its text: a piece of its
 prompt, or one row while it decodes. What a request asks for is, at every hooked layer, a list of
-*slots* from position to position (:mod:`esr.steering.slots`); what slots read and write are the
-*rows in play*, which lie in one bank on the device (:class:`esr.steering.row_cache.RowCache`):
+*slots* from position to position (:mod:`esr.steering.lines`); what slots read and write are the
+*rows in play*, lines of one matrix on the device (:class:`esr.steering.in_play.RowsInPlay`):
 
     request  asks for                    rows of this step          slots at layer 33
     -------  --------------------------  -------------------------  ------------------------------
@@ -14,7 +14,7 @@ prompt, or one row while it decodes. What a request asks for is, at every hooked
              scope "generated"           3  ] span (3, 2)           [write 3: 0 - p(3)]
              (the prompt has 40 tokens)  4  ]                       [write 9: -1]
 
-    bank      row 0: latent 7     row 1: latent 3     row 2: latent 9     row 3: ...
+    in play   line 0: latent 7    line 1: latent 3    line 2: latent 9
 
     begin_step   lays out the spans and expands the slots of each request to its rows: a plan for
                  every layer (:mod:`esr.steering.plan`). While requests only decode, layout and
@@ -30,19 +30,23 @@ rows are put on the device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
 
-import torch
-from torch import Tensor
+from torch import Tensor, device
 
+from esr.steering.deviation import deviation
+from esr.steering.effects import COLUMNS
+from esr.steering.graph import GraphLayer, GraphSizes
+from esr.steering.in_play import KEEP, RowsInPlay
 from esr.steering.interventions import Row
+from esr.steering.lines import Phase, pieces
 from esr.steering.pairing import PairingCounts
-from esr.steering.plan import Block, build
+from esr.steering.plan import Layer
 from esr.steering.reads import Reads
-from esr.steering.row_cache import RowCache, load
 from esr.steering.sae import Dictionary
-from esr.steering.slots import Phase, phases
+from esr.steering.scope import END
 from esr.steering.stream import SUM, StreamProbe, Streams, as_rows
 from esr.steering.task import Task
 
@@ -65,39 +69,44 @@ class Layout:
     scheduled_ids: Sequence[str]
 
 
-@dataclass(frozen=True)
+class _Steady:
+    """A step in which every request decodes one token, with ``left`` more until a scope changes.
+
+    The next step is the same, its positions one further, if the same requests decode again.
+    """
+
+    def __init__(self, layout: Layout, left: int) -> None:
+        self._ids, self._counts, self._left = list(layout.request_ids), list(layout.counts), left
+
+    def goes_on(self, layout: Layout) -> bool:
+        """Whether the step of ``layout`` is the next of the same."""
+        self._left -= 1
+        same = layout.request_ids == self._ids and layout.counts == self._counts
+        return self._left >= 0 and same
+
+
+def _until_change(phases: Sequence[Phase], position: int) -> int:
+    """Steps from ``position`` on until a phase begins or ends."""
+    edges = [edge for phase in phases for edge in (phase.start, phase.end)]
+    return min((edge - position for edge in edges if edge >= position), default=END)
+
+
+@dataclass(frozen=True, eq=False)
 class _Steered:
-    """A request with interventions, and the rows it holds."""
+    """A request with interventions, the rows it holds, and its phases at every layer it names."""
 
     task: Task
-    serial: int
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     phases: dict[int, list[Phase]]
 
 
-@dataclass(frozen=True)
-class _Span:
-    """Rows of one request in one phase."""
+class _Span(NamedTuple):
+    """Rows of one request in one phase: ``n`` from ``first`` on."""
 
     steered: _Steered
     phase: Phase
     first: int
     n: int
-
-    @property
-    def signature(self) -> tuple[int, int, int, int]:
-        return self.steered.serial, self.phase.start, self.first, self.n
-
-
-@dataclass
-class _Layer:
-    """One steered layer: its plan, the spans it was built from, and how many rows wait for it."""
-
-    layer: int
-    signature: list[tuple[int, int, int, int]] = field(default_factory=list)
-    spans: list[_Span] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
-    due: int = 0
 
 
 class Steering:
@@ -111,32 +120,36 @@ class Steering:
         scheduler_order: pair the i-th request in scheduling order with the i-th run of rows,
             as the authors' fork does. False pairs by request id.
         reads: whether this rank keeps readings; one rank of a tensor-parallel group does.
+        graph: sizes of all buffers, where the hooks are inside CUDA graphs.
     """
 
     def __init__(
         self,
         dictionary: Dictionary,
-        device: torch.device,
+        device: device,
         *,
         layers: Sequence[int] = (0,),
         feature_layer: int = 0,
         scheduler_order: bool = False,
         reads: bool = True,
+        graph: GraphSizes | None = None,
     ) -> None:
         self._dictionary = dictionary
-        self._device = device
-        self._layers = {layer: _Layer(layer) for layer in sorted(set(layers))}
+        self.graph = graph
+        self._in_play = RowsInPlay(dictionary, device, graph.rows if graph else KEEP)
+        self._layers: dict[int, Layer | GraphLayer] = {
+            layer: GraphLayer(layer, self._in_play, graph) if graph else Layer(layer, self._in_play)
+            for layer in sorted({*layers, *([feature_layer] if graph else [])})
+        }
         self._feature_layer = feature_layer
         self._forms: dict[int, str] = {}
         self.probe: StreamProbe | None = None
         self.pairing = PairingCounts() if scheduler_order else None
         """Under the faulty pairing alone."""
         self._keeps_reads = reads
-        self._cache = RowCache(dictionary, device)
         self.reads = Reads(dictionary, device, feature_layer)
         self._steered: dict[str, _Steered] = {}
-        self._serial = 0
-        self.steered_rows = 0
+        self._steady: _Steady | None = None
         self.plans_built = 0
         self.deviation: float | None = None
         """While it is a number: how far the stream after steering lies off what was to be added,
@@ -147,6 +160,11 @@ class Steering:
         """Layers whose output must be brought to :meth:`touch`, ascending."""
         return tuple(sorted({*self._layers, self._feature_layer}))
 
+    @property
+    def steered_rows(self) -> int:
+        """Rows steered so far, every layer counted."""
+        return sum(layer.steered for layer in self._layers.values())
+
     def start_probe(self) -> None:
         """Begin to measure where the stream is in the layers' outputs."""
         self.probe = StreamProbe(self._dictionary.d_model, self.hooked)
@@ -156,60 +174,71 @@ class Steering:
         assert self.probe is not None
         results, self.probe = self.probe.results(), None
         self._forms = results[0]
+        for number, state in self._layers.items():
+            if isinstance(state, GraphLayer):
+                state.is_sum.fill_(self._forms.get(number, SUM) == SUM)
         return results
 
     def admit(self, request_id: str, task: Task) -> None:
         """Remember a request that is about to be scheduled for the first time, or again."""
         self.forget(request_id)
-        if task.effects:
-            rows = task.rows
-            places = self._cache.acquire(rows)
-            self._serial += 1
-            steered = _Steered(task, self._serial, rows, phases(task.effects, places))
-            self._steered[request_id] = steered
+        if len(task.effects):
+            rows = task.effects.rows[0]
+            lines = self._in_play.acquire(rows)
+            phases = {
+                layer: self._layers[layer].lines.add(task.effects, layer, lines)
+                for layer in sorted(set(map(int, task.effects.column("layer").tolist())))
+            }
+            self._steered[request_id] = _Steered(task, rows, phases)
             if self.pairing is not None:
                 self.pairing.admit(request_id, task)
         if task.read is not None and self._keeps_reads:
             self.reads.admit(request_id, task.key, task.read)
+        self._steady = None
 
     def forget(self, request_id: str) -> None:
         """Forget a finished request."""
+        self._steady = None
         steered = self._steered.pop(request_id, None)
         if steered is not None:
-            self._cache.release(steered.rows)
+            self._in_play.release(steered.rows)
+            for layer, phases in steered.phases.items():
+                self._layers[layer].lines.remove(phases)
             if self.pairing is not None:
                 self.pairing.forget(request_id)
         self.reads.forget(request_id)
 
     def begin_step(self, layout: Layout) -> None:
         """Lay out the rows of the coming step. A plan is rebuilt only when it changes."""
+        if self._steady is not None and self._steady.goes_on(layout):
+            for state in self._layers.values():
+                state.due = state.n_rows
+            return
         spans: dict[int, list[_Span]] = {layer: [] for layer in self._layers}
         self.reads.begin_step()
         partners = layout.request_ids if self.pairing is None else layout.scheduled_ids
-        row = 0
+        row, steps = 0, END
         for request_id, partner, count, position in zip(
             layout.request_ids, partners, layout.counts, layout.positions, strict=True
         ):
             steered = self._steered.get(partner)
             if steered is not None:
-                for layer, parts in steered.phases.items():
-                    spans[layer] += _spans(steered, parts, row, count, position)
+                for layer, phases in steered.phases.items():
+                    if len(phases) == 1 and phases[0].start == 0 and phases[0].end == END:
+                        spans[layer].append(_Span(steered, phases[0], row, count))
+                        continue
+                    for phase, first, n in pieces(phases, row, count, position):
+                        spans[layer].append(_Span(steered, phase, first, n))
+                    steps = min(steps, _until_change(phases, position + count))
             self.reads.lay_out(request_id, row, count, position)
             if self.pairing is not None:
                 self.pairing.add(request_id, partner, count)
             row += count
         for layer, state in self._layers.items():
-            self._plan(state, spans[layer])
-
-    def _plan(self, state: _Layer, spans: list[_Span]) -> None:
-        signature = [span.signature for span in spans]
-        if signature != state.signature:
-            wanted = [(span.phase.slots, span.first, span.n) for span in spans]
-            state.blocks = build(wanted, self._device)
-            self.plans_built += bool(spans)
-            state.signature = signature
-        state.spans = spans
-        state.due = sum(span.n for span in spans)
+            self.plans_built += state.plan(spans[layer])
+        decoding = row == len(layout.counts)
+        if decoding and not self.reads.in_progress and self.pairing is None:
+            self._steady = _Steady(layout, steps)
 
     def end_step(self) -> None:
         """Stop rather than go on with tokens that were silently not steered or not read.
@@ -217,6 +246,9 @@ class Steering:
         Raises:
             RuntimeError: a hook did not run, e.g. because a compiled graph lacks it.
         """
+        if self.graph is not None:
+            self._end_recorded_step()
+            return
         rows, texts = sum(state.due for state in self._layers.values()), self.reads.due
         if not rows and not texts:
             return
@@ -226,6 +258,12 @@ class Steering:
             f"the hook in the model did not run in this step: {rows} rows are not steered, "
             f"{texts} texts not read"
         )
+
+    def _end_recorded_step(self) -> None:
+        for layer, state in self._layers.items():
+            if isinstance(state, GraphLayer):
+                state.verify()
+                self.reads.touch(layer, state.stream, None)
 
     def touch(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
         """Steer and read at a hooked layer, in place.
@@ -240,52 +278,44 @@ class Steering:
             self.probe.touch(layer, hidden, residual)
             return
         rows = as_rows(hidden)
+        if self.graph is not None:
+            self._recorded(layer, rows, None if residual is None else as_rows(residual))
+            return
         is_sum = residual is not None and self._forms.get(layer, SUM) == SUM
         added = as_rows(residual) if residual is not None and is_sum else None
         state = self._layers.get(layer)
         if state is not None and state.due:
-            self._steer(state, rows, added)
+            if self.deviation is None:
+                state.touch(rows, added)
+            else:
+                self._watched(state, rows, added)
         self.reads.touch(layer, rows, added)
 
-    def _steer(self, state: _Layer, hidden: Tensor, residual: Tensor | None) -> None:
-        before = None
-        if self.deviation is not None:
-            before = hidden.clone() if residual is None else hidden + residual
-        for block in state.blocks:
-            rows = block.rows
-            stream = hidden[rows] if residual is None else hidden[rows] + residual[rows]
-            steered = block.steer(stream, self._cache.bank)
-            if residual is None:
-                hidden[rows] = steered
-            else:
-                residual[rows] = steered
-                hidden[rows] = 0
-            self.steered_rows += stream.shape[0]
-            state.due -= stream.shape[0]
-        if before is not None:
-            self._compare(state, before, hidden if residual is None else hidden + residual)
+    def _recorded(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
+        """What a graph records: no decision here may hang on the step."""
+        state = self._layers[layer]
+        assert isinstance(state, GraphLayer)
+        if self.deviation is not None and state.spans:  # Not while a graph is recorded.
+            self._watched(state, hidden, residual)
+        else:
+            state.touch(hidden, residual)
 
-    def _compare(self, state: _Layer, before: Tensor, after: Tensor) -> None:
-        """Take into :attr:`deviation` how far this step is off its boosts, on all rows: those of
-        unsteered requests are to stay as they were."""
-        expected = before.float()
-        for span in state.spans:
-            for item in span.steered.task.effects:
-                if item.layer == state.layer:
-                    decoder = load(self._dictionary, [item.slot.write]).decoder[0]
-                    change = item.slot.boost * decoder.to(expected.device)
-                    expected[span.first : span.first + span.n] += change
-        n_rows = state.spans[-1].first + state.spans[-1].n
-        off = (after.float() - expected)[:n_rows].abs().amax(1)
-        worst = float((off / expected[:n_rows].abs().amax(1).clamp(min=1e-30)).max())
+    def _watched(self, state: Layer | GraphLayer, hidden: Tensor, residual: Tensor | None) -> None:
+        """Steer, and take into :attr:`deviation` how far this step is off its boosts, on all rows:
+        those of unsteered requests are to stay as they were."""
+        added = residual
+        if isinstance(state, GraphLayer) and not bool(state.is_sum):
+            added = None
+        before = hidden.clone() if added is None else hidden + added
+        spans = state.spans
+        state.touch(hidden, residual)
+        after = hidden if added is None else hidden + added
+        pushes = [
+            (span.first, span.n, Row(int(line[3])), float(line[COLUMNS.index("boost")]))
+            for span in cast("Sequence[_Span]", spans)
+            for line in span.steered.task.effects.table
+            if line[0] == state.number
+        ]
+        n_rows = spans[-1].first + spans[-1].n
+        worst = deviation(before[:n_rows], after[:n_rows], pushes, self._dictionary)
         self.deviation = max(self.deviation or 0.0, worst)
-
-
-def _spans(
-    steered: _Steered, parts: Sequence[Phase], row: int, count: int, position: int
-) -> Iterator[_Span]:
-    """The pieces of ``count`` rows from ``row`` on, the first at ``position``, phase by phase."""
-    for phase in parts:
-        first, last = max(phase.start, position), min(phase.end, position + count)
-        if first < last:
-            yield _Span(steered, phase, row + first - position, last - first)

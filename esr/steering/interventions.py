@@ -19,34 +19,34 @@ what earlier ones have made of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 from esr.errors import UserError
 from esr.steering.limits import KEEP
 from esr.steering.scope import Scope, check_scope, overlap
 
 
-@dataclass(frozen=True, order=True)
-class Row:
+class Row(NamedTuple):
     """What is read or written: a latent of the SAE, or a vector of a direction file.
 
     A latent is read as its SAE activation and written by its decoder row; a vector ``v`` is read
     as the projection ``<h, v>`` and written as it is.
 
     Attributes:
-        index: of the latent; or of the vector in the file.
+        number: of the latent; or of the vector in the direction.
         digest: of the direction, see :mod:`esr.steering.directions`; empty for a latent.
     """
 
-    index: int
+    number: int
     digest: str = ""
 
     def __str__(self) -> str:
         if self.digest:
-            return f"vector {self.index} of direction {self.digest}"
-        return f"latent {self.index}"
+            return f"vector {self.number} of direction {self.digest}"
+        return f"latent {self.number}"
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def rows_of(interventions: Iterable[Intervention]) -> tuple[Row, ...]:
     return tuple(sorted({row for item in interventions for row in slot_of(item).rows}))
 
 
-def check(interventions: Sequence[Intervention], d_sae: int, layers: Iterable[int]) -> None:
+def check(interventions: Sequence[Intervention], d_sae: int, layers: Collection[int]) -> None:
     """Refuse what would break a worker in the middle of a batch.
 
     Args:
@@ -162,51 +162,72 @@ def check(interventions: Sequence[Intervention], d_sae: int, layers: Iterable[in
         UserError: too many rows, a latent, value, layer or scope out of range, or two clamps or
             scales of one latent at the same layer and positions.
     """
-    if len(rows_of(interventions)) > KEEP:
-        raise UserError(
-            f"{len(rows_of(interventions))} latents in one request",
-            f"at most {KEEP}",
-            "fewer interventions",
-        )
-    allowed = set(layers)
-    clamps: dict[tuple[int, int | None], list[Scope]] = {}
+    rows: set[Row | int] = set()
+    allowed: set[int | None] = {None, *layers}
+    clamps: dict[tuple[int, int | None], tuple[Scope, ...]] = {}
+    # Loops over hundreds of latents: the usual case asks for nothing that it does not need.
     for item in interventions:
-        _check_slot(item, d_sae)
-        check_scope(item.scope)
-        if item.layer is not None and item.layer not in allowed:
+        kind = type(item)
+        if isinstance(item, Slot):
+            _check_slot(item, d_sae)
+            rows.update(row if row.digest else row.number for row in item.rows)
+        else:
+            if not 0 <= item.latent < d_sae:
+                _check_latent(item.latent, d_sae)
+            if not -LARGEST <= item.value <= LARGEST:
+                _check_value(item, item.value)
+            rows.add(item.latent)
+            if kind is not Boost:
+                others = clamps.get((item.latent, item.layer), ())
+                if others and any(overlap(item.scope, other) for other in others):
+                    raise _clamped_twice(item.latent)
+                clamps[item.latent, item.layer] = (*others, item.scope)
+        if item.scope != "all":
+            check_scope(item.scope)
+        if item.layer not in allowed:
             raise UserError(
                 f"layer {item.layer} is not hooked",
-                f"{', '.join(map(str, sorted(allowed)))}",
+                f"{', '.join(map(str, sorted(layers)))}",
                 "name the layer where the engine starts (VllmOptions.layers, Experiment.layers)",
             )
-        if isinstance(item, Clamp | Scale):
-            others = clamps.setdefault((item.latent, item.layer), [])
-            if any(overlap(item.scope, other) for other in others):
-                raise UserError(
-                    f"latent {item.latent} is clamped twice",
-                    "one clamp or scale per latent, layer and position",
-                    "drop one of the two",
-                )
-            others.append(item.scope)
+    if len(rows) > KEEP:
+        raise UserError(
+            f"{len(rows)} latents in one request", f"at most {KEEP}", "fewer interventions"
+        )
 
 
-def _check_slot(item: Intervention, d_sae: int) -> None:
-    slot = slot_of(item)
+def _clamped_twice(latent: int) -> UserError:
+    return UserError(
+        f"latent {latent} is clamped twice",
+        "one clamp or scale per latent, layer and position",
+        "drop one of the two",
+    )
+
+
+def _check_latent(latent: int, d_sae: int) -> None:
+    if not 0 <= latent < d_sae:
+        raise UserError(
+            f"latent {latent} is not in the dictionary",
+            f"0 to {d_sae - 1}",
+            "choose a latent in that range",
+        )
+
+
+def _check_value(item: Intervention, value: float) -> None:
+    if not abs(value) <= LARGEST:
+        raise UserError(
+            f"{type(item).__name__} of {slot_of(item).write} has value {value}",
+            f"{-LARGEST:g} to {LARGEST:g}",
+            "correct the value",
+        )
+
+
+def _check_slot(slot: Slot, d_sae: int) -> None:
     for row in slot.rows:
-        if not row.digest and not 0 <= row.index < d_sae:
-            raise UserError(
-                f"latent {row.index} is not in the dictionary",
-                f"0 to {d_sae - 1}",
-                "choose a latent in that range",
-            )
-    values = (slot.boost, slot.target, slot.gain) if isinstance(item, Slot) else (item.value,)
-    for value in values:
-        if not abs(value) <= LARGEST:
-            raise UserError(
-                f"{type(item).__name__} of {slot.write} has value {value}",
-                f"{-LARGEST:g} to {LARGEST:g}",
-                "correct the value",
-            )
+        if not row.digest:
+            _check_latent(row.number, d_sae)
+    for value in (slot.boost, slot.target, slot.gain):
+        _check_value(slot, value)
     if slot.read is None and (slot.gain or slot.gated):
         raise UserError(
             f"Slot of {slot.write} has a gain or a gate and reads nothing",
@@ -250,7 +271,7 @@ def _to_json(item: Intervention) -> dict[str, Any]:
 
 
 def _row_to_json(row: Row) -> int | dict[str, Any]:
-    return {"index": row.index, "digest": row.digest} if row.digest else row.index
+    return {"index": row.number, "digest": row.digest} if row.digest else row.number
 
 
 def _row_from_json(data: int | Mapping[str, Any]) -> Row:
@@ -267,8 +288,8 @@ def from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Intervention, ...]:
         if "slot" in item:
             read = _row_from_json(item["read"]) if "read" in item else None
             numbers = {name: float(item[name]) for name in (*_NUMBERS, *_GATE) if name in item}
-            slot = Slot(_row_from_json(item["slot"]), read, **where)
-            interventions.append(replace(slot, **numbers))
+            slot: Any = partial(Slot, _row_from_json(item["slot"]), read, **where)
+            interventions.append(slot(**numbers))
             continue
         name = next(name for name in _KINDS if name in item)
         interventions.append(_KINDS[name](int(item[name]), float(item["value"]), **where))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from esr.steering.task import Task, content
+from esr.steering.task import Task
 
 OWN, OTHER, NONE = KINDS = ("own", "other", "none")
 
@@ -17,12 +17,12 @@ class PairingCounts:
     """Tokens of each request by what steered them, kept until they are taken."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, tuple[str, list[object]]] = {}
+        self._tasks: dict[str, tuple[str, str]] = {}
         self._counts: dict[str, dict[str, int]] = {}
 
     def admit(self, request_id: str, task: Task) -> None:
         """A request with interventions, before its first step."""
-        self._tasks[request_id] = task.key, content(task.effects)
+        self._tasks[request_id] = task.key, task.effects.content
         self._counts.setdefault(task.key, dict.fromkeys(KINDS, 0))
 
     def forget(self, request_id: str) -> None:

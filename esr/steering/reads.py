@@ -80,6 +80,11 @@ class Reads:
         read.seen = max(read.seen, end)
 
     @property
+    def in_progress(self) -> bool:
+        """Whether any request reads."""
+        return bool(self._key_of)
+
+    @property
     def due(self) -> int:
         """Pieces of texts to be read in this step."""
         return len(self._parts)

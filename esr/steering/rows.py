@@ -7,13 +7,10 @@ threshold, a direction ``v`` by the projection ``<h, v>``. A projection is a lat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from esr.steering.interventions import Slot
 
 
 @dataclass(frozen=True)
@@ -80,26 +77,3 @@ def activate(pre: Tensor, threshold: Tensor) -> Tensor:
     ``pre`` and the result: [..., n_rows].
     """
     return torch.where(pre > threshold, pre, 0.0)
-
-
-def steer(residual: Tensor, slots: Iterable[tuple[Slot, int, int]], rows: SaeRows) -> Tensor:
-    """Steer rows that all get the same, slot by slot: slow and obvious, for the reference engine.
-
-    Args:
-        residual: [n_rows, d_model], unsteered; not modified.
-        slots: each with the positions in ``rows`` of what it writes and reads.
-        rows: without input bias, see :meth:`SaeRows.centred`.
-
-    Returns:
-        [n_rows, d_model], same dtype as ``residual``.
-    """
-    stream = residual.float()
-    change = torch.zeros_like(stream)
-    for slot, write, read in slots:
-        coefficient = torch.full_like(stream[:, 0], slot.boost + slot.target)
-        if slot.read is not None:
-            pre = stream @ rows.encoder[read] + rows.encoder_bias[read]
-            p = activate(pre, rows.threshold[read])
-            coefficient = (coefficient + slot.gain * p) * ((p >= slot.low) & (p < slot.high))
-        change += coefficient[:, None] * rows.decoder[write]
-    return (stream + change).to(residual.dtype)

@@ -45,14 +45,14 @@ class PlainHook:
         """f_k = ReLU(pre) where pre > threshold, pre = (h - b_in) . W_enc[k] + b_enc[k]; of a
         direction <h, v>."""
         if row.digest:
-            return stream @ self.vectors[row.digest][row.index]
-        rows, k = self.rows, row.index
+            return stream @ self.vectors[row.digest][row.number]
+        rows, k = self.rows, row.number
         pre = (stream - rows.input_bias) @ rows.encoder[k] + rows.encoder_bias[k]
         return torch.where(pre > rows.threshold[k], pre.clamp(min=0), 0.0)
 
     def written(self, row: Row) -> Tensor:
         """The decoder row, or the vector."""
-        return self.vectors[row.digest][row.index] if row.digest else self.rows.decoder[row.index]
+        return self.vectors[row.digest][row.number] if row.digest else self.rows.decoder[row.number]
 
     def change(self, stream: Tensor, item: Intervention) -> Tensor:
         """What one intervention adds to every row: [..., d_model]."""

@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import random
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +19,12 @@ from esr.engine.admission import RowBudget
 from esr.engine.log import root_cause
 from esr.steering import plan
 from esr.steering.batch import Layout, Steering
+from esr.steering.effects import COLUMNS, Effects
+from esr.steering.in_play import RowsInPlay, load
 from esr.steering.interventions import Boost, Clamp, Intervention, Row, Scale, Slot
 from esr.steering.pooling import Pool, add_rows
-from esr.steering.row_cache import RowCache, load
-from esr.steering.rows import steer
 from esr.steering.sae import Dictionary
-from esr.steering.task import CONFIG_KEY, ReadTask, Task, effects
+from esr.steering.task import CONFIG_KEY, ReadTask, Task
 from tests.engine.engine_models import D_MODEL, D_SAE
 
 CPU = torch.device("cpu")
@@ -38,24 +37,27 @@ def asked(
     n_prompt: int = 0,
     read: ReadTask | None = None,
 ) -> Task:
-    return Task(name, effects(items, layer, n_prompt), read)
+    return Task(name, Effects.of(items, layer, n_prompt), read)
 
 
 def steered_alone(
     task: Task, layer: int, stream: torch.Tensor, position: int, dictionary: Dictionary
 ) -> torch.Tensor:
-    """Row by row, from the task's effects alone."""
-    bank = load(dictionary, task.rows)
-    place = {row: i for i, row in enumerate(task.rows)}
-    rows = []
-    for at, row in enumerate(stream, position):
-        slots = [
-            (e.slot, place[e.slot.write], place[e.slot.read or e.slot.write])
-            for e in task.effects
-            if e.layer == layer and e.start <= at < e.end
-        ]
-        rows.append(steer(row[None], slots, bank))
-    return torch.cat(rows)
+    """Row by row and slot by slot, from the task's table alone."""
+    rows, writes, reads = task.effects.rows
+    bank = load(dictionary, rows)
+    result = stream.clone()
+    for line, write, read in zip(task.effects.table, writes, reads, strict=True):
+        slot = dict(zip(COLUMNS, line.tolist(), strict=True))
+        for i, row in enumerate(stream):
+            if slot["layer"] != layer or not slot["start"] <= position + i < slot["end"]:
+                continue
+            p = torch.relu(row @ bank.encoder[read] + bank.encoder_bias[read])
+            p = p * (p > bank.threshold[read]) * (slot["read"] >= 0)
+            if slot["low"] <= p < slot["high"]:
+                amount = slot["boost"] + slot["target"] + slot["gain"] * p
+                result[i] += amount * bank.decoder[write]
+    return result
 
 
 @pytest.mark.parametrize("with_residual", [True, False])
@@ -106,7 +108,7 @@ def test_many_latents_at_once_equal_one_after_the_other(
     dictionary: Dictionary, monkeypatch: pytest.MonkeyPatch, device_rows: int
 ) -> None:
     """Long and short pieces, shared latents, up to 60 of them; tables in one block and in many."""
-    monkeypatch.setattr(plan, "WORKSPACE", device_rows)
+    monkeypatch.setattr(plan, "COEFFICIENTS", device_rows)
     rng = random.Random(8)
     steering = Steering(dictionary, CPU)
     tasks, counts = [], []
@@ -126,8 +128,10 @@ def test_many_latents_at_once_equal_one_after_the_other(
     stream = hidden + residual
     ids = [task.key for task in tasks]
     steering.begin_step(Layout(ids, counts, [0] * 40, ids))
-    ways = {type(block) for block in steering._layers[0].blocks}
-    assert ways == {plan.OneBlock, plan.PlainBlock, plan.GatedBlock}
+    n_long = sum(bool(task.effects) and n == 40 for task, n in zip(tasks, counts, strict=True))
+    layer = steering._layers[0]
+    assert isinstance(layer, plan.Layer)
+    assert len(layer.blocks) >= n_long + 1
     steering.touch(0, hidden, residual)
     steering.end_step()
     row = 0
@@ -183,24 +187,28 @@ def test_scheduler_order_pairs_by_place_in_the_list(dictionary: Dictionary) -> N
         torch.testing.assert_close(hidden, rows if faulty else rows.flip(0))
 
 
-def test_bank_keeps_latents_in_use_and_drops_the_others(dictionary: Dictionary) -> None:
-    def rows(numbers: Iterable[int]) -> list[Row]:
-        return [Row(number) for number in numbers]
-
-    cache = RowCache(dictionary, CPU, keep=80)
-    held = cache.acquire(rows(range(10)))
+def test_rows_in_play_stay_at_the_front_while_they_are_used(dictionary: Dictionary) -> None:
+    in_play = RowsInPlay(dictionary, CPU, capacity=80)
+    address = in_play.packed.data_ptr()
+    held = in_play.acquire([Row(k) for k in range(10)])
     for start in range(10, 290, 20):
         some = range(start, start + 20)
-        positions = cache.acquire(rows(some))
-        expected = dictionary.bank(list(some))
-        chosen = torch.tensor([positions[row] for row in rows(some)])
-        assert torch.equal(cache.bank.decoder[chosen], expected.decoder)
-        assert torch.equal(cache.bank.threshold[chosen], expected.threshold)
-        cache.release(rows(some))
-    assert cache.bank.n_rows == 80
-    assert cache.acquire(rows(range(10))) == held
-    chosen = torch.tensor([held[row] for row in rows(range(10))])
-    assert torch.equal(cache.bank.encoder[chosen], dictionary.bank(list(range(10))).encoder)
+        lines = in_play.acquire([Row(k) for k in some])
+        assert in_play.n == 30
+        expected, chosen = dictionary.bank(list(some)).centred(), torch.from_numpy(lines)
+        for name in ("encoder", "encoder_bias", "threshold", "decoder"):
+            front = getattr(in_play.front(30), name)
+            assert torch.equal(front[chosen], getattr(expected, name)), name
+            assert torch.equal(getattr(in_play.chosen(chosen), name), getattr(expected, name))
+        in_play.acquire([Row(k) for k in some])
+        in_play.release([Row(k) for k in some])
+        assert in_play.n == 30, "another request uses them"
+        in_play.release([Row(k) for k in some])
+        assert in_play.n == 10
+    assert in_play.acquire([Row(k) for k in range(10)]).tolist() == held.tolist()
+    assert in_play.packed.data_ptr() == address
+    with pytest.raises(RuntimeError, match="all 80 rows are in use, 71 more are needed"):
+        in_play.acquire([Row(k) for k in range(100, 171)])
 
 
 async def test_requests_wait_for_rows_that_others_use() -> None:
@@ -293,9 +301,11 @@ def test_tasks_survive_the_journey() -> None:
         n_prompt=17,
         read=ReadTask(None, 2, 30),
     )
-    assert Task.from_wire(task.to_wire()) == task
-    chosen = Task("k", (), ReadTask((5, 1), 0, 9))
-    assert Task.from_wire(chosen.to_wire()) == chosen
+    again = Task.from_wire(task.to_wire())
+    assert (again.key, again.read) == (task.key, task.read)
+    assert again.effects.content == task.effects.content
+    chosen = Task("k", read=ReadTask((5, 1), 0, 9))
+    assert Task.from_wire(chosen.to_wire()).read == chosen.read
 
 
 class FakeRunner:

@@ -41,6 +41,8 @@ ENGINES: dict[str, dict[str, Any]] = {
     "chunked": {"max_batched_tokens": 24},
     "preempted": {"kv_cache_bytes": 16 * BLOCK_BYTES},
     "compiled": {"compiled": True},
+    "recorded": {"compiled": True, "in_graph": True},
+    "recordable": {"in_graph": True, "max_batched_tokens": 40},
 }
 
 
@@ -55,9 +57,10 @@ def options(name: str) -> VllmOptions:
         ("llama", "chunked"),
         ("llama", "preempted"),
         ("llama", "compiled"),
+        ("llama", "recordable"),
         ("gemma2", "eager"),
         ("gemma2", "preempted"),
-        ("gemma2", "compiled"),
+        ("gemma2", "recorded"),
     ],
     ids="-".join,
 )

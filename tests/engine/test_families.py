@@ -19,8 +19,7 @@ from esr.engine.options import VllmOptions
 from esr.engine.vllm import VllmEngine
 from esr.errors import UserError
 from esr.models import ModelSpec
-from esr.steering import batch, plan, stream
-from esr.steering.rows import SaeRows
+from esr.steering import kernel, plan, stream
 from esr.steering.sae import Dictionary
 from tests.engine.engine_models import build_dictionary, mixed_requests
 from tests.engine.families import D_MODEL, DOCUMENT, FAMILIES, build, compare
@@ -63,24 +62,20 @@ def stale_half_added(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def one_per_cent_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    steer = plan.OneBlock.steer
+    def more(stream: Tensor, *rest: Any) -> Tensor:
+        return stream + 1.01 * (kernel.steer(stream, *rest) - stream)
 
-    def more(block: plan.OneBlock, stream: Tensor, bank: SaeRows) -> Tensor:
-        return stream + 1.01 * (steer(block, stream, bank) - stream)
-
-    monkeypatch.setattr(plan.OneBlock, "steer", more)
+    monkeypatch.setattr(plan, "steer", more)
 
 
 def rows_of_a_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shifted(spans: list[Any], device: torch.device) -> list[Any]:
-        blocks: list[Any] = plan.build(spans, device)
-        every = torch.arange(10**4)
-        return [
-            dataclasses.replace(block, rows=(every[block.rows] - 1).clamp(min=0))
-            for block in blocks
-        ]
+    touch = plan.Block.touch
 
-    monkeypatch.setattr(batch, "build", shifted)
+    def shifted(block: plan.Block, hidden: Tensor, residual: Tensor | None) -> None:
+        rows = (torch.arange(10**4)[block.rows] - 1).clamp(min=0)
+        touch(dataclasses.replace(block, rows=rows), hidden, residual)
+
+    monkeypatch.setattr(plan.Block, "touch", shifted)
 
 
 @pytest.fixture(scope="module")

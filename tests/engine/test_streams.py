@@ -9,11 +9,12 @@ from torch.nn import Linear, Module, ModuleList
 
 from esr.errors import UserError
 from esr.steering.batch import Layout, Steering
+from esr.steering.effects import Effects
 from esr.steering.interventions import Boost
 from esr.steering.layers import decoder_layers
 from esr.steering.sae import Dictionary
 from esr.steering.stream import ADDED, FIRST, MOVED, STREAM, SUM, StreamProbe
-from esr.steering.task import ReadTask, Task, effects
+from esr.steering.task import ReadTask, Task
 from tests.engine.engine_models import D_MODEL
 
 N_LAYERS, N_TOKENS = 3, 8
@@ -116,7 +117,7 @@ def test_the_measurement_decides_what_is_read_and_written(
     steering = Steering(dictionary, torch.device("cpu"))
     steering._forms = {0: form}
     read = ReadTask((3, 5), 0, 2)
-    steering.admit("a", Task("a", effects([Boost(7, 2.0)], 0, 0)))
+    steering.admit("a", Task("a", Effects.of([Boost(7, 2.0)], 0, 0)))
     steering.admit("r", Task("r", read=read))
     hidden, residual = torch.randn(2, 3, D_MODEL, generator=torch.Generator().manual_seed(4))
     stream = hidden + residual if form == SUM else hidden.clone()
