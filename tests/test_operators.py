@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from esr.engine.base import GenerationRequest, ReadRequest
+from esr.engine.transformers import Placed, SteeringHook
 from esr.errors import UserError
 from esr.steering import directions
 from esr.steering.direction import ClassStatistics, Direction, Fit
-from esr.steering.interventions import Boost, Slot
+from esr.steering.interventions import Boost, Row, Slot
 from esr.steering.operators import OPERATORS, Steer, strength_at
-from esr.steering.rows import of_vectors, steer
+from esr.steering.rows import of_vectors
+from esr.steering.scope import END
 from tests.engine.formulas import FORMULAS, Numbers, numbers
 
 WIDTH, LAYER, SCALE = 8, 3, 2.0
@@ -28,8 +30,12 @@ def known() -> Numbers:
 
 def steered(h: torch.Tensor, slots: tuple[Slot, ...], direction: Direction) -> torch.Tensor:
     """What the reference engine does with slots."""
-    placed = [(s, s.write.index, (s.read or s.write).index) for s in slots]
-    return steer(h, placed, of_vectors(direction.vectors))
+    everywhere = (0, END)
+    rows = [Row(i, direction.digest) for i in range(len(direction.vectors))]
+    placed = [Placed(slot, everywhere) for slot in slots]
+    hook = SteeringHook(placed, everywhere, rows, of_vectors(direction.vectors))
+    result: torch.Tensor = hook(torch.nn.Identity(), (), h[None])[0]
+    return result
 
 
 def stream(n: int = 200) -> torch.Tensor:
@@ -118,7 +124,7 @@ def test_several_layers_act_each_with_its_own_vector(known: Numbers, tmp_path: P
     )
     path = directions.write(both, tmp_path / "wine.safetensors")
     slots = Steer(path, "sttp", 4, scope="generated").slots
-    assert [(s.layer, s.write.index, s.scope) for s in slots] == [
+    assert [(s.layer, s.write.number, s.scope) for s in slots] == [
         (2, 0, "generated"),
         (5, 1, "generated"),
     ]
