@@ -417,6 +417,6 @@ async def test_scheduler_order_gives_requests_the_interventions_of_others(
     answers = await together(engine, requests)
     await engine.close()
     assert engine.describe()["runner"] == "v1", "a closed engine can still be described"
-    assert alone == expected[:4]
+    assert [a.token_ids for a in alone] == [e.token_ids for e in expected[:4]]
     wrong = sum(a.token_ids != b.token_ids for a, b in zip(answers, expected, strict=True))
     assert wrong > len(requests) / 3
