@@ -70,6 +70,7 @@ SCRIPTS = (
     Script(
         *(3, "Ablation of off-topic detectors", "Figure 5"),
         "python -m experiment_03_off_topic_detectors find tiny, then the same with ablate",
+        {"exp3_known_answer": ("With and without a circuit", "no figure of the paper")},
     ),
     Script(4, "Fine-tuning", "Figure 6", "python -m experiment_04_finetuning tiny-base"),
     Script(5, "Meta-prompts", "Figure 4", "python -m experiment_05_prompt_variants tiny"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from plotting import arms, style
+from plotting import arms, known_answer, style
 from plotting.arms import Arm, Group
 from plotting.command import figure_command
 from plotting.figure import Drawn
@@ -57,7 +57,11 @@ def figures(sources: Sequence[Source]) -> list[Drawn]:
     )
     groups = [_group(source) for source in ordered]
     about = "Restarts with the off-topic detectors clamped (Figure 5 of the paper)."
-    return [arms.draw(NAME, EXPERIMENT, groups, arms.table(groups), about)]
+    drawn = [arms.draw(NAME, EXPERIMENT, groups, arms.table(groups), about)]
+    # Beside the ablation of a known circuit: what the whole procedure found there and elsewhere.
+    if any(source.model == known_answer.MEMBER for source in ordered) and known_answer.measured():
+        drawn.append(known_answer.committed())
+    return drawn
 
 
 def _per(info: Mapping[str, Any]) -> Hashable:

@@ -1,6 +1,6 @@
 """What the procedure finds when there is something, and when there is nothing.
 
-python plotting/plot_known_answer.py [--gates FILE] [--log FILE] [--output DIR]
+python plotting/known_answer.py [--gates FILE] [--log FILE] [--output DIR]
 
 Draws what ``python -m esr.organism gates circuit`` has measured, and how the planted circuit was
 trained: detectors clamped against random sets clamped for each model, the share of the restart
@@ -28,6 +28,7 @@ from plotting.figure import Drawn, Panel, compose, save
 from plotting.sources import Source
 
 NAME = "exp3_known_answer"
+MEMBER = "tiny-circuit"
 COMMAND = "python -m esr.organism gates circuit"
 GATES = ORGANISM / "circuit-gates.json"
 LOG = ORGANISM / "training-circuit.jsonl"
@@ -179,6 +180,25 @@ def _power(axes: Axes, found: pd.DataFrame) -> None:
     axes.legend(loc="lower right")
 
 
+def measured() -> bool:
+    """Whether there is something to draw."""
+    return GATES.is_file() and LOG.is_file()
+
+
+def committed() -> Drawn:
+    """The figure of what is committed.
+
+    Raises:
+        UserError: the file of gates cannot be read.
+    """
+    return figure(_read(GATES), LOG)
+
+
+def _read(gates: Path) -> dict[str, Any]:
+    form = "JSON as the command below writes it"
+    return read_json(gates, dict[str, Any], "a file of gates", form, COMMAND)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; 0 if something was drawn, 1 without data, 2 on bad input."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
@@ -190,9 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"no {options.gates} with {options.log}; run: {COMMAND}", file=sys.stderr)
         return 1
     try:
-        form = "JSON as the command below writes it"
-        entries = read_json(options.gates, dict[str, Any], "a file of gates", form, COMMAND)
-        paths = save(figure(entries, options.log), options.output)
+        paths = save(figure(_read(options.gates), options.log), options.output)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
