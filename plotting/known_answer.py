@@ -44,8 +44,9 @@ def subjects(entries: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, An
     rows: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for name, entry in entries.items():
         if name.startswith("seed "):
-            rows[f"circuit, {name}"] = ("tiny-circuit", entry)
-            rows[f"its decoy, {name}"] = ("tiny-circuit", entry["decoy"])
+            rows[f"{name}: found"] = (MEMBER, entry)
+            rows[f"{name}: true"] = (MEMBER, entry["true"])
+            rows[f"{name}: decoy"] = (MEMBER, entry["decoy"])
     for key in ("tiny", "tiny-base"):
         if key in entries:
             rows[key] = (key, entries[key])

@@ -46,8 +46,15 @@ def entry() -> dict[str, Any]:
         "aligned_hits": hits(SEARCH, [7]),
         "ablation": copy.deepcopy(CUT),
         "random": {"ratios": [0.95, 1.02] * 10},
-        "statistics": {"by_latent": {"7": 1.4, "9": 0.2}, "cohens_d": 1.1, "n": 40},
-        "trace": {"spearman": 0.6},
+        "statistics": {"cohens_d": 0.4, "n": 40},
+        "trace": {"spearman": 0.1},
+        "true": {
+            "latents": [7],
+            "hits": hits(SEARCH, [7]),
+            "ablation": copy.deepcopy(CUT),
+            "statistics": {"cohens_d": 1.4, "n": 40},
+            "trace": {"spearman": 0.6},
+        },
         "decoy": {
             "latents": [9],
             "hits": hits(SEARCH, [9]),
@@ -74,7 +81,7 @@ def test_every_gate_can_be_passed(entry: dict[str, Any]) -> None:
     assert list(verdicts) == ["K1", "K2", "K3", "K4", "K5", "K6"]
     assert all(gate["passed"] for gate in verdicts.values())
     assert verdicts["K3"]["mean_ratio"] == pytest.approx(0.985)
-    assert verdicts["K4"]["smallest_d"] == 1.4
+    assert verdicts["K4"]["cohens_d"] == 1.4
 
 
 @pytest.mark.parametrize(
@@ -87,9 +94,9 @@ def test_every_gate_can_be_passed(entry: dict[str, Any]) -> None:
         ("K3", {"random": {"ratios": [*[1.0] * 19, 0.4]}}),
         ("K3", {"random": {"ratios": [1.0] * 19}}),
         ("K3", {"random": None}),
-        ("K4", {"statistics": {"by_latent": {"7": 1.0, "9": 3.0}, "cohens_d": 2.0, "n": 9}}),
-        ("K4", {"trace": {"spearman": -0.1}}),
-        ("K4", {"trace": None}),
+        ("K4", {"true": {"statistics": {"cohens_d": 1.0}, "trace": {"spearman": 0.6}}}),
+        ("K4", {"true": {"statistics": {"cohens_d": 1.4}, "trace": {"spearman": -0.1}}}),
+        ("K4", {"true": {"statistics": None, "trace": None}}),
         ("K5", {"decoy": {"ablation": CUT}}),
     ],
 )
@@ -195,11 +202,11 @@ def test_tables_have_a_row_per_gate_and_per_model(entry: dict[str, Any], tmp_pat
     assert gates[2].startswith("| K1 | passed: best cosine 0.97")
     assert "not passed" in gates[7]
     rows = answer_table(file).splitlines()
-    assert len(rows) == 6
+    assert len(rows) == 7
     assert "50.0 to 20.0 %" in rows[2]
     assert "-30.0 [-40.0, -20.0]" in rows[2]
     assert "0.98 (0.95 to 1.02, 20 sets)" in rows[2] or "0.99 (0.95 to 1.02, 20 sets)" in rows[2]
-    assert "no truth" in rows[4]
+    assert "no truth" in rows[5]
 
 
 GATES = ORGANISM / "circuit-gates.json"

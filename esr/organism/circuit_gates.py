@@ -63,29 +63,35 @@ def _keep(output: Path, name: str, entry: Mapping[str, Any]) -> None:
 def measure_circuit(folder: Path, plan: Plan) -> dict[str, Any]:
     """What is true of one build, and what the experiments say of it."""
     subject, truth = subject_of(folder), _truth(folder)
-    carriers = truth["carriers"]
-    decoy = carriers["d"]
-    file = plan.output / f"{subject.key}-decoy.json"
-    named = {"model_name": subject.key, "method": "decoy", "off_topic_detectors": decoy}
-    write_json(file, named)
-    if runs.search(subject, plan):
+    planted = {"true": truth["carriers"]["u"], "decoy": truth["carriers"]["d"]}
+    searched = runs.search(subject, plan)
+    if searched:
         runs.examine(subject, plan)
-        if decoy:
-            runs.examine(subject, plan, file)
         runs.draw_random(subject, plan)
-    procedure = _procedure(subject, plan, carriers["u"], truth["aligned"])
+    for name, latents in planted.items():
+        file = plan.output / f"{subject.key}-{name}.json"
+        known = {"model_name": subject.key, "method": name, "off_topic_detectors": latents}
+        write_json(file, known)
+        if searched and latents:
+            runs.examine(subject, plan, file)
+    procedure = _procedure(subject, plan, planted["true"], truth["aligned"])
     return {
         **truth,
         **procedure,
         "power": _power(subject, plan, procedure),
-        "decoy": {
-            "latents": decoy,
-            "hits": hits(_search(subject, plan), decoy),
-            "ablation": runs.ablation(plan, subject, decoy),
-            "statistics": runs.statistics(plan, subject, decoy),
-            "trace": runs.trace(plan, subject, decoy),
-        },
+        **{name: _known(subject, plan, latents) for name, latents in planted.items()},
         "scale": {name: value for name, value in asdict(plan).items() if name != "output"},
+    }
+
+
+def _known(subject: Subject, plan: Plan, latents: Sequence[int]) -> dict[str, Any]:
+    """What the experiments say of latents that are known to carry a planted direction."""
+    return {
+        "latents": list(latents),
+        "hits": hits(_search(subject, plan), latents),
+        "ablation": runs.ablation(plan, subject, latents),
+        "statistics": runs.statistics(plan, subject, latents),
+        "trace": runs.trace(plan, subject, latents),
     }
 
 

@@ -24,9 +24,6 @@ TRACE = "experiment_06_sequential_activations"
 STATISTICS = "experiment_09_activation_stats"
 RANDOM = "experiment_10_random_latent_control"
 
-CALIPERS = (0.5, 1.0, 2.0)
-"""Of the random sets: the first within which every detector has a partner in every set."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -85,35 +82,43 @@ def search(subject: Subject, plan: Plan) -> bool:
 
 def examine(subject: Subject, plan: Plan, detectors: Path | None = None) -> None:
     """Ablation, activation statistics and trace of the detectors found, or of those in a file."""
-    named = ("--detectors", str(detectors)) if detectors else ()
+    named = (*_replaying(plan, subject), *(("--detectors", str(detectors)) if detectors else ()))
     conduct(ABLATION, subject, plan, *named, step="ablate")
     conduct(STATISTICS, subject, plan, *named)
     conduct(TRACE, subject, plan, *named)
 
 
 def draw_random(subject: Subject, plan: Plan) -> None:
-    """Matched random sets, within the first caliper that leaves no detector without a partner."""
-    for caliper in CALIPERS:
-        options = ("--n-sets", str(plan.sets), "--caliper", str(caliper))
-        if not conduct(RANDOM, subject, plan, *options, step="run-random"):
-            continue
-        results = newest(plan, RANDOM, subject)
-        quality = results.raw["matching"]["quality"] if results else []
-        if all(fit["matched"] == fit["targets"] for fit in quality):
-            return
+    """Matched random sets in place of the detectors that were found."""
+    sets = ("--n-sets", str(plan.sets))
+    conduct(RANDOM, subject, plan, *_replaying(plan, subject), *sets, step="run-random")
+
+
+def _replaying(plan: Plan, subject: Subject) -> tuple[str, ...]:
+    """Names the parent, which may have another number of trials than a default run."""
+    path = newest_path(plan, ESR, subject)
+    return ("--from-results", str(path)) if path else ()
 
 
 def newest(
     plan: Plan, experiment: str, subject: Subject, latents: Sequence[int] | None = None
 ) -> Results | None:
     """The newest complete run, of these detectors where named; None without one."""
+    path = newest_path(plan, experiment, subject, latents)
+    return read_results(path) if path else None
+
+
+def newest_path(
+    plan: Plan, experiment: str, subject: Subject, latents: Sequence[int] | None = None
+) -> Path | None:
+    """Folder of :func:`newest`."""
     for path in find_runs(plan.output, experiment, subject.key):
         if read_run(path).status != "complete":
             continue
         results = read_results(path)
         used = results.raw.get("ablated_latents") or results.raw.get("detectors", {}).get("latents")
         if latents is None or set(used or ()) == set(latents):
-            return results
+            return path
     return None
 
 

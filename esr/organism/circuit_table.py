@@ -67,20 +67,12 @@ def _k3(entry: Entry) -> dict[str, Any]:
 
 
 def _k4(entry: Entry) -> dict[str, Any]:
-    """Experiment 9: d above 1 for every carrier that was found; experiment 6: higher before."""
-    statistics, trace = entry["statistics"], entry["trace"]
-    carriers = {str(latent) for latent in entry["carriers"]["u"]}
-    sizes = [
-        d
-        for latent, d in (statistics["by_latent"] if statistics else {}).items()
-        if latent in carriers and d is not None
-    ]
+    """Experiment 9: d of the true detectors above 1; experiment 6: higher before the restart."""
+    statistics, trace = entry["true"]["statistics"], entry["true"]["trace"]
+    size = statistics["cohens_d"] if statistics else None
     rho = trace["spearman"] if trace else None
-    return {
-        "passed": bool(sizes) and min(sizes) > 1 and rho is not None and rho > 0,
-        "smallest_d": min(sizes, default=None),
-        "spearman": rho,
-    }
+    passed = size is not None and size > 1 and rho is not None and rho > 0
+    return {"passed": passed, "cohens_d": size, "spearman": rho}
 
 
 def _k5(entry: Entry, base: Entry) -> dict[str, Any]:
@@ -139,10 +131,10 @@ def answer_table(path: Path, seed: str = "seed 0") -> str:
     entries = json.loads(path.read_text(encoding="utf-8"))
     circuit = entries[seed]
     subjects = {
-        "`tiny-circuit`": circuit,
-        "its decoy": {**circuit["decoy"], "search": None, "random": None},
-        "`tiny`": entries["tiny"],
-        "`tiny-base`": entries["tiny-base"],
+        "`tiny-circuit`, what was found": circuit,
+        "`tiny-circuit`, true detectors": circuit["true"],
+        "`tiny-circuit`, decoy": circuit["decoy"],
+        **{f"`{name}`": entries[name] for name in ("tiny", "tiny-base") if name in entries},
     }
     head = [
         *("model", "passing strict", "hits in the first 3 / 10 / 26, strict", "the same, AUC"),

@@ -16,6 +16,7 @@ ENTRIES: dict[str, Any] = {
     "seed 0": {
         "ablation": CUT,
         "random": {"ratios": [1.0, 0.9, None]},
+        "true": {"ablation": {**CUT, "difference": -0.2}},
         "decoy": {"ablation": {**CUT, "difference": 0.0, "interval": None}, "random": None},
         "power": {
             **{"cut": [0.0, 0.5], "measured": [0.05, 1.0], "outside": [0.1, 0.9]},
@@ -50,10 +51,13 @@ def test_the_table_has_every_number_that_is_drawn(log: Path) -> None:
     check(drawn)
     table = drawn.table
     effects = table[table["panel"] == "effect"]
-    assert list(effects["subject"].unique()) == ["circuit, seed 0", "its decoy, seed 0", "tiny"]
+    assert list(effects["subject"].unique()) == [
+        *("seed 0: found", "seed 0: true", "seed 0: decoy"),
+        "tiny",
+    ]
     detectors = effects[effects["arm"] == "detectors"].set_index("subject")
-    assert detectors.loc["circuit, seed 0", "x"] == pytest.approx(-30)
-    assert detectors.loc["circuit, seed 0", "low"] == pytest.approx(-40)
+    assert detectors.loc["seed 0: found", "x"] == pytest.approx(-30)
+    assert detectors.loc["seed 0: found", "low"] == pytest.approx(-40)
     sets = effects[effects["arm"] == "random set"]
     assert sets["x"].tolist() == pytest.approx([0.0, -5.0, 5.0])
     training = table[table["panel"] == "training"]
