@@ -40,6 +40,8 @@ class SelfTest:
         layers: those with a hook.
         by_request: False where requests may get each other's interventions on purpose
             (pairing "scheduler-order"); then only rows are counted.
+        prompt_length: tokens of a prompt. What is measured in Python needs a step that no CUDA
+            graph replays: one that is larger than the largest recorded.
     """
 
     run: Callable[[Prompt, Sequence[Intervention], int], Awaitable[Prompt]]
@@ -51,6 +53,7 @@ class SelfTest:
     context: int
     layers: tuple[int, ...]
     by_request: bool
+    prompt_length: int = PROMPT_LENGTH
 
     async def check(self) -> dict[int, str]:
         """Run all four; returns what each layer returns, see :mod:`esr.steering.stream`.
@@ -115,7 +118,7 @@ class SelfTest:
         return by_kind
 
     def _prompt(self, i: int) -> Prompt:
-        length = min(PROMPT_LENGTH, self.context - RESPONSE_LENGTH)
+        length = min(self.prompt_length, self.context - RESPONSE_LENGTH)
         return tuple((3 + 17 * j + 5 * i) % min(self.vocabulary, 1000) for j in range(length))
 
     def _latent(self) -> tuple[int, float]:

@@ -26,7 +26,7 @@ from esr.engine.base import (
     Sampling,
 )
 from esr.engine.log import new_log, root_cause
-from esr.engine.self_test import SelfTest
+from esr.engine.self_test import PROMPT_LENGTH, SelfTest
 from esr.engine.validation import check_generation, check_graph, check_read, model_info
 from esr.engine.vllm_config import VllmOptions, compiles, graph_lines, in_graph, on_cpu, start
 from esr.errors import EngineError, UserError
@@ -283,6 +283,7 @@ class VllmEngine:
                 context=self.info.context,
                 layers=self.info.layers,
                 by_request=self.options.pairing == "request-id",
+                prompt_length=max(PROMPT_LENGTH, 1 + self._largest_graph()),
             )
             try:
                 self._streams = await test.check()
@@ -290,6 +291,12 @@ class VllmEngine:
                 self._refused = error
                 raise
             self._tested = True
+
+    def _largest_graph(self) -> int:
+        """Most rows of a step that a CUDA graph replays."""
+        if on_cpu() or not self._in_graph:
+            return 0
+        return self._driver.config.compilation_config.max_cudagraph_capture_size or 0
 
     async def _run_test(
         self, prompt: tuple[int, ...], steered: Sequence[Intervention], n: int

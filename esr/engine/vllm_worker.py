@@ -5,25 +5,19 @@ are private, so the version is pinned, a missing attribute stops the start with 
 a step whose hook did not run stops the engine (:meth:`Steering.end_step`).
 """
 
-import contextlib
 import functools
-import os
-import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
-import vllm
 from vllm.compilation.breakable_cudagraph import eager_break_during_capture
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import direct_register_custom_op
 
-from esr.engine.options import CLIENT
+from esr.engine.end_with_client import end_with_client
+from esr.engine.vllm_private import needed
 from esr.errors import UserError
 from esr.steering.batch import Layout, Steering
 from esr.steering.graph import GraphSizes
@@ -275,49 +269,3 @@ def keep_generators_of_discarded_rows(runner: Any) -> None:
             batch.generators.update(held)
 
     runner.sample_tokens = sample_tokens
-
-
-def needed(owner: Any, name: str) -> Callable[..., Any]:
-    """A private attribute of vLLM.
-
-    Raises:
-        RuntimeError: this version of vLLM does not have it.
-    """
-    if not hasattr(owner, name):
-        raise RuntimeError(
-            f"vLLM {vllm.__version__} has no {type(owner).__name__}.{name}: "
-            "install the version pinned in the requirements file"
-        )
-    attribute: Callable[..., Any] = getattr(owner, name)
-    return attribute
-
-
-def end_with_client(every: float = 1.0) -> None:
-    """End the engine when the process that started it is gone.
-
-    vLLM's processes survive a client that is killed: they would go on computing for nobody,
-    and hold the memory the next run needs.
-    """
-    ancestors = {process.pid: process for process in psutil.Process().parents()}
-    client = ancestors.get(int(os.environ.get(CLIENT, "0")))
-    if client is None:
-        return  # The engine runs inside its client.
-    # Our parent is vLLM's engine process, or the client itself where worker and engine are one.
-    engine = psutil.Process(os.getpid() if os.getppid() == client.pid else os.getppid())
-
-    def alive() -> bool:
-        try:
-            return bool(client.is_running() and client.status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return False
-
-    def watch() -> None:
-        while alive():
-            time.sleep(every)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for process in {engine, psutil.Process()}:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(number)
-            time.sleep(10)
-
-    threading.Thread(target=watch, name="end-with-client", daemon=True).start()

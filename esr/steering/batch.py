@@ -41,6 +41,7 @@ from esr.steering.effects import COLUMNS
 from esr.steering.graph import GraphLayer, GraphSizes
 from esr.steering.in_play import KEEP, RowsInPlay
 from esr.steering.interventions import Row
+from esr.steering.layout import Layout, Steady, until_change
 from esr.steering.lines import Phase, pieces
 from esr.steering.pairing import PairingCounts
 from esr.steering.plan import Layer
@@ -49,46 +50,6 @@ from esr.steering.sae import Dictionary
 from esr.steering.scope import END
 from esr.steering.stream import SUM, StreamProbe, Streams, as_rows
 from esr.steering.task import Task
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The rows of one step, in the order in which the model sees them.
-
-    Attributes:
-        request_ids: owner of each run of rows.
-        counts: rows of each.
-        positions: text position of the first row of each.
-        scheduled_ids: the same requests in scheduling order; used only to reproduce the
-            faulty pairing of the authors' fork (DEVIATIONS.md).
-    """
-
-    request_ids: Sequence[str]
-    counts: Sequence[int]
-    positions: Sequence[int]
-    scheduled_ids: Sequence[str]
-
-
-class _Steady:
-    """A step in which every request decodes one token, with ``left`` more until a scope changes.
-
-    The next step is the same, its positions one further, if the same requests decode again.
-    """
-
-    def __init__(self, layout: Layout, left: int) -> None:
-        self._ids, self._counts, self._left = list(layout.request_ids), list(layout.counts), left
-
-    def goes_on(self, layout: Layout) -> bool:
-        """Whether the step of ``layout`` is the next of the same."""
-        self._left -= 1
-        same = layout.request_ids == self._ids and layout.counts == self._counts
-        return self._left >= 0 and same
-
-
-def _until_change(phases: Sequence[Phase], position: int) -> int:
-    """Steps from ``position`` on until a phase begins or ends."""
-    edges = [edge for phase in phases for edge in (phase.start, phase.end)]
-    return min((edge - position for edge in edges if edge >= position), default=END)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +110,8 @@ class Steering:
         self._keeps_reads = reads
         self.reads = Reads(dictionary, device, feature_layer)
         self._steered: dict[str, _Steered] = {}
-        self._steady: _Steady | None = None
+        self._steady: Steady | None = None
+        self._begun = False
         self.plans_built = 0
         self.deviation: float | None = None
         """While it is a number: how far the stream after steering lies off what was to be added,
@@ -210,6 +172,7 @@ class Steering:
 
     def begin_step(self, layout: Layout) -> None:
         """Lay out the rows of the coming step. A plan is rebuilt only when it changes."""
+        self._begun = True
         if self._steady is not None and self._steady.goes_on(layout):
             for state in self._layers.values():
                 state.due = state.n_rows
@@ -229,7 +192,7 @@ class Steering:
                         continue
                     for phase, first, n in pieces(phases, row, count, position):
                         spans[layer].append(_Span(steered, phase, first, n))
-                    steps = min(steps, _until_change(phases, position + count))
+                    steps = min(steps, until_change(phases, position + count))
             self.reads.lay_out(request_id, row, count, position)
             if self.pairing is not None:
                 self.pairing.add(request_id, partner, count)
@@ -238,7 +201,7 @@ class Steering:
             self.plans_built += state.plan(spans[layer])
         decoding = row == len(layout.counts)
         if decoding and not self.reads.in_progress and self.pairing is None:
-            self._steady = _Steady(layout, steps)
+            self._steady = Steady(layout, steps)
 
     def end_step(self) -> None:
         """Stop rather than go on with tokens that were silently not steered or not read.
@@ -246,8 +209,10 @@ class Steering:
         Raises:
             RuntimeError: a hook did not run, e.g. because a compiled graph lacks it.
         """
+        begun, self._begun = self._begun, False
         if self.graph is not None:
-            self._end_recorded_step()
+            if begun:  # vLLM has steps without tokens.
+                self._end_recorded_step()
             return
         rows, texts = sum(state.due for state in self._layers.values()), self.reads.due
         if not rows and not texts:

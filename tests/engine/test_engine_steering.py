@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import inspect
 import random
 from collections import Counter
 from pathlib import Path
@@ -359,35 +357,6 @@ def test_link_follows_either_runner(dictionary: Dictionary, v2: bool) -> None:
     runner.execute_model(step(set(), [], []), dummy_run=True)
     torch.testing.assert_close(stream[1], 2 * first)
     assert steering.steered_rows == 3
-
-
-def test_stock_runners_have_what_the_link_uses() -> None:
-    """The V2 runner needs a GPU (or Triton for CPUs), so here its source must do."""
-    pytest.importorskip("vllm")
-    from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
-    from vllm.v1.worker.gpu.model_runner import GPUModelRunner as RunnerV2
-    from vllm.v1.worker.gpu.model_runner import InputBatch
-    from vllm.v1.worker.gpu_model_runner import GPUModelRunner as RunnerV1
-
-    for name in ("execute_model", "_prepare_inputs", "sample_tokens"):
-        assert callable(getattr(RunnerV1, name))
-    for name in ("execute_model", "prepare_inputs"):
-        assert callable(getattr(RunnerV2, name))
-    assert "dummy_run" in inspect.signature(RunnerV2.execute_model).parameters
-    assert {"req_ids", "num_computed_tokens_np"} <= field_names(InputBatch)
-    used = {"finished_req_ids", "scheduled_new_reqs", "num_scheduled_tokens"}
-    assert used <= field_names(SchedulerOutput)
-    assert {"req_id", "sampling_params"} <= field_names(NewRequestData)
-
-
-def field_names(record: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(record)}
-
-
-def test_a_missing_private_attribute_is_named() -> None:
-    worker = pytest.importorskip("esr.engine.vllm_worker")
-    with pytest.raises(RuntimeError, match=r"vLLM .* has no SimpleNamespace\._prepare_inputs"):
-        worker.needed(SimpleNamespace(), "_prepare_inputs")
 
 
 def test_root_cause_is_the_error_that_came_first(tmp_path: Path) -> None:

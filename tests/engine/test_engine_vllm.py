@@ -81,10 +81,20 @@ async def together(engine: VllmEngine, requests: Sequence[GenerationRequest]) ->
     return list(await asyncio.gather(*(engine.generate(request) for request in requests)))
 
 
+ANSWERS: dict[tuple[str, int, GenerationRequest], Generation] = {}
+"""Of the reference engines, by model and steering layer: many engines are compared with the same."""
+
+
 async def one_by_one(
     engine: TransformersEngine, requests: Sequence[GenerationRequest]
 ) -> list[Generation]:
-    return [await engine.generate(request) for request in requests]
+    answers = []
+    for request in requests:
+        key = engine.spec.key, engine.spec.steering_layer, request
+        if key not in ANSWERS:
+            ANSWERS[key] = await engine.generate(request)
+        answers.append(ANSWERS[key])
+    return answers
 
 
 def steered_tokens(requests: Sequence[GenerationRequest], answers: Sequence[Generation]) -> int:

@@ -7,13 +7,11 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import Module
 
 from esr.engine.options import VllmOptions
 from esr.engine.vllm import VllmEngine
@@ -107,27 +105,3 @@ async def test_a_model_that_is_steered_wrongly_is_refused(
                 await engine.generate(request)
     finally:
         await engine.close()
-
-
-def config(**changes: Any) -> Any:
-    parallel = {"pipeline_parallel_size": 1, "tensor_parallel_size": 2}
-    speculative = changes.pop("speculative_config", None)
-    return SimpleNamespace(
-        parallel_config=SimpleNamespace(**parallel | changes), speculative_config=speculative
-    )
-
-
-def test_ways_to_run_in_which_steering_would_be_wrong_are_refused() -> None:
-    worker = pytest.importorskip("esr.engine.vllm_worker")
-    plain, postponing = Module(), Module()
-    postponing.experts = Module()
-    postponing.experts.moe_config = SimpleNamespace(skip_final_all_reduce=True)  # type: ignore[assignment]
-    worker.refuse(config(), plain)
-    worker.refuse(config(tensor_parallel_size=1), postponing)
-    for settings, model, message in (
-        (config(pipeline_parallel_size=2), plain, "pipeline parallelism"),
-        (config(speculative_config=object()), plain, "speculative decoding"),
-        (config(), postponing, "no rank has the residual stream"),
-    ):
-        with pytest.raises(UserError, match=message):
-            worker.refuse(settings, model)
