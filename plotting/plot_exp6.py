@@ -86,7 +86,7 @@ def _legend(axes: Axes, data: Mapping[str, Any]) -> None:
     axes.legend(
         handles=handles,
         loc="lower left",
-        bbox_to_anchor=(0.0, 1.22),
+        bbox_to_anchor=(0.0, 1.27),
         ncols=len(handles),
         borderaxespad=0.1,
         handlelength=1.2,

@@ -167,8 +167,8 @@ def _two_lines(label: str) -> str:
 def _null(axes: Axes, null: Rate, row: float, unit: Unit, fill: str) -> None:
     for ends, look in _whisker(null, unit, "|"):
         axes.plot(ends, [row, row], **{**look, "markersize": 2.5})
-    look: Any = {"color": style.INK, "markerfacecolor": fill, "markersize": 2.6}
-    axes.plot([unit.scale * null["rate"]], [row], "D", **look, markeredgewidth=0.7, zorder=6)
+    mark: Any = {"color": style.INK, "markerfacecolor": fill, "markersize": 2.6}
+    axes.plot([unit.scale * null["rate"]], [row], "D", **mark, markeredgewidth=0.7, zorder=6)
 
 
 def points(

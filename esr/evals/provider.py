@@ -25,6 +25,7 @@ from inspect_ai.model import (
     ModelAPI,
     ModelOutput,
     ModelUsage,
+    StopReason,
     modelapi,
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
@@ -67,7 +68,7 @@ def config_of(model: str, options: Mapping[str, Any]) -> CommonConfig:
     for name in options:
         if name not in OPTIONS:
             raise unknown("model argument", name, [*OPTIONS, "layers"], "-M engine=vllm")
-    named = {"model_file": model} if model.endswith(".toml") else {"model": model}
+    named: dict[str, Any] = {"model_file": model} if model.endswith(".toml") else {"model": model}
     return CommonConfig(**named, **options)
 
 
@@ -139,7 +140,7 @@ class EsrAPI(ModelAPI):
         for name in body:
             if name not in KEYS:
                 raise unknown("key of extra_body", name, KEYS, "interventions")
-        own = {"max_tokens": self.spec.max_tokens, "seed": 0}
+        own: dict[str, Any] = {"max_tokens": self.spec.max_tokens, "seed": 0}
         own["repetition_penalty"] = self.profile.repetition_penalty
         asked = {name: given[name] for name in SET[:-1] if name in given}
         if "repetition_penalty" in body:
@@ -154,7 +155,7 @@ class EsrAPI(ModelAPI):
         )
 
     def _output(self, answer: Generation, prompt_tokens: int) -> ModelOutput:
-        reason = "max_tokens" if answer.finish_reason == "length" else "stop"
+        reason: StopReason = "max_tokens" if answer.finish_reason == "length" else "stop"
         output = ModelOutput.from_content(f"esr/{self.model_name}", answer.text, reason)
         new = len(answer.token_ids)
         output.usage = ModelUsage(

@@ -15,7 +15,7 @@ from inspect_ai.log import (
     recompute_metrics,
     write_eval_log,
 )
-from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput
+from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput, StopReason
 from inspect_ai.scorer import Score
 
 from esr.analysis.outcomes import outcome_of
@@ -125,7 +125,7 @@ def _spec(source: Source, arm: str, samples: int) -> EvalSpec:
 def _sample(source: Source, trial: Trial) -> EvalSample:
     spec: Any = trial.spec or {}
     response, model = trial.response or "", f"esr/{source.model}"
-    reason = "max_tokens" if trial.finish_reason == "length" else "stop"
+    reason: StopReason = "max_tokens" if trial.finish_reason == "length" else "stop"
     return EvalSample(
         id=trial.name,
         epoch=1,

@@ -84,7 +84,7 @@ def _threshold(source: Source, feature: Feature) -> Row:
     entry = feature.calibration
     assert entry is not None
     rounds = entry.get("scores") or []
-    own = {name: entry[name] for name in ("value", "low", "high", "rounds", "skipped")}  # type: ignore[literal-required]
+    own = {name: entry[name] for name in ("value", "low", "high", "rounds", "skipped")}
     return {
         "run": source.name,
         "latent": feature.feature_index_in_sae,

@@ -17,7 +17,13 @@ from inspect_ai import eval as run_eval
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai._util.registry import registry_lookup
 from inspect_ai.log import EvalLog, EvalSample
-from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    get_model,
+)
 from inspect_ai.scorer import Score
 
 from esr.engine.base import GenerationRequest, Sampling
@@ -33,6 +39,7 @@ from esr.models import chat, get
 from esr.models.prompts import Prompt
 from esr.pipeline.schema import TrialSpec, boosted
 from esr.runs.paths import REPOSITORY
+from esr.steering.interventions import Boost
 from esr.steering.sae import load as load_sae
 from tests import made_up_runs
 
@@ -176,7 +183,7 @@ def test_a_request_has_the_papers_sampling_where_nothing_is_asked() -> None:
     asked = request(GenerateConfig(temperature=0.0, seed=5, extra_body=body))
     assert (asked.sampling.temperature, asked.sampling.seed) == (0.0, 5)
     assert asked.sampling.repetition_penalty == 1.3
-    assert [(i.latent, i.value) for i in asked.interventions] == [(7, 1.5)]
+    assert asked.interventions == (Boost(7, 1.5),)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +202,10 @@ def test_nothing_that_is_asked_is_dropped_in_silence(config: GenerateConfig, nam
 
 def test_another_conversation_than_one_user_turn_is_refused() -> None:
     api = EsrAPI("tiny", engine="transformers")
-    turns = [ChatMessageSystem(content="Be brief."), ChatMessageUser(content="Hello?")]
+    turns: list[ChatMessage] = [
+        ChatMessageSystem(content="Be brief."),
+        ChatMessageUser(content="Hello?"),
+    ]
     for messages in (turns, [*turns[1:], *turns[1:]]):
         with pytest.raises(UserError, match="one user turn"):
             asyncio.run(api.generate(list(messages), [], "none", GenerateConfig()))
