@@ -1,4 +1,4 @@
-"""``python -m esr.upstream fetch``, ``labels MODEL`` and ``slides FILE``."""
+"""``python -m esr.upstream fetch``, ``labels MODEL``, ``slides FILE`` and ``transcripts NAME``."""
 
 from __future__ import annotations
 
@@ -46,6 +46,41 @@ class SlideOptions:
     titles: str = field(default="", metavar="JSON")
     """File with a list of labels under "titles": those of no vector in the file are the measure
     of how often such words turn up anyway."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptOptions(FetchOptions):
+    """Public transcripts of a replication as a results file, for judges to read."""
+
+    name: str = field(positional=True, metavar="NAME")
+    """esr-values (data/transcripts.json)."""
+
+    file: str = field(default="", metavar="FILE")
+    """Your own copy, where the file's SHA-256 is not pinned."""
+
+    sha256: str = field(default="", metavar="DIGEST")
+    """What the copy's SHA-256 has to be."""
+
+
+def fetch_transcripts(options: TranscriptOptions) -> None:
+    """Download or check, then convert the transcripts of a replication."""
+    from esr.upstream import transcripts
+
+    listed, folder = transcripts.get(options.name), paths.WORK / "upstream" / "transcripts"
+    if options.file:
+        content = transcripts.own_copy(Path(options.file), options.sha256)
+    else:
+        pinned = listed.manifest()
+        if options.dry_run:
+            print(pinned.url(pinned.files[0], options.mirror))
+            return
+        from esr.upstream.fetch import fetch
+
+        fetch(pinned, folder / listed.name, options.mirror)
+        content = manifest.checked_bytes(pinned, folder / listed.name, listed.path)
+    target = folder / f"{listed.name}.json"
+    responses, concepts = transcripts.convert(listed, content, target)
+    print(f"{responses} responses under {concepts} concepts, not judged yet -> {target}")
 
 
 def fetch_files(options: FetchOptions) -> None:
@@ -124,6 +159,7 @@ STEPS = {
     "fetch": commands.step(FetchOptions, fetch_files, f"{PROGRAM} fetch"),
     "slides": commands.step(SlideOptions, count_slides, f"{PROGRAM} slides"),
     "labels": commands.step(LabelOptions, fetch_labels, f"{PROGRAM} labels"),
+    "transcripts": commands.step(TranscriptOptions, fetch_transcripts, f"{PROGRAM} transcripts"),
 }
 
 
