@@ -17,7 +17,9 @@ class Config(ReplayConfig):
 
     n_latents: int | None = bounded(46, ge=1, metavar="N")
     """Latents in the sweep. With 5 trials at 10 boosts each, 46 give 2,300 responses, the fewest
-    latents that reach the 2,262 of the paper, which names neither number (Figure 3)."""
+    latents that reach the 2,262 of the paper (Figure 3). The paper's text names neither number; the
+    paper_numbers.md of the release says 25 latents x 10 prompts a level: --n-latents 25 --n-trials
+    10."""
 
     n_trials: int | None = bounded(5, ge=1, metavar="N")
     """Trials per latent and boost: the first ones of experiment 1 (A.1.4)."""

@@ -22,7 +22,7 @@ from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import NO_SWEEP, Level, Sweep, regions
 
 CHEAPER = f"thresholds in the cache are free; python -m {replay.EXPERIMENT_1}"
-NOTE = "the paper has 2,262 on 70B; it names neither its latents nor its trials per latent"
+NOTE = "the paper has 2,262 graded on 70B; the release's paper_numbers: 25 latents x 10 prompts a level"
 
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
@@ -133,8 +133,8 @@ def show(data: Mapping[str, Any]) -> str:
     lines = [
         f"Boost sweep on {config['model_title']}, judge {config['judge_id']}",
         f"  thresholds of {stats['n']} latents: mean {stats['mean']:.2f}, sd {stats['std']:.2f}",
-        f"  {'boost':>9}{'sd':>7}{'graded':>8}  {'multi-attempt, 95 % by latent':>30}"
-        f"{'improved':>10}{'null':>9}  {'ESR, 95 % by latent':>28}{'first':>7}",
+        f"  {'boost':>9}{'sd':>7}{'graded':>8}  {'multi-attempt, 95 % two-way':>30}"
+        f"{'improved':>10}{'null':>9}  {'ESR, 95 % two-way':>28}{'first':>7}",
     ]
     lines += [_line(level) for level in data["levels"]]
     for name, side in (("below", "lower"), ("above", "higher")):

@@ -119,19 +119,19 @@ def group(
         columns: of the group.
         seed: the run's.
     """
-    parts = {name: _row_mean(region_means(episodes, name)[:, columns]) for name in REGIONS}
+    parts = {name: row_mean(region_means(episodes, name)[:, columns]) for name in REGIONS}
     result = against(parts["off_topic"], parts["on_topic"])
     result["correction_mean"] = plain(mean_of(parts["correction"]))
     clusters = [e.latent for e in episodes]
     for name in REGIONS:
-        result[f"{name}_interval"] = _interval(parts[name], clusters, seed)
-    result["difference_interval"] = _interval(
+        result[f"{name}_interval"] = interval_of_mean(parts[name], clusters, seed)
+    result["difference_interval"] = interval_of_mean(
         parts["off_topic"] - parts["on_topic"], clusters, seed
     )
     if baseline:
-        base = _row_mean(response_means(baseline)[:, columns])
+        base = row_mean(response_means(baseline)[:, columns])
         result["baseline_mean"] = plain(mean_of(base))
-        result["baseline_interval"] = _interval(base, [r.latent for r in baseline], seed)
+        result["baseline_interval"] = interval_of_mean(base, [r.latent for r in baseline], seed)
         result["baseline_n"] = int((~np.isnan(base)).sum())
         for name in ("off_topic", "on_topic"):
             values = parts[name][~np.isnan(parts[name])]
@@ -150,7 +150,7 @@ def _mann_whitney(a: Array, b: Array) -> float | None:
     return float(mannwhitneyu(a, b, alternative="greater").pvalue)
 
 
-def _interval(values: Array, clusters: Sequence[int], seed: int) -> list[float] | None:
+def interval_of_mean(values: Array, clusters: Sequence[int], seed: int) -> list[float] | None:
     """95 % interval of the mean, whole latents resampled; None where the draws do not vary."""
     defined = [(v, c) for v, c in zip(values, clusters, strict=True) if not math.isnan(v)]
     if not defined:
@@ -175,7 +175,7 @@ def aligned(episodes: Sequence[Measured], columns: Sequence[int], window: int) -
         first = max(episode.regions["off_topic"].start, episode.correction - window)
         last = min(len(episode.values), episode.correction + window + 1)
         start = first - episode.correction + window
-        row[start : start + last - first] = _row_mean(episode.values[first:last][:, columns])
+        row[start : start + last - first] = row_mean(episode.values[first:last][:, columns])
     defined = np.ma.masked_invalid(table)
     n = defined.count(axis=0)
     sem = np.ma.sqrt(defined.var(axis=0, ddof=1) / np.maximum(n, 1))
@@ -187,7 +187,7 @@ def aligned(episodes: Sequence[Measured], columns: Sequence[int], window: int) -
     }
 
 
-def _row_mean(values: Array) -> Array:
+def row_mean(values: Array) -> Array:
     """Mean over the columns that are not NaN: [n_rows]; NaN where all are."""
     means: Array = np.ma.masked_invalid(values).mean(axis=1).filled(np.nan)
     return means

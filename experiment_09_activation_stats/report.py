@@ -13,7 +13,7 @@ from esr.pipeline.context import RunContext
 from esr.pipeline.detector_files import model_digest
 from esr.runs.folder import write_json
 from esr.runs.plain import plain
-from experiment_09_activation_stats import analysis, collect, tables
+from experiment_09_activation_stats import analysis, collect, position, tables
 from experiment_09_activation_stats.config import Config
 
 EFFECTS = "detectors_with_effect.json"
@@ -60,7 +60,10 @@ def analysed(config: Config, context: RunContext) -> dict[str, Any]:
         "boundaries": sorted({mark.method for mark in marks.values()}),
         "latents": _rows(context, measured, baseline, groups, read),
         "groups": {
-            name: analysis.group(measured, baseline, at, context.seed)
+            name: {
+                **analysis.group(measured, baseline, at, context.seed),
+                **(position.against_position(measured, baseline, at, context.seed)),
+            }
             for name, at in places.items()
         },
         "aligned": {
@@ -162,6 +165,7 @@ def show(data: Mapping[str, Any]) -> str:
             + f"{decimal(row['cohens_d'], 2):>7}{decimal(row['cliffs_delta'], 2):>7}"
             f"{row['wilcoxon_p']:>10.2g}"
         )
+    lines += [_position(name, row) for name, row in data["groups"].items() if row.get("position_n")]
     for name in data["groups"]:
         family = [row for row in data["latents"] if row["group"] == name]
         raw = sum(row["wilcoxon_p"] < 0.05 for row in family)
@@ -174,6 +178,15 @@ def show(data: Mapping[str, Any]) -> str:
     if config["organism"]:
         lines.append(f"  {ORGANISM_NOTE}")
     return "\n".join(lines)
+
+
+def _position(name: str, row: Mapping[str, Any]) -> str:
+    excess = _with_interval(row["excess_over_position"], row["excess_over_position_interval"])
+    return (
+        f"  {name}: baseline at the same tokens falls by {row['position_difference']:.3g} from the "
+        f"off-topic to the on-topic ones; beyond that {excess}, p "
+        f"{row['excess_over_position_p']:.2g}, {row['position_n']} episodes"
+    )
 
 
 def _with_interval(value: float | None, ends: Sequence[float] | None) -> str:

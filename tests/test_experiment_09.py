@@ -21,7 +21,14 @@ from esr.pipeline.context import RunContext
 from esr.pipeline.detector_files import DetectorSet
 from esr.pipeline.detector_files import load as load_detectors
 from esr.pipeline.replay import ReplayedRun
-from experiment_09_activation_stats import analysis, backtracking, collect, commands, tables
+from experiment_09_activation_stats import (
+    analysis,
+    backtracking,
+    collect,
+    commands,
+    position,
+    tables,
+)
 from experiment_09_activation_stats.analysis import Measured
 from experiment_09_activation_stats.collect import NAME
 from experiment_09_activation_stats.commands import STEPS, run_steps
@@ -43,13 +50,13 @@ class RegionEngine(scripted.ScriptedEngine):
         restart = text.find(scripted.RESTART.strip())
         values = torch.zeros(len(text), len(request.latents))
         for i, latent in enumerate(request.latents):
-            for position, character in enumerate(text):
+            for place, character in enumerate(text):
                 if latent == 17:
-                    values[position, i] = 2.0 * (character in "off")
+                    values[place, i] = 2.0 * (character in "off")
                 elif latent == 33:
-                    values[position, i] = 0.5
-                elif restart <= position < restart + len(scripted.RESTART.strip()):
-                    values[position, i] = 1.0 if restart >= 0 else 0.0
+                    values[place, i] = 0.5
+                elif restart <= place < restart + len(scripted.RESTART.strip()):
+                    values[place, i] = 1.0 if restart >= 0 else 0.0
         return Reading(request.request_id, values=values)
 
 
@@ -278,3 +285,49 @@ async def test_files_are_read_once_however_many_episodes(
     Path(settings.detectors).write_text("{}")
     assert settings.detector_set.latents == tuple(DETECTORS)
     assert json.loads((path / "results.json").read_text())["counts"]["episodes_analysed"] > 2
+
+
+def fading(latent: int, length: int, drop: int, extra: float = 0.0) -> Measured:
+    """Activity falls by 1 a token; off topic, the tokens before ``drop``, it is higher by extra."""
+    values = (100.0 - np.arange(length, dtype=float))[:, None].repeat(2, axis=1)
+    values[:drop] += extra
+    regions = {"off_topic": slice(2, drop), "correction": slice(drop, drop + 1)}
+    regions["on_topic"] = slice(drop + 1, length)
+    return Measured(f"t{latent}-{drop}", latent, values, regions, drop)
+
+
+class TestPosition:
+    BASELINE = tuple(Measured(f"b{n}", 9, fading(9, n, 5).values, {}) for n in (30, 25, 20))
+
+    def test_what_merely_fades_is_no_sign_of_off_topic_text(self) -> None:
+        episodes = [fading(latent, 20, 8 + latent) for latent in range(6)]
+        found = position.against_position(episodes, self.BASELINE, [0, 1], 0)
+        raw = analysis.group(episodes, self.BASELINE, [0, 1], 0)
+        assert raw["off_topic_mean"] - raw["on_topic_mean"] > 5, "without a baseline it looks so"
+        assert found["position_n"] == 6
+        assert found["excess_over_position"] == pytest.approx(0)
+        assert found["excess_over_position_p"] == 1.0
+        assert found["position_difference"] == pytest.approx(
+            raw["off_topic_mean"] - raw["on_topic_mean"]
+        )
+
+    def test_what_is_beyond_position_is_found(self) -> None:
+        episodes = [fading(latent, 20, 8 + latent, 3.0 + 0.1 * latent) for latent in range(6)]
+        found = position.against_position(episodes, self.BASELINE, [0, 1], 0)
+        assert found["excess_over_position"] == pytest.approx(3.25)
+        assert found["excess_over_position_p"] == 1 / 2**6
+        low, high = found["excess_over_position_interval"]
+        assert 3 < low < 3.25 < high < 3.5
+
+    def test_only_responses_that_reach_both_parts_count(self) -> None:
+        (episode,) = [fading(1, 24, 21)]
+        off, on = position.matched_baseline([episode], self.BASELINE, [0])
+        # On topic are tokens 22 and 23: the responses of 30 and 25 tokens have them, 20 has not.
+        assert off[0] == pytest.approx(100 - np.arange(2, 21).mean())
+        assert on[0] == pytest.approx(100 - 22.5)
+        late = fading(1, 60, 50)
+        assert np.isnan(position.matched_baseline([late], self.BASELINE, [0])[1][0])
+        found = position.against_position([late], self.BASELINE, [0], 0)
+        assert found["position_n"] == 0
+        assert found["excess_over_position"] is None
+        assert position.against_position([late], [], [0], 0)["position_n"] == 0
