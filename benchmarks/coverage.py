@@ -9,6 +9,7 @@ coefficients of variation of odds and rate are the same.
     python -m benchmarks.coverage                 # the table, ~6 minutes of one core
     python -m benchmarks.coverage --write         # and into docs/statistics.md
     python -m benchmarks.coverage --simulations 50
+    python -m benchmarks.coverage --pairs --write # the second table: differences of paired arms
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import coverage_pairs
 from esr.analysis.crossed import Clusters, Estimate, rate_interval
 from esr.analysis.intervals import Array, Interval, Proportion, percentile_interval
 from esr.runs.seeds import generator
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "statistics.md"
 MARKS = "<!-- coverage -->", "<!-- end of coverage -->"
+PAIR_MARKS = "<!-- coverage of pairs -->", "<!-- end of coverage of pairs -->"
 
 PROMPTS = 38
 """Prompts of the paper."""
@@ -192,12 +195,12 @@ def _row(cells: tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def write(text: str) -> None:
+def write(text: str, marks: tuple[str, str] = MARKS) -> None:
     """Put the table between its marks in docs/statistics.md."""
     document = DOCUMENT.read_text(encoding="utf-8")
-    before, rest = document.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    DOCUMENT.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+    before, rest = document.split(marks[0])
+    _, after = rest.split(marks[1])
+    DOCUMENT.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -209,10 +212,14 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap by latent")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="the table into docs/statistics.md")
+    parser.add_argument("--pairs", action="store_true", help="differences of paired arms instead")
     options = parser.parse_args()
-    text = table(options.simulations, options.seed, options.resamples)
+    if options.pairs:
+        text = coverage_pairs.table(options.simulations, options.seed)
+    else:
+        text = table(options.simulations, options.seed, options.resamples)
     if options.write:
-        write(text)
+        write(text, PAIR_MARKS if options.pairs else MARKS)
 
 
 if __name__ == "__main__":

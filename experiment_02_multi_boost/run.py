@@ -22,7 +22,7 @@ from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import NO_SWEEP, Level, Sweep, regions
 
 CHEAPER = f"thresholds in the cache are free; python -m {replay.EXPERIMENT_1}"
-NOTE = "the paper has 2,262 graded on 70B; the release's paper_numbers: 25 latents x 10 prompts a level"
+NOTE = "the paper has 2,262 graded on 70B; its release says 25 latents x 10 prompts at each level"
 
 
 def stages(config: Config, spec: ModelSpec) -> list[Stage]:
