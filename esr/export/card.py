@@ -27,7 +27,7 @@ print(graded.groupby(["run", "arm"]).improved.mean())  # the ESR rate
 ```
 
 `run`, `arm` and `trial_id` join trials, verdicts and attempts; in runs of experiment 7 an arm is
-a judge. Trials that share a latent are not independent: resample latents, not trials. A verdict
+a judge. Trials that share a latent or a prompt are not independent: cluster by both. A verdict
 that failed is a row with its status; it has no score, and belongs into no denominator."""
 
 

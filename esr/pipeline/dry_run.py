@@ -87,7 +87,7 @@ def _power(stages: Sequence[Stage]) -> Iterator[str]:
     if any(stage.compared for stage in stages):
         yield (
             f"(with a chance of {100 * power.POWER:.0f} %, at the {100 * power.ALPHA:.0f} % level, "
-            "if trials were independent; latents and prompts that differ make it 1.5 to 4 times "
+            "if trials were independent; latents and prompts that differ make it 1.3 to 5 times "
             "as many: docs/statistics.md)"
         )
 
