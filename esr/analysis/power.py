@@ -1,7 +1,8 @@
 """What a number of trials can tell apart: power and the smallest difference seen.
 
 Trials are taken as independent where nothing was measured yet; latents and prompts that differ
-divide their number by the design effect (1.3 to 5 in the simulations of docs/statistics.md). The formulas are those of statsmodels for two independent shares.
+divide their number by the design effect, 1.3 to 5 in the simulations of docs/statistics.md. The
+formulas are those of statsmodels for two independent shares.
 """
 
 from __future__ import annotations
