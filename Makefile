@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 REQUIREMENTS := $(shell nvidia-smi >/dev/null 2>&1 && echo requirements.txt || echo requirements-cpu.txt)
 
-.PHONY: help setup demo test faults models lint docs dist bench organism clean
+.PHONY: help setup demo test faults models lint docs dist bench peers gpu-check organism clean
 
 help:
 	@echo "setup     virtual environment with everything (vLLM for CUDA where nvidia-smi answers)"
@@ -17,7 +17,9 @@ help:
 	@echo "lint      ruff and mypy"
 	@echo "docs      documentation as a site, links checked: build/site/index.html"
 	@echo "dist      source distribution and wheel, into build/dist"
-	@echo "bench     overhead of steering in vLLM"
+	@echo "bench     overhead of steering in vLLM, on an idle machine; writes benchmarks/README.md"
+	@echo "peers     ours against other ways to steer a generation, and K distinct configurations"
+	@echo "gpu-check all that only a GPU can tell, step by step; repeat it to go on"
 	@echo "organism  train the embedded organism again, from its seed"
 
 setup: $(READY)
@@ -60,7 +62,17 @@ dist: setup
 	$(BIN)/python -m build --outdir build/dist
 
 bench: setup
-	$(BIN)/python benchmarks/steering_overhead.py
+	$(BIN)/python -m benchmarks.steering_overhead tiny --save
+
+peers: setup
+	$(BIN)/pip install -q --no-deps --target .peers -r benchmarks/peers/requirements.txt
+	PYTHONPATH=.peers $(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers tiny --distinct
+	$(BIN)/python -m benchmarks.peers --table
+
+gpu-check: setup
+	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python -m benchmarks.gpu --table
 
 organism: setup
 	$(BIN)/python -m esr.organism build

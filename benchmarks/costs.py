@@ -1,10 +1,11 @@
 """Hours, GPU hours and judge money of every experiment at the paper's size: ``docs/costs.md``.
 
-    python benchmarks/costs.py > docs/costs.md
-    python benchmarks/costs.py --measured 70b=2900 --measured 8b=6100 > docs/costs.md
+    python -m benchmarks.costs > docs/costs.md
+    python -m benchmarks.costs --measured 70b=2900 --measured 8b=6100
 
-``--measured`` takes tokens per second of one engine, as ``benchmarks/steering_overhead.py`` prints
-them; without it the rate is estimated. All counts are the paper's, all lengths the caps.
+Tokens per second of one engine are those of the newest GPU check (:mod:`benchmarks.gpu`), or of
+``--measured``; where neither has one, the rate is estimated. All counts are the paper's, all
+lengths the caps.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks import record
+from benchmarks.gpu import tables as gpu_tables
 from esr import judge, models
 from esr.engine import memory, throughput
 from esr.judge import prices
@@ -77,10 +80,14 @@ def trials(name: str, count: int, *, judged: bool = True) -> Stage:
 
 
 def calibration(key: str, n_latents: int) -> Stage:
-    """With as many latents at once as :func:`~esr.pipeline.experiment.resolve` allows."""
+    """On the paper's machine."""
+    return calibration_for(key, n_latents, GPUS // devices(key))
+
+
+def calibration_for(key: str, n_latents: int, engines: int) -> Stage:
+    """With as many latents at once as :func:`esr.pipeline.settings.resolve` allows."""
     spec = models.get(key)
-    at_once = spec.in_flight * GPUS // devices(key)
-    return calibration_stage(replace(spec, in_flight=at_once), n_latents)
+    return calibration_stage(replace(spec, in_flight=spec.in_flight * engines), n_latents)
 
 
 def parts() -> list[Part]:
@@ -157,7 +164,7 @@ def rate(key: str) -> float:
 TEXT = """\
 # Costs at the paper's size
 
-Computed by `python benchmarks/costs.py`; `--dry-run` of every experiment gives the same for your
+Computed by `python -m benchmarks.costs`; `--dry-run` of every experiment gives the same for your
 options and your GPUs.
 
 {status}
@@ -211,20 +218,30 @@ the run of experiment 1 first.
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--measured", action="append", default=[], metavar="MODEL=RATE")
-    pairs = [item.partition("=") for item in parser.parse_args().measured]
-    measured = {models.get(key).key: float(value) for key, _, value in pairs}
-    rates = {key: measured.get(key) or rate(key) for key in FIVE}
-    status = (
-        "No GPU was measured: **all hours are estimates** from the assumptions below, good to a\n"
-        "factor of two at best."
-        if not measured
-        else f"Tokens per second were measured for {', '.join(measured)}; the rest is estimated."
+def known_rates(measured: Mapping[str, float]) -> dict[str, float]:
+    """Tokens per second of one engine, of every model: measured, else estimated."""
+    return {key: measured.get(key) or rate(key) for key in FIVE}
+
+
+def status(measured: Mapping[str, float]) -> str:
+    """What the rates rest on."""
+    if not measured:
+        return (
+            "No GPU was measured: **all hours are estimates** from the assumptions below, good to a"
+            "\nfactor of two at best."
+        )
+    data = gpu_tables.newest()
+    where = f" ({record.taken_on(data).rstrip('.')})" if data else ""
+    return (
+        f"Tokens per second were measured for {', '.join(measured)}{where}; the rest is estimated."
     )
-    text = TEXT.format(
-        status=status,
+
+
+def document(measured: Mapping[str, float]) -> str:
+    """The whole document."""
+    rates = known_rates(measured)
+    return TEXT.format(
+        status=status(measured),
         in_flight=IN_FLIGHT,
         models="\n".join(model_rows(rates)),
         experiments="\n".join(experiment_rows(rates)),
@@ -237,7 +254,15 @@ def main() -> None:
         example=finetuning.ASSUMED_TOKENS,
         characters=prices.CHARACTERS_PER_TOKEN,
     )
-    print(text, end="")
+
+
+def main() -> None:
+    """Print the document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--measured", action="append", default=[], metavar="MODEL=RATE")
+    pairs = [item.partition("=") for item in parser.parse_args().measured]
+    named = {models.get(key).key: float(value) for key, _, value in pairs}
+    print(document({**gpu_tables.rates(gpu_tables.newest()), **named}), end="")
 
 
 if __name__ == "__main__":

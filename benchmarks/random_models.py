@@ -16,14 +16,32 @@ if TYPE_CHECKING:
     from transformers import LlamaConfig
 
 
-CONFIG_ONLY = "70b-shape"
-"""Its weights would fill the disk; vLLM makes random ones on the device (load_format="dummy")."""
+SHAPES = ("tiny", "152m", "8b-shape", "70b-shape")
+"""What :func:`build` makes."""
+
+CONFIG_ONLY = ("8b-shape", "70b-shape")
+"""Their weights would fill the disk; vLLM makes random ones on the device (load_format="dummy")."""
+
+PARITY = "parity"
+"""A small one whose greedy tokens vary and rarely tie: its matrices are as wide as they are said
+to be for unit variance. Biases and thresholds of its dictionary are not 0."""
+
+LATENTS = 8192
+"""Of a registered model's dictionary: what steers costs by the rows in play, not by their number
+on disk."""
 
 
 def _spec(name: str) -> ModelSpec:
     """A shape of its own, or that of a registered model."""
-    if name.endswith("-shape"):
-        return replace(models.get(name.removesuffix("-shape")), sae=SaeSource(), context=1024)
+    if name in CONFIG_ONLY:
+        spec = models.get(name.removesuffix("-shape"))
+        return replace(spec, sae=SaeSource(), context=2048, d_sae=min(spec.d_sae, LATENTS))
+    if name == PARITY:
+        return replace(
+            _spec("tiny"),
+            **{"key": name, "title": "random weights, parity", "d_model": 256, "d_sae": 700},
+            shape=ModelShape(5, 4, 2, 64, 512, 512),
+        )
     wide = name == "152m"
     shape = ModelShape(16, 12, 4, 64, 2048, 32000) if wide else ModelShape(6, 4, 4, 32, 384, 2048)
     return ModelSpec(
@@ -69,11 +87,14 @@ def build(name: str, folder: Path) -> tuple[ModelSpec, Dictionary]:
     spec, target = _spec(name), folder / "model"
     assert spec.shape is not None
     config = llama_config(spec.d_model, spec.shape, architectures=["LlamaForCausalLM"])
-    if name == CONFIG_ONLY:
+    if name in CONFIG_ONLY:
         config.save_pretrained(target)
     else:
         torch.manual_seed(0)
-        LlamaForCausalLM(config).to(getattr(torch, spec.dtype)).save_pretrained(target)
+        model = LlamaForCausalLM(config)
+        if name == PARITY:
+            _widen(model)
+        model.to(getattr(torch, spec.dtype)).save_pretrained(target)
     words = {f"w{i}": i for i in range(spec.shape.vocabulary)}
     tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="w2").save_pretrained(target)
@@ -84,14 +105,29 @@ def build(name: str, folder: Path) -> tuple[ModelSpec, Dictionary]:
     )
 
 
+def _widen(model: torch.nn.Module) -> None:
+    for name, weight in model.named_parameters():
+        if weight.dim() == 2:
+            std = 1.0 if "embed" in name else weight.shape[1] ** -0.5
+            torch.nn.init.normal_(weight, std=std)
+        else:
+            torch.nn.init.normal_(weight, mean=1.0, std=0.1)
+
+
 def _dictionary(spec: ModelSpec, folder: Path) -> Dictionary:
-    decoder = torch.randn(spec.d_sae, spec.d_model, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    decoder = noise(spec.d_sae, spec.d_model)
     decoder /= decoder.norm(dim=1, keepdim=True)
+    parity = spec.key == PARITY
     return write_rows(
         folder / "rows.safetensors",
-        encoder=decoder.clone(),
-        encoder_bias=torch.zeros(spec.d_sae),
-        threshold=torch.zeros(spec.d_sae),
+        encoder=decoder + 0.1 * noise(spec.d_sae, spec.d_model) if parity else decoder.clone(),
+        encoder_bias=0.1 * noise(spec.d_sae) if parity else torch.zeros(spec.d_sae),
+        threshold=noise(spec.d_sae).abs() if parity else torch.zeros(spec.d_sae),
         decoder=decoder,
-        input_bias=torch.zeros(spec.d_model),
+        input_bias=0.1 * noise(spec.d_model) if parity else torch.zeros(spec.d_model),
     )

@@ -1,13 +1,15 @@
 """What steering costs: tokens per second of vLLM, steered against unsteered, same flags.
 
-Every request has a latent of its own. The arms alternate within each round on one engine, with
-the same prompts and lengths, so that a busy machine hits them alike; the result is the median
-of the ratios. Stop tokens are off, so that every arm generates the same number of tokens.
-Beside the wall clock stand tokens per second of processor time, which other programs on the
-machine disturb less; on GPUs only the wall clock says something.
+Every request has a latent of its own. The arms alternate within each round, with the same prompts
+and lengths, so that a busy machine hits them alike; the result is the median of the ratios over
+the rounds. Stop tokens are off, so that every arm generates the same number of tokens. "none
+steered" is our engine with nobody to steer, against vLLM with its own worker; the other arms
+stand against "none steered". Beside the wall clock stand tokens per second of processor time,
+which other programs on the machine disturb less; on GPUs only the wall clock says something.
 
-    python benchmarks/steering_overhead.py tiny
-    python benchmarks/steering_overhead.py --random 152m --compiled both --json out.json
+    python -m benchmarks.steering_overhead tiny --save    # and write the table: make bench
+    python -m benchmarks.steering_overhead --random 152m --compiled both --json out.json
+    python -m benchmarks.steering_overhead --table        # the table from the newest file
 """
 
 from __future__ import annotations
@@ -15,30 +17,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import json
-import os
-import random
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esr.errors import UserError
-from esr.runs import provenance
+from benchmarks import record
+from benchmarks.overhead_arms import GOALS, NONE, STOCK, RunSizes, requests
+from esr.errors import UserError, run_command
 
 if TYPE_CHECKING:
-    from esr.engine.base import Engine, GenerationRequest
+    from esr.engine.base import Generation, GenerationRequest
     from esr.engine.vllm import VllmEngine
     from esr.models import ModelSpec
-    from esr.steering.interventions import Intervention
     from esr.steering.sae import Dictionary
 
+KIND = "overhead"
 RANDOM = ("tiny", "152m", "8b-shape", "70b-shape")
-ARMS = ("unsteered", "boost", "clamp", "boost+26 clamps")
+Generate = Callable[["GenerationRequest"], Awaitable["Generation"]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Speed:
     processor: float
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,56 +62,29 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prompt", type=int, default=32, help="mean length of a prompt")
     parser.add_argument("--rounds", type=int, default=7, help="runs of every arm")
     parser.add_argument("--compiled", choices=("no", "yes", "both"), default="no")
-    parser.add_argument("--arms", nargs="+", choices=ARMS[1:], default=list(ARMS[1:]))
+    parser.add_argument("--arms", nargs="+", choices=GOALS, default=list(GOALS))
     parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs for one model")
-    parser.add_argument("--baselines", action="store_true", help="also reference and SAELens")
+    parser.add_argument("--gpu-memory", type=float, help="share of a GPU each engine may take")
+    parser.add_argument("--in-process", action="store_true", help="vLLM in this process: for tests")
+    parser.add_argument("--no-stock", action="store_true", help="no second engine beside ours")
+    parser.add_argument("--baselines", action="store_true", help="moved to benchmarks.peers")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    return parser.parse_args()
+    parser.add_argument("--save", action="store_true", help="also among the results of today")
+    parser.add_argument("--table", action="store_true", help="only write the table anew")
+    return parser.parse_args(argv)
 
 
-def requests(
-    options: argparse.Namespace, arm: str, spec: ModelSpec, vocabulary: int, seed: int
-) -> list[GenerationRequest]:
-    """One run's requests: the same prompts and lengths for every arm of a round."""
-    from esr.engine.base import GenerationRequest, Sampling
-
-    rng = random.Random(seed)
-    batch = []
-    for i in range(options.requests):
-        length = rng.randint(options.prompt // 2, options.prompt * 3 // 2)
-        tokens = rng.randint(options.tokens * 3 // 4, options.tokens * 5 // 4)
-        prompt = tuple(rng.randrange(5, vocabulary) for _ in range(length))
-        sampling = Sampling(temperature=0.6, max_tokens=tokens, repetition_penalty=1.0, seed=i)
-        batch.append(GenerationRequest(f"{arm}{i}", prompt, interventions(arm, i, spec), sampling))
-    return batch
-
-
-def interventions(arm: str, i: int, spec: ModelSpec) -> tuple[Intervention, ...]:
-    """Request ``i`` has latent ``i`` to itself; the 26 clamped detectors are common to all."""
-    from esr.steering.interventions import Boost, Clamp
-
-    latent = i % (spec.d_sae - 26)
-    detectors = (Clamp(spec.d_sae - 1 - k) for k in range(26))
-    kinds: dict[str, tuple[Intervention, ...]] = {
-        "unsteered": (),
-        "boost": (Boost(latent, 1.0),),
-        "clamp": (Clamp(latent, 1.0),),
-        "boost+26 clamps": (Boost(latent, 1.0), *detectors),
-    }
-    return kinds[arm]
-
-
-async def speed(engine: Engine, batch: Sequence[GenerationRequest]) -> Speed:
+async def speed(generate: Generate, batch: Sequence[GenerationRequest]) -> Speed:
     """Generated tokens per second, all requests handed in at once."""
     start, processor = time.perf_counter(), processor_seconds()
-    answers = await asyncio.gather(*(engine.generate(request) for request in batch))
+    answers = await asyncio.gather(*(generate(request) for request in batch))
     elapsed, processor = time.perf_counter() - start, processor_seconds() - processor
     tokens = sum(len(answer.token_ids) for answer in answers)
     return Speed(tokens / elapsed, tokens / processor)
 
 
 def processor_seconds() -> float:
-    """Spent by this process and the engine's so far."""
+    """Spent by this process and the engines' so far."""
     import psutil
 
     this = psutil.Process()
@@ -122,129 +95,168 @@ def processor_seconds() -> float:
 async def measure(
     options: argparse.Namespace, spec: ModelSpec, dictionary: Dictionary, compiled: bool
 ) -> dict[str, Any]:
-    """All arms, alternating, on one engine."""
-    engine = start(options, spec, dictionary, compiled)
-    arms = ["unsteered", *options.arms]
-    vocabulary = engine.info.vocabulary
-    for arm in arms:
-        await speed(engine, requests(options, arm, spec, vocabulary, seed=10**6))
+    """All arms, alternating: ours on one engine, and beside it vLLM with its own worker."""
+    from benchmarks.stock_vllm import StockVllm
+    from esr.engine.vllm import VllmEngine
+
+    how = engine_options(options, compiled)
+    engine = VllmEngine(spec, dictionary, how)
+    engine.info = dataclasses.replace(engine.info, stop_token_ids=())
+    stock = None if options.no_stock else StockVllm(spec, dictionary, how, own_graphs=compiled)
+    arms = [NONE, *(arm for arm in options.arms if arm != NONE)]
+    generate: dict[str, Generate] = dict.fromkeys(arms, engine.generate)
+    if stock is not None:
+        generate = {STOCK: stock.generate, **generate}
+    try:
+        speeds = await rounds(options, spec, engine, generate)
+        return {"engine": engine.describe(), **figures(speeds)}
+    finally:
+        await engine.close()
+        if stock is not None:
+            stock.close()
+
+
+async def rounds(
+    options: argparse.Namespace,
+    spec: ModelSpec,
+    engine: VllmEngine,
+    generate: Mapping[str, Generate],
+) -> dict[str, list[Speed]]:
+    """Runs of every arm by round; the order turns, so that no arm always follows the same one."""
+    arms, sizes = list(generate), RunSizes(options.requests, options.prompt, options.tokens)
     speeds: dict[str, list[Speed]] = {arm: [] for arm in arms}
-    for round_ in range(options.rounds):
-        # The order turns, so that no arm always follows the same one.
+    for round_ in range(-1, options.rounds):  # The first warms up: nothing of it counts.
         for arm in arms[round_ % len(arms) :] + arms[: round_ % len(arms)]:
-            batch = requests(options, arm, spec, vocabulary, seed=round_)
-            speeds[arm].append(await speed(engine, batch))
-            last = speeds[arm][-1]
+            batch = requests(sizes, arm, spec, engine.info.vocabulary, seed=round_)
+            last = await speed(generate[arm], batch)
+            if round_ < 0:
+                continue
+            speeds[arm].append(last)
             print(
-                f"  {round_ + 1:2} {arm:16} {last.wall:8.0f} tokens/s, "
-                f"{last.processor:8.0f} per processor second",
+                f"  {round_ + 1:2} {arm:16} {last.wall:8.0f} tokens/s, {last.processor:8.0f} per "
+                f"processor second, load {record.load()[0]}",
                 flush=True,
             )
-    description = engine.describe()
-    await engine.close()
+    return speeds
+
+
+def figures(speeds: Mapping[str, Sequence[Speed]]) -> dict[str, Any]:
+    """Medians, and the ratio of each arm to the one it is compared with, round by round."""
+    compared = {
+        arm: STOCK if arm == NONE else NONE
+        for arm in GOALS
+        if arm in speeds and (arm != NONE or STOCK in speeds)
+    }
     return {
-        "engine": description,
         "tokens_per_second": {
             arm: statistics.median(run.wall for run in runs) for arm, runs in speeds.items()
         },
-        "median_ratio": {arm: ratio(speeds, arm, "wall") for arm in options.arms},
-        "median_ratio_processor": {arm: ratio(speeds, arm, "processor") for arm in options.arms},
+        "compared_with": compared,
+        "ratios": {arm: ratios(speeds, arm, base, "wall") for arm, base in compared.items()},
+        "ratios_processor": {
+            arm: ratios(speeds, arm, base, "processor") for arm, base in compared.items()
+        },
         "runs": {arm: [dataclasses.asdict(run) for run in runs] for arm, runs in speeds.items()},
     }
 
 
-def ratio(speeds: Mapping[str, Sequence[Speed]], arm: str, clock: str) -> float:
-    """Median over the rounds of steered / unsteered."""
-    pairs = zip(speeds[arm], speeds["unsteered"], strict=True)
-    return float(statistics.median(getattr(a, clock) / getattr(b, clock) for a, b in pairs))
+def ratios(speeds: Mapping[str, Sequence[Speed]], arm: str, base: str, clock: str) -> list[float]:
+    """An arm over the one it is compared with, in every round."""
+    pairs = zip(speeds[arm], speeds[base], strict=True)
+    return [getattr(a, clock) / getattr(b, clock) for a, b in pairs]
 
 
-def start(
-    options: argparse.Namespace, spec: ModelSpec, dictionary: Dictionary, compiled: bool
-) -> VllmEngine:
-    """An engine that does not stop at stop tokens."""
+def engine_options(options: argparse.Namespace, compiled: bool) -> Any:
+    """How vLLM runs."""
     from benchmarks.random_models import CONFIG_ONLY
     from esr.engine.options import VllmOptions
-    from esr.engine.vllm import VllmEngine
 
-    how = VllmOptions(
+    more = {} if options.gpu_memory is None else {"gpu_memory": options.gpu_memory}
+    return VllmOptions(
         options.in_flight,
         tensor_parallel=options.tensor_parallel,
         compiled=compiled,
-        load_format="dummy" if options.random == CONFIG_ONLY else "auto",
+        in_process=options.in_process,
+        load_format="dummy" if options.random in CONFIG_ONLY else "auto",
+        **more,
     )
-    engine = VllmEngine(spec, dictionary, how)
-    engine.info = dataclasses.replace(engine.info, stop_token_ids=())
-    return engine
 
 
-async def baselines(
-    options: argparse.Namespace, spec: ModelSpec, dictionary: Dictionary
-) -> dict[str, float]:
-    """Tokens per second of the reference engine and of SAELens; one run each, boosted."""
-    from benchmarks.saelens_baseline import tokens_per_second
-    from esr.engine.transformers import TransformersEngine
-
-    reference = TransformersEngine(spec, dictionary)
-    reference.info = dataclasses.replace(reference.info, stop_token_ids=())
-    batch = requests(options, "boost", spec, reference.info.vocabulary, seed=0)
-    await speed(reference, batch[:1])
-    rates = {"transformers engine": (await speed(reference, batch[:6])).wall}
-    rng = random.Random(0)
-    prompts = [
-        [rng.randrange(5, reference.info.vocabulary) for _ in range(options.prompt)]
-        for _ in range(options.in_flight)
-    ]
-    latents = list(range(options.in_flight))
-    await reference.close()
-    rates["SAELens HookedSAETransformer"] = tokens_per_second(
-        spec, dictionary, prompts, latents, options.tokens
-    )
-    return rates
-
-
-async def main(options: argparse.Namespace) -> dict[str, Any]:
-    """Every arm, eager, compiled or both, and the baselines, where asked for."""
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Every arm, eager, compiled or both."""
     from benchmarks import random_models
     from esr import models
     from esr.steering import sae
 
-    result: dict[str, Any] = {
-        **provenance.collect(),
-        "load_before": os.getloadavg()[0],
-        "date": provenance.now(),
-        "options": vars(options) | {"json": None},
-    }
+    if options.baselines:
+        raise UserError("--baselines has moved", "the table of peers", "python -m benchmarks.peers")
+    settings = {name: value for name, value in vars(options).items() if name != "json"}
+    result = record.heading(**settings)
     with tempfile.TemporaryDirectory() as folder:
         if options.random:
             spec, dictionary = random_models.build(options.random, Path(folder))
         else:
             spec = models.get(options.model)
             dictionary = sae.load(spec.sae)
+        result["title"] = spec.title
         for compiled in {"no": [False], "yes": [True], "both": [False, True]}[options.compiled]:
             name = "compiled" if compiled else "eager"
-            print(f"{spec.title}, vLLM {name}", flush=True)
-            result[name] = await measure(options, spec, dictionary, compiled)
-            for arm, wall in result[name]["median_ratio"].items():
-                processor = result[name]["median_ratio_processor"][arm]
-                print(
-                    f"{name}: {arm} / unsteered = {wall:.3f} wall clock, {processor:.3f} "
-                    "processor time (medians)",
-                    flush=True,
-                )
-        if options.baselines:
-            result["baselines"] = await baselines(options, spec, dictionary)
-            ours = result[name]["tokens_per_second"].get("boost")
-            for other, value in result["baselines"].items():
-                print(f"{other}: {value:.0f} tokens/s; vLLM {name} is {ours / value:.1f} times")
-    return result
+            print(f"{spec.title}, vLLM {name}, load {record.load()}", flush=True)
+            result[name] = asyncio.run(measure(options, spec, dictionary, compiled))
+    return {**result, "load_after": record.load()}
+
+
+def text(data: Mapping[str, Any] | None) -> str:
+    """The table of a measurement."""
+    if data is None:
+        return record.not_measured("make bench")
+    settings = data["settings"]
+    parts = [
+        record.taken_on(data),
+        f"**{data['title']}**: {settings['requests']} requests, {settings['in_flight']} in flight, "
+        f"{settings['tokens']} tokens each on average, {settings['rounds']} rounds; medians of the "
+        "rounds' ratios, least and most.",
+    ]
+    for name in ("eager", "compiled"):
+        if name not in data:
+            continue
+        measured = data[name]
+        rows = [
+            [
+                f"{arm} / {base}",
+                record.spread(measured["ratios"][arm]),
+                record.spread(measured["ratios_processor"][arm]),
+                GOALS[arm],
+                "yes" if statistics.median(measured["ratios"][arm]) >= GOALS[arm] else "**no**",
+            ]
+            for arm, base in measured["compared_with"].items()
+        ]
+        parts.append(
+            record.table((f"vLLM {name}", "wall clock", "processor time", "goal", "reached"), rows)
+        )
+        speeds = ", ".join(f"{a} {v:,.0f}" for a, v in measured["tokens_per_second"].items())
+        parts.append(f"Tokens per second, medians: {speeds}.")
+    return "\n\n".join(parts)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; the exit status of :func:`esr.errors.run_command`."""
+    options = arguments(argv)
+
+    def command() -> None:
+        if options.table:
+            record.put(KIND, text(record.newest(KIND)))
+            return
+        data = run(options)
+        for path in [options.json] if options.json else []:
+            record.save(path, data)
+        if options.save:
+            record.save(record.path_of(KIND), data)
+            record.put(KIND, text(record.newest(KIND)))
+        print(f"\n{text(data)}")
+
+    return run_command(command)
 
 
 if __name__ == "__main__":
-    given = arguments()
-    try:
-        measured = asyncio.run(main(given))
-    except UserError as error:
-        sys.exit(str(error))
-    if given.json:
-        given.json.write_text(json.dumps(measured, indent=1))
+    raise SystemExit(main())

@@ -32,10 +32,10 @@ OUTSIDE = {
 """Page -> file of the repository it is made from."""
 
 NAV: dict[str, list[str]] = {
-    "Start": ["quickstart.md", "own-model.md", "costs.md", "deviations.md"],
+    "Start": ["quickstart.md", "own-model.md", "costs.md", "scale.md", "deviations.md"],
     "Experiments": [],
     "Method": ["statistics.md", "steering.md", "judges.md", "pairing-fault.md", "organism.md"],
-    "Evidence": ["models.md", "reliability.md", "benchmarks.md"],
+    "Evidence": ["models.md", "reliability.md", "benchmarks.md", "vllm-versions.md"],
     "Data": ["schema.md", "inspect.md"],
     "House": ["architecture.md", "contributing.md"],
     "Reference": [],

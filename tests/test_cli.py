@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from esr import models
+from esr.engine import cluster
 from esr.errors import UserError
 from esr.models import prompts
 from esr.pipeline.experiment import main
+from esr.runs import provenance
 from esr.runs.commands import parse
 from experiment_01_esr.config import Config
 from experiment_01_esr.run import EXPERIMENT
@@ -149,3 +151,20 @@ class TestPrompts:
         assert own.render("How {x}?", "cats") == "How {x}? Think of cats, {not me}."
         with pytest.raises(UserError, match="unknown meta-prompt 'nope'"):
             prompts.load("how-to").meta_prompt("nope")
+
+
+def test_replicas_auto_is_what_the_gpus_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this machine; Ray does not say how large those of a cluster are."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(provenance, "gpus", lambda: ["NVIDIA H100, 81559 MiB"] * 4)
+    of = {key: parse(Config, "x", [key, "--replicas", "auto"]).replicas for key in ("8b", "70b")}
+    assert of == {"8b": 4, "70b": 2}
+    assert parse(Config, "x", ["8b", "--replicas", "auto", "--tensor-parallel", "2"]).replicas == 2
+    assert parse(Config, "x", ["8b"]).replicas == 1
+    monkeypatch.setattr(provenance, "gpus", list)
+    assert parse(Config, "x", ["tiny", "--replicas", "auto"]).replicas == 1
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(UserError, match="does not know how large its GPUs are; allowed: --tensor"):
+        parse(Config, "x", ["8b", "--replicas", "auto"])
+    monkeypatch.setattr(cluster, "gpus_by_machine", lambda: [8, 0, 3])
+    assert parse(Config, "x", ["8b", "--replicas", "auto", "--tensor-parallel", "2"]).replicas == 5

@@ -72,6 +72,22 @@ def test_a_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     memory.check(models.get("gemma-2b"), "vllm", 1, 64, [])
 
 
+def test_as_many_replicas_as_the_gpus_hold() -> None:
+    """--replicas auto: an engine on as few GPUs as hold all requests in flight, if any do."""
+    eight = [80 * GIB] * 8
+    assert memory.replicas(models.get("8b"), eight, 64) == 8
+    # On one GPU it would fit with hardly a request in flight.
+    assert plan("70b", 1).least < 80 * GIB < plan("70b", 1).least + plan("70b", 1).all_responses
+    assert memory.replicas(models.get("70b"), eight, 64) == 4
+    assert memory.replicas(models.get("70b"), eight[:3], 64) == 1
+    assert memory.replicas(models.get("70b"), eight[:1], 64) == 1
+    # Heads are not split over three, and two are too small.
+    assert memory.replicas(models.get("70b"), [32 * GIB] * 8, 64) == 2
+    assert memory.replicas(models.get("8b"), eight, 64, ranks=2) == 4
+    assert memory.replicas(models.get("8b"), [], 64) == 1
+    assert memory.replicas(models.get("70b"), [GIB] * 2, 64) == 1
+
+
 def test_an_unknown_shape_refuses_nothing() -> None:
     unknown = replace(models.get("70b"), shape=None)
     assert weights.shape_of(unknown) is None

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 from esr.errors import UserError
 from esr.models.spec import ModelShape, ModelSpec
-from esr.models.weights import BYTES, GIB, check_fit, gib, shape_of, too_large, weight_bytes
+from esr.models.weights import (
+    BYTES,
+    GIB,
+    check_fit,
+    gib,
+    shape_of,
+    splits,
+    too_large,
+    weight_bytes,
+)
 from esr.steering.limits import ENCODER_BLOCK, KEEP, WORKSPACE
 
 GPU_SHARE = 0.9
@@ -113,6 +122,31 @@ def plan(spec: ModelSpec, shape: ModelShape, devices: int = 1, in_flight: int = 
         pooled_reads=_pooled_reads(spec, in_flight),
         dictionary_file=2 * spec.d_sae * row,
     )
+
+
+def replicas(spec: ModelSpec, gpus: Sequence[int], in_flight: int, ranks: int = 0) -> int:
+    """How many engines the GPUs of one machine hold: ``--replicas auto``.
+
+    Args:
+        spec: the model.
+        gpus: bytes of each GPU; without one there is one engine.
+        in_flight: requests in flight of each.
+        ranks: GPUs of each engine; 0: as few as hold the weights and all requests in flight, or
+            else one request.
+
+    Returns:
+        At least 1, whether it fits or not: that is refused elsewhere.
+    """
+    shape = shape_of(spec)
+    if ranks or not gpus or shape is None:
+        return max(1, len(gpus) // (ranks or len(gpus) or 1))
+    for comfortable in (True, False):
+        for n in range(1, len(gpus) + 1):
+            needed = plan(spec, shape, n, in_flight)
+            size = needed.least + (needed.all_responses if comfortable else 0)
+            if size <= min(gpus) and splits(shape, n):
+                return len(gpus) // n
+    return 1
 
 
 def _pooled_reads(spec: ModelSpec, in_flight: int) -> int:

@@ -1,9 +1,10 @@
 """Several engines behind one: each replica is a Ray actor with GPUs of its own.
 
-Trials are independent, so a request goes to the replica with the fewest in flight. A replica that
-is lost, with its process, its machine or its vLLM, is not asked again, and its requests go to the
-others. There is one caller, one run folder and one journal: an answer reaches the caller once,
-whatever became of earlier tries.
+Trials are independent, so a request goes to the replica with the fewest in flight. Where a replica
+is lost, with its process, its machine or its vLLM, its requests go to the others, and a new actor
+takes its place, where Ray has room: on the same machine or, in a cluster, on another. There is one
+caller, one run folder and one journal: an answer reaches the caller once, whatever became of
+earlier tries.
 
 Without ``RAY_ADDRESS`` Ray runs on this machine alone, with no dashboard and no usage report.
 With it, replicas are spread over the cluster; every machine needs this repository installed at
@@ -14,32 +15,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import socket
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from esr.engine import cluster
 from esr.engine.base import CLOSED, Engine, Generation, GenerationRequest, Reading, ReadRequest
+from esr.engine.cluster import reason_of
 from esr.errors import EngineError, UserError
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
 
+T = TypeVar("T")
+
 MakeEngine = Callable[[], Engine]
-
-WAIT_FOR_RESOURCES = 60.0
-"""Seconds that a cluster may take to reserve the GPUs."""
-
-ANSWER_SECONDS = 5.0
-"""Seconds that a cluster named in ``RAY_ADDRESS`` gets to take a connection."""
 
 WAIT_FOR_END = 30.0
 """Seconds that a replica gets to stop by itself."""
+
+RESTART_AFTER = (2.0, 15.0, 60.0)
+"""Seconds before each new start of a replica that has answered nothing since it was lost: the
+memory of the old one may not be free at once. After the last it is given up."""
+
+WAIT_FOR_ROOM = 600.0
+"""Seconds that a new actor may wait for a place and for its imports; loading may take any time."""
+
+TRIES = 3
+"""Engines that may end while they answer one request, before it is taken to be the cause."""
 
 
 class Replica:
@@ -67,6 +71,9 @@ class Replica:
         except UserError as error:
             return error
 
+    async def ready(self) -> None:
+        """Answers as soon as the actor runs."""
+
     async def close(self) -> None:
         """Free the model."""
         if self._engine is not None:
@@ -75,12 +82,20 @@ class Replica:
 
 @dataclass
 class _Member:
-    """A replica as the caller sees it."""
+    """A replica as the caller sees it.
+
+    Attributes:
+        actor: the one at work, or the last that was.
+        in_flight: requests it was handed and has not answered.
+        lost: whether no actor is at work.
+        losses: actors that were lost since the last answer.
+    """
 
     number: int
     actor: Any
     in_flight: int = 0
     lost: bool = False
+    losses: int = 0
 
 
 class ReplicatedEngine:
@@ -91,24 +106,31 @@ class ReplicatedEngine:
         replicas: how many.
         gpus: of each replica, on one machine; 0 for none.
         in_flight: requests one replica answers at once.
+        needs: what the memory plan asks of each GPU, for the message where no machine has so many.
 
     Raises:
         UserError: the machine or cluster has too few GPUs or cores, or the model does not load.
     """
 
     def __init__(
-        self, make: MakeEngine, *, replicas: int, gpus: int = 0, in_flight: int = 64
+        self,
+        make: MakeEngine,
+        *,
+        replicas: int,
+        gpus: int = 0,
+        in_flight: int = 64,
+        needs: str = "",
     ) -> None:
         import ray
 
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
-            _start_ray(replicas)
+            cluster.start_ray(replicas)
         try:
-            self._group = _reserve(replicas, {"CPU": 1} | ({"GPU": gpus} if gpus else {}))
-            self._members = [
-                _Member(i, _actor(make, self._group, i, gpus, in_flight)) for i in range(replicas)
-            ]
+            bundle = {"CPU": 1} | ({"GPU": gpus} if gpus else {})
+            self._group = cluster.reserve(replicas, bundle, needs)
+            self._actor = _Actors(make, self._group, gpus, in_flight)
+            self._members = [_Member(i, self._actor(i)) for i in range(replicas)]
             answers = ray.get([member.actor.start.remote() for member in self._members])
             for answer in answers:
                 if isinstance(answer, UserError):
@@ -118,6 +140,7 @@ class ReplicatedEngine:
                 ray.shutdown()
             raise
         self._description: dict[str, object] = {**answers[0], "replicas": replicas}
+        self._restarts: dict[int, asyncio.Task[None]] = {}
         self._closed = False
 
     async def generate(self, request: GenerationRequest) -> Generation:
@@ -140,154 +163,136 @@ class ReplicatedEngine:
         if self._closed:
             return
         self._closed = True
-        for member in self._members:
-            if not member.lost:
-                await self._stop(member)
+        for task in self._restarts.values():
+            task.cancel()
+        await asyncio.gather(*self._restarts.values(), return_exceptions=True)
+        await asyncio.gather(*(_stop(member.actor) for member in self._members if not member.lost))
         remove_placement_group(self._group)
         if self._owns_ray:
             ray.shutdown()
 
     async def _ask(self, method: str, request: GenerationRequest | ReadRequest) -> object:
         """Ask the least busy replica; the next one where it is lost."""
-        if self._closed:
-            raise EngineError(CLOSED)
-        reason: BaseException | None = None
-        while member := self._least_busy():
+        reason: Exception | None = None
+        for _ in range(TRIES):
+            member = await self._least_busy()
+            if member is None:
+                cause = reason_of(reason) if reason else "see the messages above"
+                raise EngineError(f"all replicas are lost: {cause}") from reason
+            actor = member.actor
             member.in_flight += 1
             try:
-                answer = await member.actor.call.remote(method, request)
+                answer = await actor.call.remote(method, request)
             except Exception as error:
                 if self._closed:
                     raise EngineError(CLOSED) from error
-                # Its process is gone, or its engine failed in a way that is no answer. If the
-                # request itself is at fault, every replica fails over it, and the run ends below.
+                # Its process is gone, or its engine failed in a way that is no answer.
                 reason = error
-                await self._lose(member, error)
+                self._lose(member, actor, error)
                 continue
             finally:
                 member.in_flight -= 1
+            member.losses = 0
             if isinstance(answer, UserError):
                 raise answer
             return answer
-        cause = _reason(reason) if reason else "see the messages above"
-        raise EngineError(f"all replicas are lost: {cause}") from reason
+        assert reason is not None
+        raise EngineError(
+            f"{TRIES} engines ended with request {request.request_id} in flight: "
+            f"{reason_of(reason)}"
+        ) from reason
 
-    def _least_busy(self) -> _Member | None:
-        working = [member for member in self._members if not member.lost]
-        return min(working, key=lambda member: member.in_flight, default=None)
+    async def _least_busy(self) -> _Member | None:
+        """A replica at work, if need be once one works again; None if none will."""
+        while not self._closed:
+            working = [member for member in self._members if not member.lost]
+            if working:
+                return min(working, key=lambda member: member.in_flight)
+            restarts = [task for task in self._restarts.values() if not task.done()]
+            if not restarts:
+                return None
+            await asyncio.wait(restarts, return_when=asyncio.FIRST_COMPLETED)
+        raise EngineError(CLOSED)
 
-    async def _lose(self, member: _Member, error: Exception) -> None:
-        if member.lost:
+    def _lose(self, member: _Member, actor: Any, error: Exception) -> None:
+        """Every request that was in flight there tells of the loss; the first one counts."""
+        if member.lost or member.actor is not actor:
             return
         member.lost = True
         left = sum(not other.lost for other in self._members)
-        print(
-            f"replica {member.number} is lost ({_reason(error)}); {left} left",
-            file=sys.stderr,
-        )
-        await self._stop(member)
+        _say(f"replica {member.number} is lost ({reason_of(error)}); {left} left")
+        self._restarts[member.number] = asyncio.create_task(self._restart(member))
 
-    async def _stop(self, member: _Member) -> None:
+    async def _restart(self, member: _Member) -> None:
+        """A new actor in the place of a lost one."""
         import ray
 
-        # A clean end first, because vLLM's own processes outlive a killed actor for a while.
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(_ended(member.actor), WAIT_FOR_END)
-        ray.kill(member.actor)
+        await _stop(member.actor)
+        while member.losses < len(RESTART_AFTER):
+            await asyncio.sleep(RESTART_AFTER[member.losses])
+            member.losses += 1
+            actor = self._actor(member.number)
+            try:
+                await asyncio.wait_for(_of(actor.ready.remote()), WAIT_FOR_ROOM)
+                problem = await actor.start.remote()
+            except asyncio.CancelledError:
+                ray.kill(actor)
+                raise
+            except Exception as error:
+                problem = error
+            if not isinstance(problem, Exception):
+                member.actor, member.lost = actor, False
+                _say(f"replica {member.number} works again")
+                return
+            ray.kill(actor)
+            why = problem if isinstance(problem, UserError) else reason_of(problem)
+            _say(f"replica {member.number} does not start again ({why})")
+        _say(f"replica {member.number} is given up")
 
 
-async def _ended(actor: Any) -> None:
-    await actor.close.remote()
+@dataclass(frozen=True)
+class _Actors:
+    """Makes the actor of a replica."""
 
+    make: MakeEngine
+    group: PlacementGroup
+    gpus: int
+    in_flight: int
 
-def _start_ray(cpus: int) -> None:
-    import ray
+    def __call__(self, number: int) -> Any:
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    # Set before Ray's processes start. What the user has set stays.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if address := os.environ.get("RAY_ADDRESS"):
-        _answers(address)
-    else:
-        # Cores are counted as asked for: an engine's threads are not bound by Ray.
-        options |= {
-            "address": "local",
-            "include_dashboard": False,
-            # Whoever reaches Ray's ports may run programs: on one machine, only that machine.
-            "_node_ip_address": "127.0.0.1",
-            "num_cpus": max(cpus, os.cpu_count() or 1),
-            "object_store_memory": 2**28,
-        }
-    on_term = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(**options)
-        if threading.current_thread() is threading.main_thread():
-            # Ray's own handler would end the run without its partial results.
-            signal.signal(signal.SIGTERM, on_term)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"Ray does not start: {_reason(error)}",
-            "no RAY_ADDRESS for this machine alone, or the address of a running cluster",
-            "ray start --head, or leave out --replicas",
-        ) from error
-
-
-def _answers(address: str) -> None:
-    """Ask a named cluster before Ray does: Ray says twenty lines, over a minute, where none is."""
-    try:
-        place = urlsplit(address if "://" in address else f"ray://{address}")
-        if place.hostname is None or place.port is None:  # "auto", "local": Ray knows where
-            return
-        socket.create_connection((place.hostname, place.port), timeout=ANSWER_SECONDS).close()
-    except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise UserError(
-            f"no Ray cluster answers at RAY_ADDRESS={address} ({reason})",
-            "host:port of a running cluster, auto, or no RAY_ADDRESS for this machine alone",
-            "ray start --head",
-        ) from error
-
-
-def _reserve(replicas: int, bundle: dict[str, int]) -> PlacementGroup:
-    """Reserve one bundle per replica; a bundle lies on one machine."""
-    import ray
-    from ray.util import placement_group, remove_placement_group
-
-    group: PlacementGroup = placement_group([bundle] * replicas, strategy="PACK")
-    if not group.wait(WAIT_FOR_RESOURCES):
-        remove_placement_group(group)
-        have = {name: ray.cluster_resources().get(name, 0) for name in bundle}
-        raise UserError(
-            f"{replicas} replicas need {bundle} each, and there are {have} in all",
-            "what fits",
-            "fewer --replicas, or a smaller --tensor-parallel",
+        place = PlacementGroupSchedulingStrategy(
+            placement_group=self.group, placement_group_bundle_index=number
         )
-    return group
-
-
-def _actor(make: MakeEngine, group: PlacementGroup, number: int, gpus: int, in_flight: int) -> Any:
-    import ray
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    place = PlacementGroupSchedulingStrategy(
-        placement_group=group, placement_group_bundle_index=number
-    )
-    return (
-        ray.remote(Replica)
-        .options(
-            num_cpus=1,
-            num_gpus=gpus,
-            scheduling_strategy=place,
-            # One more than asked for, so that closing does not wait behind requests.
-            max_concurrency=in_flight + 1,
-            max_restarts=0,
+        return (
+            ray.remote(Replica)
+            .options(
+                num_cpus=1,
+                num_gpus=self.gpus,
+                scheduling_strategy=place,
+                # More than asked for, so that closing does not wait behind requests.
+                max_concurrency=self.in_flight + 1,
+                # An actor that Ray started again would have no model, and its vLLM may end alone.
+                max_restarts=0,
+            )
+            .remote(self.make)
         )
-        .remote(make)
-    )
 
 
-def _reason(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Ray's own reasons end in advice; their first sentences say what happened.
-    return ". ".join(lines[-1].split(". ")[:2])[:200] if lines else type(error).__name__
+async def _stop(actor: Any) -> None:
+    import ray
+
+    # A clean end first, because vLLM's own processes outlive a killed actor for a while.
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(_of(actor.close.remote()), WAIT_FOR_END)
+    ray.kill(actor)
+
+
+async def _of(answer: Awaitable[T]) -> T:
+    return await answer
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

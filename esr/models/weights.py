@@ -94,6 +94,13 @@ def check_fit(spec: ModelSpec, gpus: Sequence[int]) -> None:
         raise too_large(spec, f"weights of {gib(needed)}", where, memory)
 
 
+def splits(shape: ModelShape, devices: int) -> bool:
+    """Whether vLLM can split the heads over so many GPUs."""
+    kv_heads = shape.kv_heads
+    # Key and value heads are copied where there are fewer of them than GPUs.
+    return shape.heads % devices == 0 and max(devices, kv_heads) % min(devices, kv_heads) == 0
+
+
 def check_split(spec: ModelSpec, devices: int) -> None:
     """Refuse a number of GPUs over which vLLM cannot split the model's heads.
 
@@ -107,18 +114,12 @@ def check_split(spec: ModelSpec, devices: int) -> None:
     shape = shape_of(spec)
     if shape is None:
         return
-    heads, kv_heads = shape.heads, shape.kv_heads
-
-    def fits(n: int) -> bool:
-        # Key and value heads are copied where there are fewer of them than GPUs.
-        return heads % n == 0 and max(n, kv_heads) % min(n, kv_heads) == 0
-
-    if not fits(devices):
-        possible = [n for n in range(1, heads + 1) if fits(n)]
+    if not splits(shape, devices):
+        possible = [n for n in range(1, shape.heads + 1) if splits(shape, n)]
         smaller = max(n for n in possible if n < devices)
         raise UserError(
-            f"{spec.key} cannot be split over {devices} GPUs: it has {heads} attention heads, "
-            f"{kv_heads} of keys and values",
+            f"{spec.key} cannot be split over {devices} GPUs: it has {shape.heads} attention "
+            f"heads, {shape.kv_heads} of keys and values",
             ", ".join(map(str, possible)),
             f"--tensor-parallel {smaller}",
         )

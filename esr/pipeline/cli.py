@@ -44,6 +44,11 @@ def _typed(options: Mapping[str, str]) -> str:
     return " ".join(f"--{name} {value}" for name, value in options.items())
 
 
+def number_or_auto(text: str) -> int:
+    """0 stands for ``auto``."""
+    return 0 if text == "auto" else int(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CommonConfig:
     """Options every experiment has. Defaults are the paper's values."""
@@ -100,8 +105,9 @@ class CommonConfig:
     tensor_parallel: int = bounded(0, ge=0, le=1024, identity=False, metavar="N")
     """GPUs one model is split over; 0 for all there are, or an equal share for each replica."""
 
-    replicas: int = bounded(1, ge=1, le=1024, identity=False, metavar="N")
-    """Engines that share the work, over Ray (docs/own-model.md); RAY_ADDRESS names a cluster."""
+    replicas: int = bounded(1, ge=0, le=1024, identity=False, metavar="N", type=number_or_auto)
+    """Engines that share the work, over Ray (docs/scale.md); RAY_ADDRESS names a cluster. auto: as
+    many as the GPUs hold, in a cluster with --tensor-parallel."""
 
     judge_concurrency: int = bounded(CallSettings.concurrency, ge=1, identity=False, metavar="N")
     """Judge calls at once."""
@@ -126,6 +132,10 @@ class CommonConfig:
             # From here on the key stands for the file, in folders and results alike.
             object.__setattr__(self, "model", models.get(self.model_file).key)
         bounds.check(self)
+        if self.replicas == 0:
+            from esr.pipeline.engines import replicas_that_fit
+
+            object.__setattr__(self, "replicas", replicas_that_fit(self))
         if self.as_published:
             self._publish()
         for path in (Path(self.output), *Path(self.output).parents):

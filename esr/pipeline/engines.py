@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
-from esr.engine import VllmOptions, memory, throughput
+from esr import models
+from esr.engine import VllmOptions, cluster, memory, throughput
 from esr.engine.base import Engine
 from esr.engine.replicas import ReplicatedEngine
 from esr.errors import UserError
 from esr.models import ModelSpec
 from esr.models.identity import pinned
+from esr.models.weights import gib
 from esr.pipeline.cli import CommonConfig
 from esr.runs import progress, provenance
 
@@ -51,27 +54,52 @@ async def start_engine(config: CommonConfig, spec: ModelSpec, layers: Sequence[i
     spec = pinned(spec)
     gpus = throughput.gpus(provenance.gpus())
     ranks = config.tensor_parallel or max(1, len(gpus) // config.replicas)
-    share = memory.GPU_SHARE
-    # Elsewhere in a cluster there may be other GPUs than here.
+    # Elsewhere in a cluster there may be other GPUs than here: each engine checks its own again.
     if not os.environ.get("RAY_ADDRESS"):
         devices = [gpu.memory for gpu in gpus]
-        share = memory.check(spec, config.engine, ranks, config.in_flight, devices)
-    options = VllmOptions(
-        config.in_flight, config.pairing, ranks, gpu_memory=share, layers=tuple(layers)
-    )
+        memory.check(spec, config.engine, ranks, config.in_flight, devices)
+    options = VllmOptions(config.in_flight, config.pairing, ranks, layers=tuple(layers))
     make = partial(_make_engine, config.engine, spec, options)
     if config.replicas == 1:
         return make()
     return ReplicatedEngine(
         make,
         replicas=config.replicas,
-        gpus=ranks if gpus else 0,
+        gpus=ranks if gpus or cluster.has_gpus() else 0,
         in_flight=config.in_flight,
+        needs=_needs(spec, ranks, config.in_flight),
     )
 
 
+def replicas_that_fit(config: CommonConfig) -> int:
+    """``--replicas auto``: as many engines as the GPUs here, or those of the cluster, hold.
+
+    Raises:
+        UserError: in a cluster without ``--tensor-parallel``; Ray does not say how large GPUs are.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        if not config.tensor_parallel:
+            raise UserError(
+                "--replicas auto in a cluster does not know how large its GPUs are",
+                "--tensor-parallel N beside it, or a number of replicas",
+                "--replicas auto --tensor-parallel 1",
+            )
+        return max(1, sum(n // config.tensor_parallel for n in cluster.gpus_by_machine()))
+    gpus = [gpu.memory for gpu in throughput.gpus(provenance.gpus())]
+    spec = models.get(config.model)
+    return memory.replicas(spec, gpus, config.in_flight, config.tensor_parallel)
+
+
+def _needs(spec: ModelSpec, ranks: int, in_flight: int) -> str:
+    shape = memory.shape_of(spec)
+    if shape is None:
+        return ""
+    least = memory.plan(spec, shape, ranks, in_flight).least
+    return f"{spec.key} split over {ranks} needs at least {gib(least)} of each GPU"
+
+
 def _make_engine(name: str, spec: ModelSpec, options: VllmOptions) -> Engine:
-    """One engine on this machine; replicas run it elsewhere."""
+    """One engine on this machine; replicas run it elsewhere, where other GPUs may be."""
     from esr import engine
     from esr.steering import sae
 
@@ -83,4 +111,6 @@ def _make_engine(name: str, spec: ModelSpec, options: VllmOptions) -> Engine:
             "d_sae and d_model of the SAE",
             "correct the model's entry",
         )
-    return engine.create(name, spec, dictionary, options)
+    devices = [gpu.memory for gpu in throughput.gpus(provenance.gpus())]
+    share = memory.check(spec, name, options.tensor_parallel, options.max_in_flight, devices)
+    return engine.create(name, spec, dictionary, replace(options, gpu_memory=share))

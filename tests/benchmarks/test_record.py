@@ -1,0 +1,135 @@
+"""Tables come from files: what a document shows is what its command prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import costs, record, scale, steering_overhead
+from benchmarks.gpu import tables as gpu
+from benchmarks.peers.command import TABLES
+
+ROOT = Path(__file__).parents[2]
+
+HEADING: dict[str, Any] = {
+    "packages": {"vllm": "0.32.0", "numpy": "2"},
+    "hardware": {"gpus": ["NVIDIA H200, 143771 MiB"], "cores": 16},
+    "date": "2026-11-24T10:00:00+00:00",
+    "load_before": [0.1, 0.2, 0.3],
+    "load_after": [0.4, 0.5, 0.6],
+    "git": {"commit": "0123456789abcdef"},
+}
+
+
+@pytest.mark.parametrize("kind", ["overhead", "peers", "distinct", "gpu"])
+def test_the_readme_shows_the_newest_file(kind: str) -> None:
+    if kind == "gpu":
+        expected = gpu.text(gpu.newest())
+    elif kind == "overhead":
+        expected = steering_overhead.text(record.newest(kind))
+    else:
+        expected = TABLES[kind](record.newest(kind))
+    assert record.shown(kind) == expected
+
+
+def test_costs_and_scale_are_what_their_commands_print() -> None:
+    measured = gpu.rates(gpu.newest())
+    assert (ROOT / "docs/costs.md").read_text(encoding="utf-8") == costs.document(measured)
+    assert (ROOT / "docs/scale.md").read_text(encoding="utf-8") == scale.document(measured)
+
+
+def test_files(tmp_path: Path) -> None:
+    assert record.newest("peers", tmp_path) is None
+    for date in ("2026-11-24", "2026-12-01", "2026-11-30"):
+        record.save(tmp_path / f"peers-{date}.json", {"date": date})
+    (tmp_path / "peers-miniature.json").write_text("{}")
+    newest = record.newest("peers", tmp_path)
+    assert newest == {"date": "2026-12-01"}
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_only_what_is_between_the_marks_is_written(tmp_path: Path) -> None:
+    document = tmp_path / "README.md"
+    document.write_text(
+        "a\n<!-- x -->\nold\n<!-- end of x -->\nb\n<!-- xy -->\n<!-- end of xy -->\n"
+    )
+    record.put("x", "new\nlines", document)
+    assert document.read_text() == (
+        "a\n<!-- x -->\nnew\nlines\n<!-- end of x -->\nb\n<!-- xy -->\n<!-- end of xy -->\n"
+    )
+    assert record.shown("x", document) == "new\nlines"
+
+
+def test_a_table_of_the_overhead() -> None:
+    """Ratios round by round, then the median; the goal is on the median."""
+    speeds = {
+        name: [steering_overhead.Speed(wall, 2 * wall) for wall in walls]
+        for name, walls in {
+            "stock vLLM": (100.0, 200.0, 100.0),
+            "none steered": (100.0, 190.0, 99.0),
+            "boost": (97.0, 190.0, 90.0),
+            "clamp": (99.0, 190.0, 99.0),
+        }.items()
+    }
+    figures = steering_overhead.figures(speeds)
+    assert figures["ratios"]["none steered"] == [1.0, 0.95, 0.99]
+    assert figures["ratios"]["boost"] == [0.97, 1.0, 90 / 99]
+    settings = {"requests": 96, "in_flight": 64, "tokens": 48, "rounds": 3}
+    shown = steering_overhead.text(
+        {**HEADING, "settings": settings, "title": "tiny", "eager": figures}
+    )
+    assert "load 0.1 before and 0.4 after; commit `0123456789`" in shown
+    row = "0.990 (0.950 to 1.000)"
+    assert f"| none steered / stock vLLM | {row} | {row} | 0.995 | **no** |" in shown
+    assert "| boost / none steered | 0.970 (0.909 to 1.000) |" in shown
+    assert "| clamp / none steered | 1.000 (0.990 to 1.000) |" in shown
+    assert "| 0.98 | yes |" in shown
+
+
+def test_a_measured_rate_replaces_the_estimate(tmp_path: Path) -> None:
+    """And a miniature's never does, not even under the name of a result."""
+    steps = {
+        "overhead-8b-64": {
+            "status": "passed",
+            "seconds": 1.0,
+            "figures": {
+                "tokens_per_second": {"boost": 9000.0},
+                "ratios": {"boost": [0.9, 0.99, 1.0]},
+            },
+        }
+    }
+    path = tmp_path / "gpu-2026-11-24.json"
+    path.write_text(json.dumps({**HEADING, "miniature": False, "steps": steps}))
+    data = gpu.newest(tmp_path)
+    assert gpu.rates(data) == {"8b": 9000.0}
+    assert "| passed | 1.0 | boost 0.990 |" in gpu.text(data)
+    assert "| null | unsteered alone, beside steered ones, and boosted by 0 | open |" in gpu.text(
+        data
+    )
+    assert "| 9,000 |" in costs.document(gpu.rates(data))
+    assert "| 9,000 |" not in costs.document({})
+    assert costs.document({"8b": 9000.0}) != costs.document({})
+    path.write_text(json.dumps({**HEADING, "miniature": True, "steps": steps}))
+    assert gpu.newest(tmp_path) is None
+
+
+def test_more_gpus_shorten_tokens_and_rounds_but_not_the_judge() -> None:
+    rates = costs.known_rates({})
+    two, eight = (scale.one_after_the_other(rates, gpus) for gpus in (2, 8))
+    # The paper's machine: the same sum as docs/costs.md has.
+    total = sum(part.total_hours(rates) for part in costs.parts() if part.generates)
+    assert two.tokens + two.rounds == pytest.approx(total)
+    assert eight.rounds == pytest.approx(two.rounds / 4, rel=0.02)
+    assert eight.tokens < two.tokens
+    assert eight.judging == two.judging
+    # 15,000 calls of experiment 1 on 8B: by calls alone at least 3.75 minutes.
+    part = next(p for p in costs.parts() if (p.experiment, p.model) == (1, "8b"))
+    limits = scale.Limits(4000, 10**12, 10**12, 0, "")
+    assert scale.judge_hours([part], limits) == pytest.approx(15000 / 4000 / 60)
+    assert scale.judge_hours([part]) > scale.judge_hours([part], limits)
+    assert scale.Hours(1.0, 2.0, 2.5).bottleneck == "calibration rounds"
+    assert scale.Hours(1.0, 2.0, 3.5).bottleneck == "judge's limits"
+    assert scale.Hours(1.0, 2.0, 3.5).all == 3.5
