@@ -9,7 +9,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from esr.engine import memory, throughput
 from esr.errors import UserError
+from esr.models.spec import ModelSpec
+from esr.runs import provenance
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
@@ -81,6 +84,29 @@ def gpus_by_machine() -> list[int]:
     finally:
         if joined:
             ray.shutdown()
+
+
+def replicas_that_fit(spec: ModelSpec, in_flight: int, ranks: int) -> int:
+    """``--replicas auto``: as many engines as the GPUs here, or those of the cluster, hold.
+
+    Args:
+        spec: the model.
+        in_flight: requests in flight of each engine.
+        ranks: GPUs of each engine; 0: as few as hold it.
+
+    Raises:
+        UserError: in a cluster without ``ranks``; Ray does not say how large its GPUs are.
+    """
+    if not os.environ.get("RAY_ADDRESS"):
+        gpus = [gpu.memory for gpu in throughput.gpus(provenance.gpus())]
+        return memory.replicas(spec, gpus, in_flight, ranks)
+    if not ranks:
+        raise UserError(
+            "--replicas auto in a cluster does not know how large its GPUs are",
+            "--tensor-parallel N beside it, or a number of replicas",
+            "--replicas auto --tensor-parallel 1",
+        )
+    return max(1, sum(n // ranks for n in gpus_by_machine()))
 
 
 def _answers(address: str) -> None:

@@ -133,9 +133,7 @@ class CommonConfig:
             object.__setattr__(self, "model", models.get(self.model_file).key)
         bounds.check(self)
         if self.replicas == 0:
-            from esr.pipeline.engines import replicas_that_fit
-
-            object.__setattr__(self, "replicas", replicas_that_fit(self))
+            object.__setattr__(self, "replicas", self._replicas_that_fit())
         if self.as_published:
             self._publish()
         for path in (Path(self.output), *Path(self.output).parents):
@@ -143,6 +141,11 @@ class CommonConfig:
                 raise UserError(
                     f"--output {self.output}: {path} is a file", "a folder", "--output FOLDER"
                 )
+
+    def _replicas_that_fit(self) -> int:
+        from esr.engine.cluster import replicas_that_fit
+
+        return replicas_that_fit(models.get(self.model), self.in_flight, self.tensor_parallel)
 
     def _publish(self) -> None:
         """Set the options of :data:`PUBLISHED`; a run of them typed out is the same run."""

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
-from esr import models
 from esr.engine import VllmOptions, cluster, memory, throughput
 from esr.engine.base import Engine
 from esr.engine.replicas import ReplicatedEngine
@@ -69,25 +68,6 @@ async def start_engine(config: CommonConfig, spec: ModelSpec, layers: Sequence[i
         in_flight=config.in_flight,
         needs=_needs(spec, ranks, config.in_flight),
     )
-
-
-def replicas_that_fit(config: CommonConfig) -> int:
-    """``--replicas auto``: as many engines as the GPUs here, or those of the cluster, hold.
-
-    Raises:
-        UserError: in a cluster without ``--tensor-parallel``; Ray does not say how large GPUs are.
-    """
-    if os.environ.get("RAY_ADDRESS"):
-        if not config.tensor_parallel:
-            raise UserError(
-                "--replicas auto in a cluster does not know how large its GPUs are",
-                "--tensor-parallel N beside it, or a number of replicas",
-                "--replicas auto --tensor-parallel 1",
-            )
-        return max(1, sum(n // config.tensor_parallel for n in cluster.gpus_by_machine()))
-    gpus = [gpu.memory for gpu in throughput.gpus(provenance.gpus())]
-    spec = models.get(config.model)
-    return memory.replicas(spec, gpus, config.in_flight, config.tensor_parallel)
 
 
 def _needs(spec: ModelSpec, ranks: int, in_flight: int) -> str:

@@ -48,7 +48,8 @@ class Reference:
         async def in_turn() -> arms.Tokens:
             return [list((await self.engine.generate(r)).token_ids) for r in requests]
 
-        return asyncio.new_event_loop().run_until_complete(in_turn())
+        with asyncio.Runner() as runner:
+            return runner.run(in_turn())
 
 
 @pytest.mark.parametrize("name", PEERS)

@@ -272,8 +272,8 @@ def test_too_few_resources_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         ReplicatedEngine(make, replicas=99)
     needs = "70b split over 16 needs at least 9.99 GiB of each GPU"
     told = (
-        r"a replica needs \{'CPU': 1, 'GPU': 16\} on one machine, and the largest has \{'CPU': \d+, "
-        rf"'GPU': 0\}}; {needs}; allowed: an engine within one machine"
+        r"a replica needs \{'CPU': 1, 'GPU': 16\} on one machine, and the largest has "
+        rf"\{{'CPU': \d+, 'GPU': 0\}}; {needs}; allowed: an engine within one machine"
     )
     with pytest.raises(UserError, match=told):
         ReplicatedEngine(make, replicas=2, gpus=16, needs=needs)
