@@ -35,10 +35,12 @@ def test_the_readme_shows_the_newest_file(kind: str) -> None:
     assert record.shown(kind) == expected
 
 
-def test_costs_and_scale_are_what_their_commands_print() -> None:
-    measured = gpu.rates(gpu.newest())
-    assert (ROOT / "docs/costs.md").read_text(encoding="utf-8") == costs.document(measured)
-    assert (ROOT / "docs/scale.md").read_text(encoding="utf-8") == scale.document(measured)
+@pytest.mark.parametrize(("name", "module"), [("costs", costs), ("scale", scale)])
+def test_costs_and_scale_are_what_their_commands_print(name: str, module: Any) -> None:
+    """They follow rates, list prices, counts and the length of the rubric."""
+    shown = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
+    expected = module.document(gpu.rates(gpu.newest()))
+    assert shown == expected, f"python -m benchmarks.{name} > docs/{name}.md"
 
 
 def test_files(tmp_path: Path) -> None:
