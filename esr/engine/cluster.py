@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from esr.engine import memory, throughput
+from esr.engine.ray_end import end_with_driver
 from esr.errors import UserError
 from esr.models.spec import ModelSpec
 from esr.runs import provenance
@@ -30,6 +31,7 @@ def start_ray(cpus: int) -> None:
     Raises:
         UserError: no cluster answers there, or Ray does not start.
     """
+    import psutil
     import ray
 
     # Set before Ray's processes start. What the user has set stays.
@@ -49,8 +51,11 @@ def start_ray(cpus: int) -> None:
             "object_store_memory": 2**28,
         }
     on_term = signal.getsignal(signal.SIGTERM)
+    before = set(psutil.Process().children())
     try:
         ray.init(**options)
+        if not address:
+            end_with_driver(child.pid for child in set(psutil.Process().children()) - before)
         if threading.current_thread() is threading.main_thread():
             # Ray's own handler would end the run without its partial results.
             signal.signal(signal.SIGTERM, on_term)

@@ -240,7 +240,7 @@ def test_a_killed_driver_leaves_no_process_and_loses_nothing(tmp_path: Path) -> 
         while not (journal.is_file() and len(generations(tmp_path)) >= KILL_AFTER):
             assert driver.poll() is None
             time.sleep(0.005)
-        started = psutil.Process(driver.pid).children(recursive=True)
+        started = psutil.Process(driver.pid).children(recursive=True)  # The watcher among them.
         assert sum("ray::Replica" in " ".join(p.cmdline()) for p in started) == 2
         driver.kill()
         killed = time.monotonic()
