@@ -87,7 +87,11 @@ def start(
         # The rest of the configuration stays ours.
         vllm_config._compilation = lambda how: {**ours(how), "cudagraph_mode": wanted}  # type: ignore[assignment]
     try:
-        engine = VllmEngine(spec, dictionary, VllmOptions(compiled=wanted is not None, **options))
+        engine = VllmEngine(
+            spec,
+            dictionary,
+            VllmOptions(compiled=wanted is not None, in_process=setting.miniature, **options),
+        )
     finally:
         vllm_config._compilation = ours
     engine.info = dataclasses.replace(engine.info, stop_token_ids=())

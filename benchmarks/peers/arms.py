@@ -9,13 +9,14 @@ import asyncio
 import dataclasses
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
+from benchmarks.peers import plan
 from benchmarks.peers.workload import Workload
 from esr.engine.base import GenerationRequest, Sampling
 from esr.engine.options import VllmOptions
@@ -87,12 +88,13 @@ class HuggingFace:
         in_flight: size of a batch.
     """
 
-    package = "transformers"
+    name = plan.HUGGING_FACE
 
     def __init__(self, model: Any, dictionary: Dictionary, layer: int, in_flight: int) -> None:
         self.model, self.dictionary, self.layer = model, dictionary, layer
         self.in_flight = in_flight
-        self.version = f"{self.package} {importlib.metadata.version(self.package)}"
+        package = plan.PACKAGES[self.name]
+        self.version = f"{package} {importlib.metadata.version(package)}"
 
     def generate(self, work: Workload) -> Tokens:
         answers: Tokens = []
@@ -144,7 +146,7 @@ def _removed(handle: Any) -> Iterator[None]:
 class SteeringVectors(HuggingFace):
     """steering-vectors' patch, with an operator that gives every row a vector of its own."""
 
-    package = "steering-vectors"
+    name = plan.STEERING_VECTORS
 
     def __init__(self, *args: Any) -> None:
         self.library = importlib.import_module("steering_vectors")
@@ -162,7 +164,7 @@ class SteeringVectors(HuggingFace):
 class Nnsight(HuggingFace):
     """nnsight: one trace for the batch, an edit of the layer's output in every step."""
 
-    package = "nnsight"
+    name = plan.NNSIGHT
 
     def __init__(self, *args: Any) -> None:
         library = importlib.import_module("nnsight")
@@ -193,7 +195,7 @@ class Nnsight(HuggingFace):
 class SaeLens(HuggingFace):
     """SAELens' ``HookedSAETransformer.generate`` with a hook on the residual stream."""
 
-    package = "sae-lens"
+    name = plan.SAE_LENS
 
     def __init__(self, *args: Any) -> None:
         from benchmarks.peers.saelens import hooked
@@ -215,28 +217,8 @@ class SaeLens(HuggingFace):
 
 
 PEERS: dict[str, type[HuggingFace]] = {
-    "Hugging Face batch, a hook": HuggingFace,
-    "SAELens generate, a hook": SaeLens,
-    "steering-vectors": SteeringVectors,
-    "nnsight": Nnsight,
+    plan.HUGGING_FACE: HuggingFace,
+    plan.SAE_LENS: SaeLens,
+    plan.STEERING_VECTORS: SteeringVectors,
+    plan.NNSIGHT: Nnsight,
 }
-"""In the order of the table."""
-
-UNSTEERED, STEERED = "ours, unsteered", "ours, a boost each"
-
-
-def installed(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Peers that can run here, and one line for each that cannot."""
-    present, missing = [], []
-    for name in names:
-        package = PEERS[name].package
-        try:
-            importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(
-                f"{name} is left out: {package} is not installed; next: pip install --no-deps "
-                "--target .peers -r benchmarks/peers/requirements.txt, and PYTHONPATH=.peers"
-            )
-        else:
-            present.append(name)
-    return present, missing

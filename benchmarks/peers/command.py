@@ -12,8 +12,8 @@ from typing import Any
 
 import benchmarks.peers
 from benchmarks import record
-from benchmarks.peers import arms, tables
-from benchmarks.peers.measure import Sizes, compare, distinct, load
+from benchmarks.peers import tables
+from benchmarks.peers.plan import PACKAGES, Sizes, installed
 from esr.errors import run_command
 
 MODELS = ("tiny", "152m")
@@ -40,7 +40,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "models", nargs="*", default=MODELS, help=f"keys or shapes; default: {' '.join(MODELS)}"
     )
     parser.add_argument("--distinct", action="store_true", help="K distinct boosts in one batch")
-    parser.add_argument("--peers", nargs="*", choices=arms.PEERS, default=list(arms.PEERS))
+    parser.add_argument("--peers", nargs="*", choices=PACKAGES, default=list(PACKAGES))
     for field in fields(Sizes):
         default = f"default: {field.default}"
         if field.name in BATCH:
@@ -60,8 +60,10 @@ def sizes(options: argparse.Namespace) -> Sizes:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All models, one after the other."""
+    from benchmarks.peers.measure import compare, distinct, load
+
     size = sizes(options)
-    names, missing = arms.installed([] if options.distinct else options.peers)
+    names, missing = installed([] if options.distinct else options.peers)
     print(*missing, sep="\n" if missing else "", end="\n" if missing else "")
     data = record.heading(models=list(options.models))
     results = []

@@ -11,31 +11,13 @@ from typing import Any
 
 from benchmarks import record
 from benchmarks.peers import arms as peers
-from benchmarks.peers.arms import STEERED, UNSTEERED, Arm, Ours, Tokens
+from benchmarks.peers.arms import Arm, Ours, Tokens
+from benchmarks.peers.plan import STEERED, UNSTEERED, Sizes
 from benchmarks.peers.workload import Workload, same_tokens, strength, workload
 from esr.models import ModelSpec
 from esr.steering.sae import Dictionary
 
 WORKLOADS = ("equal", "mixed")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Of one measurement.
-
-    Attributes:
-        requests: per run.
-        in_flight: slots of our engine and size of the peers' batches.
-        prompt: tokens of a prompt.
-        tokens: mean tokens of a response.
-        rounds: runs of every arm on every workload.
-    """
-
-    requests: int = 128
-    in_flight: int = 64
-    prompt: int = 32
-    tokens: int = 48
-    rounds: int = 5
 
 
 @dataclass(frozen=True)

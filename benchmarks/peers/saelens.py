@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -41,7 +42,10 @@ def hooked(source: Any) -> Any:
         dtype=source.dtype,
         device=str(source.device),
     )
-    model = HookedSAETransformer(cfg)
+    with warnings.catch_warnings():
+        # TransformerLens deprecates the class that SAELens' own is derived from.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model = HookedSAETransformer(cfg)
     model.load_state_dict(convert_llama_weights(source, cfg), strict=False)
     probe = torch.arange(5, 25, device=source.device)[None]
     with torch.inference_mode():

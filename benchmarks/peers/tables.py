@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks import record
-from benchmarks.peers.arms import PEERS, STEERED, UNSTEERED
-from benchmarks.peers.workload import middle
+from benchmarks.peers.plan import PACKAGES, STEERED, UNSTEERED, middle
 
 WHY_FASTER = (
     "A static batch has no scheduler, no paged cache and no border between processes, and all its "
@@ -50,7 +49,7 @@ def _heading(result: Mapping[str, Any]) -> str:
 
 
 def _rows(result: Mapping[str, Any]) -> Iterator[list[str]]:
-    for name in (STEERED, UNSTEERED, *PEERS):
+    for name in (STEERED, UNSTEERED, *PACKAGES):
         if name not in result["versions"]:
             continue
         row = [name, result["versions"][name]]
@@ -77,7 +76,7 @@ def _agreement(result: Mapping[str, Any]) -> str:
 
 def _ahead(result: Mapping[str, Any]) -> Iterator[str]:
     for kind, runs in result["runs"].items():
-        for name in PEERS:
+        for name in PACKAGES:
             if name in runs and (ratio := _ratio(runs, name)) < 1:
                 yield f"{name} at {kind} lengths, {1 / ratio:.2f} times"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,8 +112,3 @@ def strength(model: Any, layer: int, dictionary: Dictionary, vocabulary: int) ->
 def same_tokens(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> int:
     """On how many requests two arms agree in every token."""
     return sum(tuple(a) == tuple(b) for a, b in zip(ours, theirs, strict=True))
-
-
-def middle(values: Sequence[float]) -> float:
-    """The median."""
-    return float(statistics.median(values))

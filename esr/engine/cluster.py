@@ -59,7 +59,8 @@ def start_ray(cpus: int) -> None:
         if threading.current_thread() is threading.main_thread():
             # Ray's own handler would end the run without its partial results.
             signal.signal(signal.SIGTERM, on_term)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    # Ray raises a bare Exception where its processes take more than 30 seconds to start.
+    except Exception as error:
         raise UserError(
             f"Ray does not start: {reason_of(error)}",
             "no RAY_ADDRESS for this machine alone, or the address of a running cluster",

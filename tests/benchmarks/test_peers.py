@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from benchmarks.peers import arms, measure, tables
-from benchmarks.peers.arms import PEERS, STEERED, UNSTEERED
+from benchmarks.peers.arms import PEERS
 from benchmarks.peers.command import COUNTS, arguments, sizes
-from benchmarks.peers.measure import Sizes
+from benchmarks.peers.plan import PACKAGES, STEERED, UNSTEERED, Sizes, installed
 from benchmarks.peers.workload import Workload, same_tokens, workload
 from esr.engine.base import GenerationRequest
 from esr.engine.transformers import TransformersEngine
@@ -55,10 +55,10 @@ class Reference:
 @pytest.mark.parametrize("name", PEERS)
 def test_every_peer_gives_the_tokens_of_the_reference(name: str, model: measure.Model) -> None:
     """Batches that are not full, mixed lengths, and steering that changes every answer."""
-    present, missing = arms.installed([name])
+    present, missing = installed([name])
     if missing:
         assert not present
-        assert missing[0].startswith(f"{name} is left out: {PEERS[name].package} is not installed")
+        assert missing[0].startswith(f"{name} is left out: {PACKAGES[name]} is not installed")
         return
     work = model.work("mixed", SIZES, seed=1)
     peer = PEERS[name](model.huggingface, model.dictionary, model.spec.steering_layer, 3)
@@ -91,6 +91,7 @@ def test_one_batch_for_distinct_configurations() -> None:
     assert sizes(arguments([])) == Sizes()
     assert sizes(arguments(["--distinct"])) == Sizes(requests=256, in_flight=256)
     assert sizes(arguments(["--distinct", "--requests", "8"])).requests == 8
+    assert list(PEERS) == list(PACKAGES)
     assert COUNTS == (0, 1, 8, 32, 64, 128, 256)
 
 
@@ -103,7 +104,7 @@ def test_a_missing_peer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         return version("pytest") if name == "steering-vectors" else version(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    present, missing = arms.installed(list(PEERS))
+    present, missing = installed(list(PEERS))
     assert "nnsight" not in present
     assert len(present) == 3
     assert missing == [
