@@ -39,7 +39,10 @@ def _spec(name: str) -> ModelSpec:
     if name == PARITY:
         return replace(
             _spec("tiny"),
-            **{"key": name, "title": "random weights, parity", "d_model": 256, "d_sae": 700},
+            key=name,
+            title=name,
+            d_model=256,
+            d_sae=700,
             shape=ModelShape(5, 4, 2, 64, 512, 512),
         )
     wide = name == "152m"

@@ -75,10 +75,11 @@ class Plain:
         return hook
 
     def _change(self, stream: Tensor, item: Intervention) -> Tensor:
-        rows, k = self.rows, item.latent
+        rows = self.rows
         if isinstance(item, Boost):
-            return item.value * rows.decoder[k]
+            return item.value * rows.decoder[item.latent]
         assert isinstance(item, Clamp)
+        k = item.latent
         before = (stream - rows.input_bias) @ rows.encoder[k] + rows.encoder_bias[k]
         active = before.clamp(min=0) * (before > rows.threshold[k])
         return (item.value - active)[..., None] * rows.decoder[k]

@@ -18,7 +18,7 @@ from esr.engine import memory, throughput
 from esr.engine.base import GenerationRequest, ReadRequest, Sampling
 from esr.models import ModelSpec
 from esr.runs import provenance
-from esr.steering.interventions import Boost, Clamp
+from esr.steering.interventions import Boost, Clamp, Intervention
 
 if TYPE_CHECKING:
     from esr.engine.vllm import VllmEngine
@@ -195,7 +195,7 @@ async def _fill(engine: VllmEngine, setting: Setting) -> None:
     texts = [
         tuple(rng.randrange(5, engine.info.vocabulary) for _ in range(length)) for _ in range(n)
     ]
-    steered = [
+    steered: list[tuple[Intervention, ...]] = [
         (Boost(i, 1.0), *(Clamp(d_sae - 1 - k) for k in range(26))) for i in range(len(texts))
     ]
     sampling = Sampling(0.0, 1.0, 8, 1.0)

@@ -110,7 +110,8 @@ class HuggingFace:
     def batch(self, ids: Tensor, vectors: Tensor, n: int) -> Tensor:
         """[b, prompt + n] of the prompts [b, prompt]; ``vectors``: [b, 1, d_model]."""
         with self.steered(vectors):
-            return self.greedy(self.model.generate, ids, n)
+            output: Tensor = self.greedy(self.model.generate, ids, n)
+        return output
 
     def steered(self, vectors: Tensor) -> AbstractContextManager[None]:
         """The hook, for as long as it lasts."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def compare(model: Model, names: Sequence[str], sizes: Sizes) -> dict[str, Any]:
         for kind in WORKLOADS:
             result["runs"][kind] = rounds(
                 {name: arm.generate for name, arm in arms.items()},
-                lambda round_, kind=kind: model.work(kind, sizes, round_),
+                partial(model.work, kind, sizes),
                 sizes.rounds,
                 kind,
             )
