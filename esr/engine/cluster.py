@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 WAIT_FOR_RESOURCES = 60.0
 """Seconds that a cluster may take to reserve the GPUs."""
+
+STARTS = 3
+"""Tries to start Ray on this machine: on a busy one its processes may be too slow."""
 
 ANSWER_SECONDS = 5.0
 """Seconds that a cluster named in ``RAY_ADDRESS`` gets to take a connection."""
@@ -51,21 +55,31 @@ def start_ray(cpus: int) -> None:
             "object_store_memory": 2**28,
         }
     on_term = signal.getsignal(signal.SIGTERM)
-    before = set(psutil.Process().children())
-    try:
-        ray.init(**options)
-        if not address:
-            end_with_driver(child.pid for child in set(psutil.Process().children()) - before)
-        if threading.current_thread() is threading.main_thread():
-            # Ray's own handler would end the run without its partial results.
-            signal.signal(signal.SIGTERM, on_term)
-    # Ray raises a bare Exception where its processes take more than 30 seconds to start.
-    except Exception as error:
-        raise UserError(
-            f"Ray does not start: {reason_of(error)}",
-            "no RAY_ADDRESS for this machine alone, or the address of a running cluster",
-            "ray start --head, or leave out --replicas",
-        ) from error
+    for tries_left in reversed(range(STARTS if not address else 1)):
+        before = set(psutil.Process().children())
+        try:
+            ray.init(**options)
+            break
+        # Ray raises a bare Exception where its processes take more than 30 seconds to start.
+        except Exception as error:
+            for child in set(psutil.Process().children()) - before:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            if not tries_left:
+                raise _does_not_start(error) from error
+    if not address:
+        end_with_driver(child.pid for child in set(psutil.Process().children()) - before)
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler would end the run without its partial results.
+        signal.signal(signal.SIGTERM, on_term)
+
+
+def _does_not_start(error: Exception) -> UserError:
+    return UserError(
+        f"Ray does not start: {reason_of(error)}",
+        "no RAY_ADDRESS for this machine alone, or the address of a running cluster",
+        "ray start --head, or leave out --replicas",
+    )
 
 
 def has_gpus() -> bool:
