@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from esr.analysis import comparison, lengths, metrics, nulls
@@ -99,17 +99,20 @@ def _prefill(
 ) -> dict[str, Any]:
     """Unsteered minus steered, over all beginnings, and over those that went on to a restart."""
     multi = {outcome.trial_id for outcome in before if outcome.multi}
-    groups = {"all": None, "restarted in the parent": True, "single in the parent": False}
-    return {
-        name: comparison.summary(
-            *(
-                [o for o in arm if wanted is None or (o.trial_id in multi) == wanted]
-                for arm in (unsteered, steered)
-            ),
-            seed,
-        )
-        for name, wanted in groups.items()
+    single = {outcome.trial_id for outcome in before if not outcome.multi}
+    groups = {
+        "all": multi | single,
+        "restarted in the parent": multi,
+        "single in the parent": single,
     }
+    return {
+        name: comparison.summary(_among(unsteered, trials), _among(steered, trials), seed)
+        for name, trials in groups.items()
+    }
+
+
+def _among(outcomes: Sequence[Outcome], trials: Collection[str]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.trial_id in trials]
 
 
 def _matched(arms: Mapping[str, Sequence[Outcome]], seed: int) -> dict[str, Any]:

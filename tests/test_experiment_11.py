@@ -343,7 +343,7 @@ async def test_random_vectors(tmp_path: Path, replayed: ReplayedRun) -> None:
         (slot,) = spec.interventions
         assert isinstance(slot, Slot)
         assert slot.boost == pytest.approx(spec.threshold * LONG[spec.latent])
-        assert (slot.read, slot.write.index) == (None, 0)
+        assert (slot.read, slot.write.number) == (None, 0)
         digests.setdefault(spec.latent, set()).add(slot.write.digest)
         if spec.arm == "random-norm":
             assert spec.threshold == before[spec.trial_id].threshold
