@@ -82,7 +82,7 @@ async def together(engine: VllmEngine, requests: Sequence[GenerationRequest]) ->
 
 
 ANSWERS: dict[tuple[str, int, GenerationRequest], Generation] = {}
-"""Of the reference engines, by model and steering layer: many engines are compared with the same."""
+"""Of the reference engines, by model and steering layer: many are compared with the same."""
 
 
 async def one_by_one(
