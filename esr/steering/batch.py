@@ -180,7 +180,7 @@ class Steering:
         spans: dict[int, list[_Span]] = {layer: [] for layer in self._layers}
         self.reads.begin_step()
         partners = layout.request_ids if self.pairing is None else layout.scheduled_ids
-        row, steps = 0, END
+        row, steps, reading = 0, END, self.reads.in_progress
         for request_id, partner, count, position in zip(
             layout.request_ids, partners, layout.counts, layout.positions, strict=True
         ):
@@ -193,14 +193,15 @@ class Steering:
                     for phase, first, n in pieces(phases, row, count, position):
                         spans[layer].append(_Span(steered, phase, first, n))
                     steps = min(steps, until_change(phases, position + count))
-            self.reads.lay_out(request_id, row, count, position)
+            if reading:
+                self.reads.lay_out(request_id, row, count, position)
             if self.pairing is not None:
                 self.pairing.add(request_id, partner, count)
             row += count
         for layer, state in self._layers.items():
             self.plans_built += state.plan(spans[layer])
         decoding = row == len(layout.counts)
-        if decoding and not self.reads.in_progress and self.pairing is None:
+        if decoding and not reading and self.pairing is None:
             self._steady = Steady(layout, steps)
 
     def end_step(self) -> None:

@@ -73,7 +73,10 @@ class Effects:
             write_file, read_file = self.table[:, 4], self.table[:, 6]
             read = read * n + np.where(nothing, write_file, read_file) + 1
             write = write * n + write_file + 1
-        every, at = np.unique(np.concatenate([write, read]), return_inverse=True)
+        if len(self) == 1 and read[0] == write[0]:
+            every, at = write, np.zeros(2, np.int64)
+        else:
+            every, at = np.unique(np.concatenate([write, read]), return_inverse=True)
         indices, files = np.divmod(every, len(self.digests) + 1)
         names = map(("", *self.digests).__getitem__, files.astype(int).tolist())
         pairs = zip(indices.astype(int).tolist(), names, strict=True)

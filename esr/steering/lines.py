@@ -149,7 +149,9 @@ class Lines:
         constant = boost + target
         plain = (low == -np.inf) & (high == np.inf) & ((read == write) | (reads == NOTHING))
         if plain.all():
-            places, column = np.unique(write, return_inverse=True)
+            places, column = write, np.zeros(1, np.int64)
+            if len(write) > 1:
+                places, column = np.unique(write, return_inverse=True)
             columns, gates = NO_COLUMNS, NO_GATES
         else:
             places, column = np.unique(np.concatenate([write, read]), return_inverse=True)
@@ -180,9 +182,12 @@ class Lines:
             lines = len(self.table) + (0 if self._free else len(self.table))
             self._grow(lines, max(self.n_gated, n_gated))
         line = heapq.heappop(self._free)
-        whole = np.zeros(self.table.shape[1:], np.float32)
+        on_host = self._device.type == "cpu"
+        whole = self.table[line].numpy() if on_host else np.empty(self.table.shape[1:], np.float32)
+        whole[:] = 0
         whole[:, places] = numbers
-        self.table[line].copy_(pinned(whole, self._device), non_blocking=True)
+        if not on_host:
+            self.table[line].copy_(pinned(whole, self._device), non_blocking=True)
         if self.n_gated:
             slots = np.zeros((2, self.n_gated), np.int64)
             slots[:, :n_gated] = places[columns]
