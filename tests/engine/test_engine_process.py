@@ -211,7 +211,7 @@ def test_gpu_graphs_are_cut_at_the_hook(monkeypatch: pytest.MonkeyPatch, quantis
     from vllm.config import CompilationConfig, CompilationMode, CUDAGraphMode
 
     monkeypatch.setattr(vllm_config, "on_cpu", lambda: False)
-    settings = vllm_config._compilation(VllmOptions(compiled=True))
+    settings = vllm_config._compilation(VllmOptions(compiled=True, in_graph=False))
     config = CompilationConfig(mode=CompilationMode.VLLM_COMPILE, **settings)
     if quantised and config.pass_config.fuse_attn_quant is None:
         config.pass_config.fuse_attn_quant = True
@@ -220,3 +220,20 @@ def test_gpu_graphs_are_cut_at_the_hook(monkeypatch: pytest.MonkeyPatch, quantis
     assert "esr::touch" in config.splitting_ops
     assert config.splitting_ops_contain_attention()
     assert config.cudagraph_mode == CUDAGraphMode.PIECEWISE
+
+
+def test_gpu_graphs_span_the_model_where_steering_is_inside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The default on GPUs: nothing of vLLM's own graphs is changed."""
+    from vllm.config import CompilationConfig, CompilationMode
+
+    assert not vllm_config.in_graph(VllmOptions(compiled=True)), "on CPUs there are no graphs"
+    monkeypatch.setattr(vllm_config, "on_cpu", lambda: False)
+    assert vllm_config.in_graph(VllmOptions())
+    assert not vllm_config.in_graph(VllmOptions(compiled=False))
+    settings = vllm_config._compilation(VllmOptions())
+    assert settings == {}
+    config = CompilationConfig(mode=CompilationMode.VLLM_COMPILE, **settings)
+    config.set_splitting_ops_for_v1(all2all_backend="naive", data_parallel_size=1)
+    assert "esr::touch" not in (config.splitting_ops or [])
