@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from esr.analysis.contrasts import Contrast
+from esr.analysis.crossed import Codes
 from esr.analysis.intervals import Array, sign_flip
 from esr.analysis.outcomes import Outcome
 from esr.analysis.quantities import MULTI_ATTEMPT, Table
@@ -60,7 +61,7 @@ class Pair:
         first, second = self.first + latent + prompt + shift, self.second + latent + prompt - shift
         return tuple(float((1 / (1 + np.exp(-odds))).mean()) for odds in (first, second))  # type: ignore[return-value]
 
-    def draw(self, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
+    def draw(self, rng: np.random.Generator) -> tuple[Array, Array, Codes, Codes]:
         """Events of both arms, latents and prompts: [n_latents * n_trials] each."""
         latents = np.repeat(np.arange(self.latents), self.trials)
         order = np.argpartition(rng.random((self.latents, PROMPTS)), self.trials - 1, axis=1)
@@ -107,8 +108,8 @@ def measure(pair: Pair, simulations: int, seed: int) -> dict[str, float]:
     return {name: held[name] / simulations for name in METHODS}
 
 
-def _contrast(a: Array, b: Array, latents: Array, prompts: Array) -> Contrast:
-    tables = (
+def _contrast(a: Array, b: Array, latents: Codes, prompts: Codes) -> Contrast:
+    first, second = (
         Table.of(
             [
                 Outcome(int(k), "", (0.0, 0.0) if e else (0.0,), Status.GRADED, prompt=f"p{p}")
@@ -117,7 +118,7 @@ def _contrast(a: Array, b: Array, latents: Array, prompts: Array) -> Contrast:
         )
         for events in (a, b)
     )
-    return Contrast.of(*tables)
+    return Contrast.of(first, second)
 
 
 def table(simulations: int, seed: int) -> str:

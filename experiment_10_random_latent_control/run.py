@@ -125,8 +125,10 @@ def _ranks(
 ) -> dict[str, RankEntry]:
     """Where the detectors stand among the sets, by multi-attempt rate; what there is of both."""
     sets = [arm["summary"] for name, arm in by_arm.items() if name != PARTNERED]
-    detectors = {"partnered detectors": (by_arm.get(PARTNERED) or {}).get("summary")}
-    detectors["all detectors"] = ablation and ablation["summary"]
+    detectors = {
+        "partnered detectors": by_arm[PARTNERED]["summary"] if PARTNERED in by_arm else None,
+        "all detectors": ablation["summary"] if ablation else None,
+    }
     rates = [rate for s in sets if (rate := s["multi_attempt_rate"]["rate"]) is not None]
     found = {}
     for name, summary in detectors.items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Contrast:
             shared_latents: whether equal latent numbers mean the same latent.
         """
         trials = [(arm, o) for arm, table in enumerate((first, second)) for o in table.outcomes]
-        names = {
+        names: dict[str, list[Any]] = {
             "latent": [(o.latent, 0 if shared_latents else arm) for arm, o in trials],
             "prompt": [o.prompt for _, o in trials],
         }
@@ -104,9 +105,8 @@ class Contrast:
             for table, interval in zip((self.first, self.second), ends, strict=True)
             if interval is not None
         ]
-        if logarithms:
-            rows = [tuple(map(math.log, row)) for row in rows]
-        (a, low_a, high_a), (b, low_b, high_b) = rows
+        first, second = ([math.log(x) for x in row] if logarithms else list(row) for row in rows)
+        (a, low_a, high_a), (b, low_b, high_b) = first, second
         r = self._correlation(ratio)
         return Interval(
             a - b - _distance(a - low_a, high_b - b, r), a - b + _distance(high_a - a, b - low_b, r)
