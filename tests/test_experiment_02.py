@@ -178,7 +178,7 @@ def test_dry_run_of_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 2
     shown = capsys.readouterr().out
     assert re.search(r"^  trials, 10 boosts +2,300 ", shown, re.MULTILINE)
-    assert "the paper has 2,262 on 70B" in shown
+    assert "the paper has 2,262 graded on 70B; its release says 25 latents x 10 prompts" in shown
     assert re.search(r"^  calibration +50,000 ", shown, re.MULTILINE)
 
 
