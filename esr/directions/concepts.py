@@ -11,7 +11,7 @@ About the concept are unsteered answers to questions about it, its label being p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -72,6 +72,14 @@ class Concept:
             if plane:
                 parts.append(fit_second(split, vector, layer))
         return self._made(parts, method)
+
+    def turned(self) -> Concept:
+        """The same with its sides exchanged: directions lead away from the concept."""
+        splits = {
+            layer: Split(s.negative, s.positive, s.held_negative, s.held_positive)
+            for layer, s in self.splits.items()
+        }
+        return replace(self, name=f"not {self.name}", splits=splits)
 
     def random(self, seed: int, *key: str | int) -> Direction:
         """A random direction per layer with the length of the difference of means, and with what

@@ -307,6 +307,14 @@ def strength_at(operator: str, direction: Direction, layer: int, step: float) ->
         return step / fit.norm
     positive, negative = fit.classes()
     reached = negative.mean + step
+    middle = negative.mean if fit.boundary is None else fit.boundary
+    if not negative.mean < min(middle, positive.mean):
+        raise UserError(
+            f"direction {direction.name!r} does not part its texts at layer {layer} (means "
+            f"{positive.mean:.4g} and {negative.mean:.4g}, boundary {middle:.4g})",
+            "a direction along which the concept's texts lie higher",
+            "fit it on other texts",
+        )
     if operator == "swfc":
         return step / fit.gap
     if operator in ("sttp", "floor", "pin"):
