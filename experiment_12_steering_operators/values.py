@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from esr.pipeline import divergence
 from esr.pipeline.calibration import calibrate
 from esr.pipeline.context import RunContext
-from esr.pipeline.divergence import Divergence, Match
-from esr.pipeline.schema import Threshold
+from esr.pipeline.divergence import Divergence
+from esr.pipeline.schema import Match, Threshold
 from esr.runs.plain import plain, restore
 from experiment_12_steering_operators.config import Calibration
 from experiment_12_steering_operators.variants import Concepts, Variant

@@ -104,6 +104,11 @@ SCRIPTS = (
         "python -m experiment_11_resistance_controls tiny",
     ),
     Script(
+        *(12, "Steering operators", "Ours"),
+        "python -m experiment_12_steering_operators tiny",
+        {"exp12_defence": ("Defence against a boost", "Ours")},
+    ),
+    Script(
         *(13, "Pairing fault", "Ours"),
         "python -m experiment_13_pairing_fault tiny",
     ),

@@ -31,6 +31,7 @@ PACKAGES = {
     9: "experiment_09_activation_stats",
     10: "experiment_10_random_latent_control",
     11: "experiment_11_resistance_controls",
+    12: "experiment_12_steering_operators",
     13: "experiment_13_pairing_fault",
 }
 """Number of an experiment and its package; 1 to 10 are the paper's."""

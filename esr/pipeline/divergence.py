@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from esr.engine.base import ReadRequest, Sampling
 from esr.pipeline.context import Progress, RunContext
 from esr.pipeline.reads import run_reads
-from esr.pipeline.schema import TrialRecord, TrialSpec
+from esr.pipeline.schema import Match, TrialRecord, TrialSpec
 from esr.pipeline.trials import run_trials
 from esr.runs import seeds
 from esr.steering.interventions import Intervention
@@ -128,25 +128,6 @@ async def _logprobs(
             raise RuntimeError(f"no log-probabilities were read ({record.error})")
         values.append([float(value) for value in record.reading.logprobs])
     return values
-
-
-@dataclass(frozen=True)
-class Match:
-    """What a search for a target divergence came to.
-
-    Attributes:
-        value: whose divergence was nearest to the target; None where the search failed.
-        nats: of it.
-        target: nats per token.
-        steps: every value tried, and its divergence.
-        error: one line where the target was not reached; None else.
-    """
-
-    value: float | None
-    nats: float
-    target: float
-    steps: list[list[float]] = field(default_factory=list)
-    error: str | None = None
 
 
 async def match(

@@ -9,7 +9,7 @@ from typing import Any, Literal, NotRequired
 from pydantic import TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from esr.pipeline.schema import Selection
+from esr.pipeline.schema import Match, Selection
 from esr.runs.summary import AttemptData, Number, SpecEntry, ThresholdEntry
 
 
@@ -95,6 +95,10 @@ VALUES: dict[str, Any] = {
     "episode": dict[str, int | str],
     # Under the way of matching.
     "sets": SetsData,
+    # Experiment 12: the value of an operator at equal divergence, under operator and latent; and
+    # what an arm came to beside its trials, under its name.
+    "match": Match,
+    "operator": dict[str, Any],
     # Experiment 4: training examples, and why one could not be written.
     "example": dict[str, Any],
     "failure": str,

@@ -303,6 +303,57 @@ class RandomControlResults(RunResults):
     ablation: DetectorAblationData | None
 
 
+class OperatorData(TypedDict):
+    """An operator under one calibration; ``parent`` where it is the parent's own trials.
+
+    ``values`` and ``divergences`` by latent, the latter in nats per token; ``failed``: latents
+    without a value, and why. ``geometry``: :class:`esr.directions.geometry.Geometry`.
+    """
+
+    operator: str
+    layers: list[int]
+    calibration: str
+    parent: bool
+    values: dict[str, Number]
+    failed: dict[str, str]
+    divergence: float | None
+    divergences: dict[str, float]
+    geometry: dict[str, Number] | None
+    summary: Summary
+    comparison: Differences | None
+
+
+class OperatorResults(RunResults):
+    """Experiment 12: an arm per operator and calibration, beside the parent's boosts."""
+
+    parent: ParentEntry
+    differences: list[str] | None
+    baseline: Summary
+    arms: dict[str, OperatorData]
+
+
+class GuardData(TypedDict):
+    """A guard at one strength, with a boost against it and without one."""
+
+    defended: Summary
+    clean: Summary
+    restored: float | None
+    cost: float | None
+    geometry: dict[str, Number] | None
+
+
+class DefenceResults(RunResults):
+    """Experiment 12, the defence."""
+
+    parent: ParentEntry
+    differences: list[str] | None
+    defence_layers: list[int]
+    unsteered: Summary
+    baseline: Summary
+    arms: dict[str, GuardData]
+    failed: dict[str, str]
+
+
 class DirectionResults(RunResults, total=False):
     """``python -m esr.directions fit``; an interrupted one has no direction. ``direction`` is what
     the file says beside the vectors."""
@@ -365,6 +416,8 @@ RESULTS: dict[str, Any] = {
     "experiment_09_activation_stats": ActivationResults,
     "experiment_10_random_latent_control": RandomControlResults,
     "experiment_11_resistance_controls": ControlResults,
+    "experiment_12_steering_operators": OperatorResults,
+    "experiment_12_defence": DefenceResults,
     "experiment_13_pairing_fault": PairingResults,
 }
 """Folder of an experiment below ``data/results`` -> what its ``results.json`` holds."""

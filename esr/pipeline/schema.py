@@ -260,6 +260,25 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class Match:
+    """What a search for a target divergence came to.
+
+    Attributes:
+        value: whose divergence was nearest to the target; None where the search failed.
+        nats: of it.
+        target: nats per token.
+        steps: every value tried, and its divergence.
+        error: one line where the target was not reached; None else.
+    """
+
+    value: float | None
+    nats: float
+    target: float
+    steps: list[list[float]] = field(default_factory=list)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class Selection:
     """Latents to boost.
 
