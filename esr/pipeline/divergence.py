@@ -29,13 +29,13 @@ from esr.steering.interventions import Intervention
 N_TOKENS = 32
 """Of a response: the first ones, where steering acts before the model has answered it."""
 
-N_PROMPTS = 10
+N_PROMPTS = 8
 """Of a measurement; each is one draw."""
 
-STEPS = 8
+STEPS = 6
 """Most measurements of a search."""
 
-TOLERANCE = 0.05
+TOLERANCE = 0.1
 """Share of the target within which a search ends."""
 
 REACH = 0.25
