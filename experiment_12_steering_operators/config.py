@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from simple_parsing import field
 
 from esr.errors import UserError, unknown
 from esr.pipeline.cli import ReplayConfig
 from esr.runs.bounds import bounded
+from esr.steering.interventions import to_json
+
+if TYPE_CHECKING:
+    from esr.steering.steering_file import SteeringFile
 
 OPERATORS = (
     *("boost", "diffmean", "swfc", "sttp", "stmp"),
@@ -23,7 +28,7 @@ TAKES_AWAY = ("cap", "ablate", "selective")
 LATENTS, TRIALS = 8, 10
 """Of the parent, by default: what fits into ten minutes on the organism."""
 
-Calibration = Literal["score", "kl"]
+Calibration = Literal["score", "kl", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,22 @@ class Config(PushConfig):
 
     layer_sweep: bool = field(default=False, action="store_true")
     """One arm per operator and layer at equal KL: where does it work best?"""
+
+    steering: str = field(default="", metavar="TOML")
+    """One more arm: the trials under a steering file of your own, as it is (docs/steering.md)."""
+
+    def identity(self) -> dict[str, Any]:
+        """A steering file by what it asks for."""
+        if not self.steering:
+            return super().identity()
+        return {**super().identity(), "steering": to_json(self.file.interventions)}
+
+    @property
+    def file(self) -> SteeringFile:
+        """The steering file, which must be there."""
+        from esr.steering.steering_file import load
+
+        return load(Path(self.steering))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,6 +26,8 @@ from experiment_12_steering_operators.values import Values, equal_divergence, eq
 from experiment_12_steering_operators.variants import Concepts, Variant, variants
 
 NAME = "experiment_12_steering_operators"
+FILE = "file"
+"""Arm of a steering file."""
 
 
 def calibrations(config: Config) -> list[str]:
@@ -36,7 +38,8 @@ def calibrations(config: Config) -> list[str]:
 def layers_of(config: Config, spec: ModelSpec) -> tuple[int, ...]:
     """Layers at which anything is read or steered."""
     chosen = {layer for variant in _variants(config, spec) for layer in variant.layers}
-    return tuple(sorted({spec.steering_layer, *chosen}))
+    named = config.file.layers if config.steering else ()
+    return tuple(sorted({spec.steering_layer, *chosen, *named}))
 
 
 def _variants(config: Config, spec: ModelSpec) -> list[Variant]:
@@ -60,7 +63,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     kinds = calibrations(config)
     draws = divergence.N_PROMPTS * n_latents
     searches = draws * (len(new) * (divergence.STEPS * ("kl" in kinds) + ("score" in kinds)) + 1)
-    arms = len(new) * len(kinds)
+    arms = len(new) * len(kinds) + bool(config.steering)
     result = [
         Stage("texts", texts, min(128, spec.max_tokens), judged=False),
         Stage("states", 0, 0, judged=False, reads=texts * len(layers_of(config, spec))),
@@ -91,7 +94,19 @@ async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
             records = await run_trials(trials, context, description=values.arm)
         shape = await _geometry(config, context, records, values)
         context.run.journal.put("operator", values.arm, {**_plain(values), "geometry": shape})
-    return made
+    return [*made, *await _under_file(config, context, parents)] if config.steering else made
+
+
+async def _under_file(
+    config: Config, context: RunContext, parents: Sequence[TrialSpec]
+) -> list[TrialSpec]:
+    """The parent's trials under the steering file, which nothing calibrates."""
+    values = Values(Variant(FILE, config.file.layers), "none")
+    trials = [replace(spec, arm=FILE, interventions=config.file.interventions) for spec in parents]
+    records = await run_trials(trials, context, description=FILE)
+    shape = await _geometry(config, context, records, values)
+    context.run.journal.put("operator", FILE, {**_plain(values), "geometry": shape})
+    return trials
 
 
 def parent_trials(config: Config, context: RunContext) -> list[TrialSpec]:

@@ -24,7 +24,11 @@ QUANTITIES = (
     "esr_rate",
     "mean_first_score",
 )
-EQUAL = {"score": "at equal first score", "kl": "at equal KL of the first 32 tokens"}
+EQUAL = {
+    "score": "at equal first score",
+    "kl": "at equal KL of the first 32 tokens",
+    "none": "under a steering file",
+}
 
 
 def _groups(source: Source) -> list[Group]:

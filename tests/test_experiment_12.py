@@ -225,6 +225,27 @@ async def test_a_sweep_has_an_arm_per_layer_at_equal_divergence(
     assert set(data["arms"]) == {"kl-boost@0", "kl-boost@1", "kl-diffmean@0", "kl-diffmean@1"}
 
 
+async def test_a_steering_file_is_one_more_arm(
+    tmp_path: Path, replayed: ReplayedRun, dictionary: Dictionary
+) -> None:
+    file = tmp_path / "steer.toml"
+    file.write_text("[[boost]]\nlatent = 4\nvalue = 2.5\nlayer = 2\n")
+    config = Config(
+        output=str(tmp_path / "results"),
+        operators=("boost",),
+        calibrations=("score",),
+        steering=str(file),
+        **OPTIONS,
+    )
+    assert config.identity()["steering"] == [{"boost": 4, "value": 2.5, "layer": 2}]
+    assert run.layers_of(config, scripted.spec(tmp_path)) == (1, 2)
+    data, _ = await child(run.EXPERIMENT, config, tmp_path, replayed, dictionary)
+    assert set(data["arms"]) == {"score-boost", "file"}
+    trials = [t for f in data["results_by_feature"] for t in f["trials"]]
+    assert len(trials) == 12
+    assert all(t["spec"]["interventions"] == config.identity()["steering"] for t in trials)
+
+
 async def test_the_defence_is_counted_against_both_ends(
     tmp_path: Path, replayed: ReplayedRun, dictionary: Dictionary
 ) -> None:
