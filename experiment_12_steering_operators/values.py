@@ -49,14 +49,13 @@ async def equal_score(
     else:
         labels = {k: label for k, label in concepts.labels.items() if k not in values.failed}
         found = await calibrate(context, labels, concepts.push(variant)) if labels else {}
-    high = context.spec.calibration.high
     for latent, threshold in found.items():
         if latent not in concepts.labels:
             continue
         if threshold.value is None:
             values.failed[latent] = threshold.error or "calibration failed"
-        elif threshold.value >= AT_BOUND * high:
-            values.failed[latent] = f"the score stays above 30 up to the largest value {high:g}"
+        elif threshold.value >= AT_BOUND * (high := largest(context, concepts, variant, latent)):
+            values.failed[latent] = f"the score stays above 30 up to the largest value {high:.4g}"
         else:
             values.by_latent[latent] = threshold.value
     for latent, value in values.by_latent.items():
@@ -104,12 +103,18 @@ async def _matched(
         return (await measured(context, concepts, variant, latent, value)).nats
 
     async def search() -> dict[str, object]:
-        high = context.spec.calibration.high
+        high = largest(context, concepts, variant, latent)
         found = await divergence.match(nats, target, start, high)
         return dict(plain(found))
 
     data = await context.run.journal.once("match", f"{variant.name}/{latent}", search)
     return restore(Match, data)
+
+
+def largest(context: RunContext, concepts: Concepts, variant: Variant, latent: int) -> float:
+    """The largest value that a search may come to: of the model's calibration, and for a rotation
+    half a turn."""
+    return min(context.spec.calibration.high, concepts.half_turn(variant, latent))
 
 
 async def measured(

@@ -7,6 +7,7 @@ serves all (:func:`esr.steering.operators.strength_at`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -146,6 +147,19 @@ class Concepts:
                 scope=self.scope,
             )
         )
+
+    def half_turn(self, variant: Variant, latent: int) -> float:
+        """The value at which a rotation has turned half round; infinite for what does not turn."""
+        if variant.operator != "rotate":
+            return math.inf
+        direction = self.direction(latent, variant.operator)
+        layers = variant.layers or (self.steering_layer,)
+        turns = [
+            2 * math.hypot(*(fit.negative.mean for fit in fits if fit.negative))
+            for layer in layers
+            for fits in [(direction.fit(layer), direction.fit(layer, "second"))]
+        ]
+        return min(turns) * len(layers) / self.lengths[latent]
 
     def push(self, variant: Variant) -> Push:
         """For a calibration."""

@@ -206,6 +206,10 @@ async def test_equal_values_move_a_typical_token_equally_far(
         assert [p * float(r.norm()) for p, r in zip(pushes, rows, strict=True)] == pytest.approx(
             [1.5, 1.5], rel=1e-3
         )
+        high = concepts.half_turn(Variant("rotate"), latent)
+        (still, *_) = concepts.at(Variant("rotate"), latent, 0.9999 * high)
+        assert slot_of(still).gain == pytest.approx(-2.0, abs=0.05), "half a turn: cos T - 1"
+        assert concepts.half_turn(Variant("sttp"), latent) == math.inf
         swept = concepts.at(Variant("boost", (2,)), latent, 1.5)
         assert swept == (Boost(latent, 1.5, 2),)
 
