@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from esr.directions.concepts import Concept, read_concept
-from esr.directions.fitting import Method
 from esr.errors import UserError
 from esr.pipeline.calibration import Push
 from esr.pipeline.context import RunContext
-from esr.steering.direction import Direction
 from esr.steering.interventions import Boost, Intervention
-from esr.steering.operators import Steer, strength_at
 from experiment_12_steering_operators.config import Config, PushConfig
+
+if TYPE_CHECKING:
+    from esr.directions.concepts import Concept
+    from esr.directions.fitting import Method
+    from esr.steering.direction import Direction
 
 METHODS: Mapping[str, Method] = {
     "diffmean": "diffmean",
@@ -92,6 +94,7 @@ class Concepts:
         layers: tuple[int, ...],
     ) -> Concepts:
         """Generate and read the texts of every latent."""
+        from esr.directions.concepts import read_concept
         from esr.steering import sae
 
         states = {
@@ -134,6 +137,8 @@ class Concepts:
             return tuple(
                 Boost(latent, share, None if only else layer, self.scope) for layer in layers
             )
+        from esr.steering.operators import Steer, strength_at
+
         direction = self.direction(latent, variant.operator)
         step = value * self.lengths[latent] / len(layers)
         return tuple(

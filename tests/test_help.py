@@ -29,6 +29,8 @@ COMMANDS = (
     "experiment_09_activation_stats analyze",
     "experiment_10_random_latent_control run-random",
     "experiment_11_resistance_controls",
+    "experiment_12_steering_operators compare",
+    "experiment_12_steering_operators defend",
     "experiment_13_pairing_fault",
 )
 STEPS = (
@@ -36,6 +38,7 @@ STEPS = (
     "experiment_04_finetuning",
     "experiment_09_activation_stats",
     "experiment_10_random_latent_control",
+    "experiment_12_steering_operators",
     "esr.models",
     "esr.runs",
     "esr.upstream",
