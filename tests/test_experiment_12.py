@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -28,6 +29,7 @@ from esr.steering.task import effects
 from experiment_12_steering_operators import commands, defence, run
 from experiment_12_steering_operators.config import OPERATORS, Config, DefenceConfig
 from experiment_12_steering_operators.variants import Concepts, Variant
+from plotting import plot_exp12
 from tests import replaying, scripted
 
 WIDTH = 8
@@ -121,6 +123,15 @@ async def child(
     return read_results(open_run.path).raw, engine
 
 
+def drawn(folder: Path, experiment: str, name: str) -> tuple[pd.DataFrame, str]:
+    """Numbers and caption of a figure of what has been run below ``folder``."""
+    (run_folder,) = (folder / "results" / experiment / "scripted").glob("*")
+    (folder / "none").mkdir()
+    where = ["--results", str(folder / "none"), "--run", str(run_folder)]
+    assert plot_exp12.main([*where, "--output", str(folder)]) == 0
+    return pd.read_csv(folder / f"{name}.csv"), (folder / f"{name}.caption.md").read_text()
+
+
 OPTIONS: dict[str, Any] = {"n_latents": 3, "n_trials": 4, "n_texts": 15, "geometry": 3}
 
 
@@ -155,6 +166,17 @@ async def test_every_operator_is_brought_to_the_same_effect(
         assert value == pytest.approx(boost["values"][latent], rel=0.3)
     assert arms["kl-diffmean"]["geometry"]["open_share"] == 1.0
     assert run.show(data).count("\n") > len(arms)
+    table, caption = drawn(tmp_path, run.NAME, plot_exp12.OPERATORS)
+    equal = "Scripted, at equal KL of the first 32 tokens"
+    shown = table[(table["title"] == equal) & (table["quantity"] == "multi_attempt_rate")]
+    rates = shown.set_index("arm")["value"]
+    assert rates["boost (parent)"] == data["baseline"]["multi_attempt_rate"]["rate"]
+    with_values = {k.removeprefix("kl-") for k, a in arms.items() if a["values"] and k[:2] == "kl"}
+    assert set(rates.index) == {"boost (parent)", *with_values}
+    for name in with_values:
+        rate = arms[f"kl-{name}"]["summary"]["multi_attempt_rate"]["rate"]
+        assert rates[name] == pytest.approx(rate)
+    assert "diffmean: 3 latents" in caption
 
 
 async def test_the_trials_are_the_parents(
@@ -263,6 +285,9 @@ async def test_the_defence_is_counted_against_both_ends(
         assert arm["defended"]["counts"]["trials"] == arm["clean"]["counts"]["trials"] == n
         assert arm["geometry"]["tokens"] > 0
     assert "restored" in defence.show(data)
+    table, caption = drawn(tmp_path, defence.NAME, plot_exp12.GUARDS)
+    assert {"no steering", "boost", "boost, sttp 6"} <= set(table["arm"])
+    assert "Guards act at layers 2." in caption
 
 
 def test_restored_and_cost_by_hand() -> None:
