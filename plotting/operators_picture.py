@@ -15,10 +15,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from esr.engine.transformers import SteeringHook
 from esr.runs.paths import REPOSITORY
 from esr.steering.direction import ClassStatistics, Direction, Fit
+from esr.steering.interventions import Row
 from esr.steering.operators import OPERATORS, Steer
-from esr.steering.rows import of_vectors, steer
+from esr.steering.rows import of_vectors
+from esr.steering.scope import END
 from plotting import style
 
 NAME = "operators"
@@ -56,8 +59,10 @@ def moved(operator: str, points: torch.Tensor) -> torch.Tensor:
     """Where rows of the plane go: [n, 2]."""
     of = direction(operator)
     slots = Steer(of, operator, STRENGTHS[operator]).slots
-    placed = [(slot, slot.write.index, (slot.read or slot.write).index) for slot in slots]
-    return steer(points, placed, of_vectors(of.vectors))
+    everywhere = (0, END)
+    rows = [Row(index, of.digest) for index in range(len(of.vectors))]
+    hook = SteeringHook([], everywhere, rows, of_vectors(of.vectors))
+    return points + torch.stack([hook.change(points, slot) for slot in slots]).sum(0)
 
 
 def _panel(axes: Axes, operator: str) -> None:

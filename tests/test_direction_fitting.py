@@ -87,7 +87,8 @@ def test_second_vector_is_the_largest_rest() -> None:
 def test_measuring_a_given_vector_keeps_its_length() -> None:
     vector, fit = measure(split(), 7 * AXIS, 2)
     torch.testing.assert_close(vector, AXIS)
-    assert (fit.layer, fit.norm) == (2, pytest.approx(7.0))
+    assert fit.layer == 2
+    assert fit.norm == pytest.approx(7.0)
     assert fit.gap == pytest.approx(6.0, abs=0.5)
 
 

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from esr.engine.base import ReadRequest
+from esr.engine.transformers import Placed, SteeringHook
 from esr.pipeline.context import Progress, RunContext
 from esr.pipeline.reads import run_reads
 from esr.pipeline.schema import TrialRecord
 from esr.runs import seeds
+from esr.steering.in_play import load
 from esr.steering.interventions import Intervention, rows_of, slot_of
-from esr.steering.row_cache import load
-from esr.steering.rows import activate, steer
+from esr.steering.rows import activate
 from esr.steering.sae import Dictionary
-from esr.steering.task import Effect, effects
+from esr.steering.scope import END, Scope, positions
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ async def geometry(
         for record, read in zip(chosen, done, strict=True):
             if read.reading is None or read.reading.states is None:
                 raise RuntimeError(f"no states were read ({read.error})")
-            here = [item for item in _effects(context, record) if item.layer == layer]
+            here = _placed_at(context, record, layer)
             parts.append(changes(read.reading.states, here, dictionary))
     table = torch.cat(parts)
     if not len(table):
@@ -75,38 +76,49 @@ async def geometry(
     return Geometry(len(table), *means)
 
 
-def changes(stream: Tensor, steered: Sequence[Effect], dictionary: Dictionary) -> Tensor:
+def placed(
+    items: Sequence[Intervention], n_prompt: int, n_prefix: int = 0, scope: Scope = "all"
+) -> list[Placed]:
+    """Interventions as slots with their positions, those of the request's scope alone."""
+    first, last = positions(scope, n_prompt, n_prefix)
+    spans = [positions(item.scope, n_prompt, n_prefix) for item in items]
+    return [
+        Placed(slot_of(item), (max(first, start), min(last, end)))
+        for item, (start, end) in zip(items, spans, strict=True)
+    ]
+
+
+def changes(stream: Tensor, steered: Sequence[Placed], dictionary: Dictionary) -> Tensor:
     """Of every steered position: whether a gate was open, relative change, relative growth.
 
     Args:
         stream: [n_tokens, d_model] float32, what reaches the layer.
-        steered: effects at this layer.
+        steered: slots of this layer.
         dictionary: of the latents.
 
     Returns:
         [n_steered, 3] float32.
     """
-    rows = rows_of(item.slot for item in steered)
+    rows = rows_of(slot for slot, _ in steered)
     bank = load(dictionary, rows)
-    place = {row: i for i, row in enumerate(rows)}
-    after, touched = stream.clone(), torch.zeros(len(stream), dtype=torch.bool)
-    is_open = torch.zeros(len(stream), dtype=torch.bool)
-    for start, end in sorted({(item.start, item.end) for item in steered}):
-        slots = [item.slot for item in steered if (item.start, item.end) == (start, end)]
-        part = slice(start, end)
-        placed = [(s, place[s.write], place[s.read or s.write]) for s in slots]
-        after[part] += steer(stream[part], placed, bank) - stream[part]
+    hook = SteeringHook(steered, (0, END), rows, bank)
+    change = torch.zeros_like(stream)
+    touched, is_open = torch.zeros(2, len(stream), dtype=torch.bool)
+    for slot, (start, end) in steered:
+        part = slice(start, min(end, len(stream)))
+        change[part] += hook.change(stream[part], slot)
         touched[part] = True
-        for slot in slots:
-            read = place[slot.read or slot.write]
-            p = activate(
-                stream[part] @ bank.encoder[read] + bank.encoder_bias[read], bank.threshold[read]
-            )
-            is_open[part] |= (p >= slot.low) & (p < slot.high)
+        if slot.read is None:
+            is_open[part] = True
+            continue
+        line = hook.line[slot.read]
+        pre = stream[part] @ bank.encoder[line] + bank.encoder_bias[line]
+        p = activate(pre, bank.threshold[line])
+        is_open[part] |= (p >= slot.low) & (p < slot.high)
     before = stream[touched].norm(dim=1).clamp(min=1e-12)
-    change = (after - stream)[touched].norm(dim=1) / before
-    growth = after[touched].norm(dim=1) / before - 1
-    return torch.stack([is_open[touched].float(), change, growth], dim=1)
+    growth = (stream + change)[touched].norm(dim=1) / before - 1
+    relative = change[touched].norm(dim=1) / before
+    return torch.stack([is_open[touched].float(), relative, growth], dim=1)
 
 
 def _choose(
@@ -116,30 +128,25 @@ def _choose(
     return [records[int(i)] for i in sorted(order[:n])]
 
 
-def _effects(context: RunContext, record: TrialRecord) -> tuple[Effect, ...]:
+def _layer_of(context: RunContext, item: Intervention) -> int:
+    return context.spec.steering_layer if item.layer is None else item.layer
+
+
+def _placed_at(context: RunContext, record: TrialRecord, layer: int) -> list[Placed]:
     spec = record.spec
+    here = [item for item in spec.interventions if _layer_of(context, item) == layer]
     n_prompt = len(context.chat.prompt_ids(spec.prompt))
-    return effects(
-        spec.interventions,
-        context.spec.steering_layer,
-        n_prompt,
-        len(spec.prefix_token_ids),
-        spec.scope,
-    )
+    return placed(here, n_prompt, len(spec.prefix_token_ids), spec.scope)
 
 
 def _layers(context: RunContext, records: Sequence[TrialRecord]) -> list[int]:
-    return sorted({item.layer for record in records for item in _effects(context, record)})
+    items = (item for record in records for item in record.spec.interventions)
+    return sorted({_layer_of(context, item) for item in items})
 
 
 def _request(context: RunContext, record: TrialRecord, layer: int) -> ReadRequest:
     prompt = context.chat.prompt_ids(record.spec.prompt)
-    default = context.spec.steering_layer
-    earlier: tuple[Intervention, ...] = tuple(
-        item
-        for item in record.spec.interventions
-        if (default if (own := slot_of(item).layer) is None else own) < layer
-    )
+    earlier = tuple(item for item in record.spec.interventions if _layer_of(context, item) < layer)
     return ReadRequest(
         request_id=f"geometry/{record.spec.key}/{layer}",
         # The last token was drawn and never fed.

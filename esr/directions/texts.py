@@ -78,7 +78,7 @@ def from_files(context: RunContext, positive: Path, negative: Path) -> Sides:
             ("positive", "negative"), (positive, negative), sides, strict=True
         )
     }
-    return Sides(*answers, source)
+    return Sides(answers[0], answers[1], source)
 
 
 def from_chat(context: RunContext, path: Path) -> Sides:

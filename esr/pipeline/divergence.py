@@ -123,10 +123,10 @@ async def _logprobs(
             )
         )
     values = []
-    for record in await run_reads(requests, context, progress=Progress(None, context)):
-        if record.reading is None or record.reading.logprobs is None:
-            raise RuntimeError(f"no log-probabilities were read ({record.error})")
-        values.append([float(value) for value in record.reading.logprobs])
+    for read in await run_reads(requests, context, progress=Progress(None, context)):
+        if read.reading is None or read.reading.logprobs is None:
+            raise RuntimeError(f"no log-probabilities were read ({read.error})")
+        values.append([float(value) for value in read.reading.logprobs])
     return values
 
 
