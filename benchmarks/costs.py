@@ -23,6 +23,7 @@ from esr.judge import prices
 from esr.models import prompts
 from esr.models.spec import ModelShape, ModelSpec
 from esr.models.weights import gib
+from esr.pipeline.cli import CommonConfig
 from esr.pipeline.dry_run import total_hours
 from esr.pipeline.stages import Stage, calibration_stage
 from experiment_04_finetuning import dry_run as finetuning
@@ -87,7 +88,8 @@ def calibration(key: str, n_latents: int) -> Stage:
 def calibration_for(key: str, n_latents: int, engines: int) -> Stage:
     """With as many latents at once as :func:`esr.pipeline.settings.resolve` allows."""
     spec = models.get(key)
-    return calibration_stage(replace(spec, in_flight=spec.in_flight * engines), n_latents)
+    wide = replace(spec, in_flight=spec.in_flight * engines)
+    return calibration_stage(CommonConfig(model=key), wide, n_latents)
 
 
 def parts() -> list[Part]:

@@ -25,7 +25,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     trials = n * (config.n_trials or spec.n_trials)
     return [
         choosing_stage(config, spec),
-        calibration_stage(spec, n),
+        calibration_stage(config, spec, n),
         Stage("trials", trials, spec.max_tokens, compared=trials),
     ]
 

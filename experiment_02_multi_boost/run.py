@@ -33,7 +33,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     n = config.n_calibrated or spec.n_latents
     return [
         choosing_stage(config, spec),
-        calibration_stage(spec, n, f"{CHEAPER} {spec.key} first makes this cheap"),
+        calibration_stage(config, spec, n, f"{CHEAPER} {spec.key} first makes this cheap"),
         _sweep(config, spec, min(config.n_latents or n, n) * (config.n_trials or spec.n_trials)),
     ]
 

@@ -39,7 +39,7 @@ def stages(config: BaseConfig, spec: ModelSpec, models: int = 1) -> list[Stage]:
     trials = n * (config.n_trials or spec.n_trials)
     return [
         choosing_stage(config, spec),
-        calibration_stage(spec, n),
+        calibration_stage(config, spec, n),
         Stage(STEERED, trials, spec.max_tokens),
         Stage(UNSTEERED, trials, spec.max_tokens),
     ]

@@ -1,22 +1,26 @@
 """Calibrating boosts: the boost at which the mean first-attempt score is 30 (paper A.1.4).
 
-Each latent is bisected on its own, round after round; the rounds of many latents run
-together. A judge that finds no attempts does not loop: a round is tried three times with
-fresh prompts and seeds, then skipped, and the record says so.
+The paper's way, and the default: each latent is bisected on its own, round after round; the rounds
+of many latents run together. A judge that finds no attempts does not loop: a round is tried three
+times with fresh prompts and seeds, then skipped, and the record says so. ``--calibration
+adaptive`` is :mod:`esr.pipeline.adaptive`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from esr.errors import JudgeError
 from esr.models import Calibration
+from esr.models.prompts import Prompt
+from esr.pipeline import adaptive
 from esr.pipeline.bisection import Posterior
 from esr.pipeline.constants import TARGET_SCORE, TRIES_PER_ROUND
 from esr.pipeline.context import Progress, RunContext
+from esr.pipeline.push import BOOST, Push
 from esr.pipeline.schema import Threshold, boosted
 from esr.pipeline.trials import run_trials
 from esr.runs import seeds
@@ -24,36 +28,11 @@ from esr.runs.entries import read_entry, write_entry
 from esr.runs.paths import cache
 from esr.runs.plain import json_digest, plain
 from esr.steering import interventions as iv
-from esr.steering.interventions import Boost, Intervention
+
+__all__ = ["BOOST", "Push", "calibrate"]
 
 ASKED_AGAIN = 2
 """How often the failed verdicts of a round are asked for again before it goes on without them."""
-
-
-@dataclass(frozen=True)
-class Push:
-    """What is calibrated: how a value of the search becomes interventions.
-
-    Attributes:
-        name: of the operator, which names its trials, its seeds and its thresholds; "" is the
-            paper's boost.
-        of: latent and value -> interventions; a larger value must push harder. Values lie on the
-            scale of the model's calibration: boosts, or what moves the stream as far.
-    """
-
-    name: str
-    of: Callable[[int, float], tuple[Intervention, ...]]
-
-    def part(self, latent: int) -> str:
-        """Of trial ids and of the journal's keys."""
-        return f"{self.name}/{latent}" if self.name else str(latent)
-
-
-def _boost(latent: int, value: float) -> tuple[Intervention, ...]:
-    return (Boost(latent, value),)
-
-
-BOOST = Push("", _boost)
 
 
 async def calibrate(
@@ -69,6 +48,8 @@ async def calibrate(
     Raises:
         JudgeError: no latent could be calibrated, and verdicts failed.
     """
+    if "adaptive" in context.settings:
+        return await _adaptive(context, labels, push)
     limit = asyncio.Semaphore(context.spec.in_flight)
     per_latent = context.spec.calibration.rounds * context.spec.calibration.prompts_per_round
     with context.progress(len(labels) * per_latent, "calibration") as progress:
@@ -84,6 +65,16 @@ async def calibrate(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+    _check(context, thresholds)
+    return {threshold.latent: threshold for threshold in thresholds}
+
+
+def _check(context: RunContext, thresholds: Sequence[Threshold]) -> None:
+    """A judge that fails on every latent stops the run.
+
+    Raises:
+        JudgeError: no latent could be calibrated, and verdicts failed.
+    """
     unjudged = sum(threshold.unjudged for threshold in thresholds)
     if unjudged and all(threshold.value is None for threshold in thresholds):
         raise JudgeError(
@@ -91,7 +82,33 @@ async def calibrate(
             f"failed; latent {thresholds[0].latent}: {thresholds[0].error}; next: mend it, then "
             "repeat the command to go on"
         )
-    return {threshold.latent: threshold for threshold in thresholds}
+
+
+async def _adaptive(
+    context: RunContext, labels: Mapping[int, str], push: Push
+) -> dict[int, Threshold]:
+    """Thresholds of all latents together: from the journal, else the cache, else measured.
+
+    Each leans on the others, so a cached one serves the same latents alone.
+    """
+    journal = context.run.journal
+    together = json_digest(list(labels), 16)
+    paths = {latent: _cache_file(context, latent, push, together) for latent in labels}
+    found = Threshold.recorded(journal, labels, push.name)
+    if not all(latent in found and found[latent].final for latent in labels):
+        cached = {latent: read_entry(path, Threshold) for latent, path in paths.items()}
+        found = {latent: entry for latent, entry in cached.items() if entry}
+    if len(found) < len(labels):
+        prompts = {latent: _allowed(context, latent) for latent in labels}
+        with context.progress(len(labels) * adaptive.RESPONSES, "calibration") as progress:
+            found = await adaptive.thresholds(context, labels, prompts, push, progress)
+        if all(threshold.final for threshold in found.values()):
+            for latent, threshold in found.items():
+                write_entry(paths[latent], threshold)
+    for latent, threshold in found.items():
+        journal.put("threshold", push.part(latent), plain(threshold))
+    _check(context, list(found.values()))
+    return {latent: found[latent] for latent in labels}
 
 
 async def _threshold(
@@ -114,11 +131,12 @@ async def _threshold(
     return threshold
 
 
-def _cache_file(context: RunContext, latent: int, push: Push) -> Path:
+def _cache_file(context: RunContext, latent: int, push: Push, together: str = "") -> Path:
     key = {
         "context": context.settings,
         "calibration": asdict(context.spec.calibration),
         "seed": context.seed,
+        **({"together": together} if together else {}),
         **({"barred": sorted(barred)} if (barred := _barred(context, latent)) else {}),
     }
     if push.name:
@@ -210,11 +228,16 @@ def _pick(
     context: RunContext, settings: Calibration, latent: int, number: int, attempt: int
 ) -> list[int]:
     """Indices of the prompts of one round: without replacement within the round."""
-    barred = _barred(context, latent)
-    allowed = [i for i, prompt in enumerate(context.prompts.prompts) if prompt.id not in barred]
+    places = {prompt.id: i for i, prompt in enumerate(context.prompts.prompts)}
+    allowed = [places[prompt.id] for prompt in _allowed(context, latent)]
     rng = seeds.generator(context.seed, "calibration prompts", latent, number, attempt)
     count = min(settings.prompts_per_round, len(allowed))
     return [allowed[int(i)] for i in rng.choice(len(allowed), count, replace=False)]
+
+
+def _allowed(context: RunContext, latent: int) -> list[Prompt]:
+    barred = _barred(context, latent)
+    return [prompt for prompt in context.prompts.prompts if prompt.id not in barred]
 
 
 def _barred(context: RunContext, latent: int) -> list[str]:

@@ -27,10 +27,16 @@ def incidental(default: Any, **options: Any) -> Any:
     return field(default=default, metadata={"identity": False}, **options)
 
 
+def later(default: Any, **options: Any) -> Any:
+    """A field that came later: it names a run only where it is not the default, so that older runs
+    keep their names."""
+    return field(default=default, metadata={"identity": "unless default"}, **options)
+
+
 HELP_GROUPS: Groups = {
     "": ("model", "n_latents", "n_trials", "dry_run"),
     "what to run": ("model_file", "from_results", "prompts", "latent_filter", "seed"),
-    "how it is generated": ("as_published", "profile", "engine", "pairing"),
+    "how it is generated": ("as_published", "profile", "calibration", "engine", "pairing"),
     "judge and money": ("judge", "rubric", "judge_batch", "judge_concurrency", "max_spend"),
     "machine and files": ("tensor_parallel", "replicas", "in_flight", "output", "new"),
 }
@@ -82,6 +88,10 @@ class CommonConfig:
 
     latent_filter: LatentFilter = "release"
     """Which latents may be boosted: the release's filter, or the paper's (A.1.2)."""
+
+    calibration: Literal["paper", "adaptive"] = later("paper")
+    """How boosts are calibrated: the paper's bisection (A.1.4), or ours, in which latents lean on
+    each other and take fewer responses (docs/statistics.md)."""
 
     judge: str = field(default="", metavar="NAME")
     """Judge; default: the model's (Claude Haiku 4.5 in the paper, section 2.1)."""
@@ -161,8 +171,13 @@ class CommonConfig:
 
     def identity(self) -> dict[str, Any]:
         """The fields that can change a result, as plain data."""
+        values = {
+            f: getattr(self, f.name) for f in fields(self) if f.metadata.get("identity", True)
+        }
         return {
-            f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("identity", True)
+            f.name: value
+            for f, value in values.items()
+            if f.metadata.get("identity") != "unless default" or value != f.default
         }
 
 

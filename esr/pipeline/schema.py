@@ -229,6 +229,10 @@ class Threshold:
             it was skipped. Empty in older files.
         unjudged: verdicts of its rounds that failed; a threshold with any serves this run, and is
             measured again when the command is repeated.
+        method: "bisection", the paper's, whose interval is model-based and does not hold its 95 %
+            (docs/statistics.md), or "adaptive", whose interval is that of the pooled curves.
+        expected_error: of "adaptive", expected root mean square error of the true mean score at
+            ``value``, in points.
     """
 
     latent: int
@@ -240,6 +244,8 @@ class Threshold:
     error: str | None = None
     scores: list[list[float | None]] = field(default_factory=list)
     unjudged: int = 0
+    method: str = "bisection"
+    expected_error: float | None = None
 
     @property
     def final(self) -> bool:

@@ -138,6 +138,10 @@ def settings_of(
         from esr.judge import concreteness
 
         settings["concreteness"] = concreteness.prompt_digest()
+    if config.calibration == "adaptive":
+        from esr.pipeline import adaptive
+
+        settings["adaptive"] = adaptive.identity()
     if config.pairing == "scheduler-order":
         # Who shares a step decides who gets whose boost.
         settings["batches"] = {

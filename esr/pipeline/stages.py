@@ -48,9 +48,16 @@ def choosing_stage(config: CommonConfig, spec: ModelSpec) -> Stage:
     return Stage("choosing latents", 0, 0, judged=False, reads=reads, labels=True)
 
 
-def calibration_stage(spec: ModelSpec, n_latents: int, note: str = "") -> Stage:
-    """The bisection of ``n_latents`` thresholds (paper A.1.4)."""
+def calibration_stage(
+    config: CommonConfig, spec: ModelSpec, n_latents: int, note: str = ""
+) -> Stage:
+    """The calibration of ``n_latents`` thresholds (paper A.1.4), or ours."""
     settings = spec.calibration
+    if config.calibration == "adaptive":
+        from esr.pipeline.adaptive import RESPONSES
+
+        tokens = settings.max_tokens
+        return Stage("calibration", n_latents * RESPONSES, tokens, note=note, at_once=n_latents)
     return Stage(
         "calibration",
         n_latents * settings.rounds * settings.prompts_per_round,

@@ -20,6 +20,7 @@ DEFAULTS: Mapping[str, Any] = {
     "latent_filter": "release",
     "judge": "",
     "rubric": "own",
+    "calibration": "paper",
 }
 """Options that must agree, with their defaults (:class:`esr.pipeline.cli.CommonConfig`)."""
 

@@ -340,6 +340,8 @@ class ThresholdEntry(TypedDict):
     error: str | None
     scores: NotRequired[list[list[Number | None]]]
     unjudged: NotRequired[int]
+    method: NotRequired[str]
+    expected_error: NotRequired[Number | None]
 
 
 @with_config(extra="allow")
