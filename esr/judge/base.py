@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from esr.runs.summary import WindowState
+from esr.runs.summary import AttemptData, WindowState
 
 if TYPE_CHECKING:
     from esr.models.prompts import Key
@@ -44,10 +44,12 @@ class Attempt:
     score: float
     windows: tuple[WindowState, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> AttemptData:
         """Plain data for the journal."""
-        plain = {"attempt_text": self.text, "score": self.score}
-        return {**plain, "windows": list(self.windows)} if self.windows else plain
+        plain: AttemptData = {"attempt_text": self.text, "score": self.score}
+        if self.windows:
+            plain["windows"] = list(self.windows)
+        return plain
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from esr.judge.spans import attempt_spans
 from esr.models.prompts import Prompt
 from esr.runs.journal import Journal
 from esr.runs.plain import json_digest, restore
-from esr.runs.summary import PlacedAttempt, ScoreData, SelectionCounts, SpecEntry, TrialData
+from esr.runs.summary import ScoreData, SelectionCounts, SpecEntry, TrialData
 from esr.steering import interventions as iv
 from esr.steering.interventions import Boost, Intervention
 from esr.steering.scope import Scope
@@ -161,7 +161,7 @@ class TrialRecord:
             score = {
                 "raw_response": verdict.raw,
                 "attempts": [
-                    PlacedAttempt(**a.to_json(), span=span)
+                    {**a.to_json(), "span": span}
                     for a, span in zip(verdict.attempts, spans, strict=True)
                 ],
                 "status": str(verdict.status),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from esr.judge.base import JudgeRequest, Status, Verdict
+from esr.judge.base import Judge, JudgeRequest, Status, Verdict
 from esr.judge.blind import BlindJudge, bare_prompts, hidden_label, shuffled_labels
 from esr.judge.cache import Store
 from esr.judge.completion import Completion, Stop
@@ -86,7 +86,7 @@ async def test_cached_answers_of_the_arms_stay_apart(tmp_path: Path) -> None:
         Completion(ANSWER, Stop.END, Usage(10, 1)), store=Store(tmp_path / "c.sqlite")
     )
     told = LlmJudge(client, get("own"))
-    arms = [
+    arms: list[Judge] = [
         told,
         BlindJudge(told, hidden_label()),
         BlindJudge(told, shuffled_labels(LABELS, 0)),
