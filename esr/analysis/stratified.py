@@ -131,4 +131,4 @@ def _row(n_strata: int, index: int, values: tuple[float, ...]) -> Array:
     """The columns of one stratum, zeros in those of the others: [4 * n_strata]."""
     row = np.zeros((n_strata, 4))
     row[index] = values
-    return row.ravel()
+    return np.asarray(row.ravel())
