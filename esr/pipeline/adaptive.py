@@ -15,40 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from esr.models.prompts import Prompt
 from esr.pipeline import curves
 from esr.pipeline.constants import TARGET_SCORE, TRIES_PER_ROUND
 from esr.pipeline.context import Progress, RunContext
-from esr.pipeline.curves import Curves
+from esr.pipeline.curves import LEAST, PRECISION, RESPONSES, Curves
 from esr.pipeline.push import Push
 from esr.pipeline.schema import Threshold, TrialSpec, boosted
 from esr.pipeline.trials import run_trials
 from esr.runs import seeds
 
-RESPONSES = 20
-"""Most responses per latent that give a score."""
-PRECISION = 5.0
-"""Expected error of the mean score, in points, at which a latent is done."""
-LEAST = 8
-"""Responses per latent before it can be done."""
 ASKED_AGAIN = 2
 """How often the failed verdicts of a round are asked for again before it goes on without them."""
-
-
-def identity() -> dict[str, Any]:
-    """What names a run that is calibrated so."""
-    return {
-        "responses": RESPONSES,
-        "precision": PRECISION,
-        "least": LEAST,
-        "curves": [
-            *(curves.LAPSE, curves.POINTS, curves.OFFSET, curves.SCALES.tolist()),
-            *(curves.FIRST_SCALE, curves.FIRST_SPREAD, curves.FIRST_SLOPE_SD),
-            *(curves.PRIOR_LATENTS, curves.PRIOR_VARIANCE, curves.ROUNDS_OF_FIT),
-        ],
-    }
 
 
 @dataclass

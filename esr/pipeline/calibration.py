@@ -16,7 +16,7 @@ from pathlib import Path
 from esr.errors import JudgeError
 from esr.models import Calibration
 from esr.models.prompts import Prompt
-from esr.pipeline import adaptive
+from esr.pipeline import adaptive, curves
 from esr.pipeline.bisection import Posterior
 from esr.pipeline.constants import TARGET_SCORE, TRIES_PER_ROUND
 from esr.pipeline.context import Progress, RunContext
@@ -100,7 +100,7 @@ async def _adaptive(
         found = {latent: entry for latent, entry in cached.items() if entry}
     if len(found) < len(labels):
         prompts = {latent: _allowed(context, latent) for latent in labels}
-        with context.progress(len(labels) * adaptive.RESPONSES, "calibration") as progress:
+        with context.progress(len(labels) * curves.RESPONSES, "calibration") as progress:
             found = await adaptive.thresholds(context, labels, prompts, push, progress)
         if all(threshold.final for threshold in found.values()):
             for latent, threshold in found.items():

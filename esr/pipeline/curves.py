@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,26 @@ PRIOR_VARIANCE = 2.0
 """What a dispersion of 1 counts for, as a sum of variances of two-valued scores (at most 1/4)."""
 ROUNDS_OF_FIT = 3
 """Steps of the fit after every round."""
+
+RESPONSES = 20
+"""Most responses per latent that give a score."""
+PRECISION = 5.0
+"""Expected error of the mean score, in points, at which a latent is done."""
+LEAST = 8
+"""Responses per latent before it can be done."""
+
+
+def identity() -> dict[str, Any]:
+    """What names a run that is calibrated so."""
+    return {
+        "responses": RESPONSES,
+        "precision": PRECISION,
+        "least": LEAST,
+        "curves": [
+            *(LAPSE, POINTS, OFFSET, SCALES.tolist(), FIRST_SCALE, FIRST_SPREAD),
+            *(FIRST_SLOPE_SD, PRIOR_LATENTS, PRIOR_VARIANCE, ROUNDS_OF_FIT),
+        ],
+    }
 
 
 @dataclass(frozen=True)

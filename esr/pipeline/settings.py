@@ -139,9 +139,9 @@ def settings_of(
 
         settings["concreteness"] = concreteness.prompt_digest()
     if config.calibration == "adaptive":
-        from esr.pipeline import adaptive
+        from esr.pipeline import curves
 
-        settings["adaptive"] = adaptive.identity()
+        settings["adaptive"] = curves.identity()
     if config.pairing == "scheduler-order":
         # Who shares a step decides who gets whose boost.
         settings["batches"] = {

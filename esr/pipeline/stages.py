@@ -54,7 +54,7 @@ def calibration_stage(
     """The calibration of ``n_latents`` thresholds (paper A.1.4), or ours."""
     settings = spec.calibration
     if config.calibration == "adaptive":
-        from esr.pipeline.adaptive import RESPONSES
+        from esr.pipeline.curves import RESPONSES
 
         tokens = settings.max_tokens
         return Stage("calibration", n_latents * RESPONSES, tokens, note=note, at_once=n_latents)

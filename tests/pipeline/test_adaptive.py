@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
-from esr.pipeline import adaptive
+from esr.pipeline import curves
 from esr.pipeline.calibration import calibrate
 from esr.pipeline.cli import CommonConfig
 from esr.pipeline.constants import TRIES_PER_ROUND
@@ -21,13 +21,13 @@ from esr.pipeline.stages import calibration_stage
 from tests import scripted
 
 
-def curves(n: int, *, pooled: bool = True) -> Curves:
+def fresh(n: int, *, pooled: bool = True) -> Curves:
     return Curves(n, mean=7.0, sd=5.0, low=0.0, high=100.0, target=30.0, pooled=pooled)
 
 
 def test_posterior_by_brute_force() -> None:
     """One latent on its own: Bayes' rule written out on another grid."""
-    fitted = curves(1, pooled=False)
+    fitted = fresh(1, pooled=False)
     seen = [(6.0, 100.0), (9.0, 0.0), (7.0, 40.0), (8.0, 100.0), (12.5, 0.0)]
     for boost, score in seen:
         fitted.observe([0], [boost], [score])
@@ -56,7 +56,7 @@ def test_posterior_by_brute_force() -> None:
 
 
 def test_the_next_boost_leaves_the_least_expected_variance() -> None:
-    fitted = curves(1, pooled=False)
+    fitted = fresh(1, pooled=False)
     for boost, score in ((5.0, 100.0), (11.0, 0.0), (8.0, 100.0)):
         fitted.observe([0], [boost], [score])
     mass = fitted.posterior()[0]
@@ -86,7 +86,7 @@ def test_many_latents_are_calibrated_without_bias_and_intervals_hold(
     def score(boosts: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(np.clip((boosts - truth) / scales + math.log(7 / 3), -30, 30)))
 
-    fitted, rows, n = curves(truth.size), list(range(truth.size)), 12
+    fitted, rows, n = fresh(truth.size), list(range(truth.size)), 12
     for _ in range(n):
         boosts = np.array(fitted.next_boosts(rows))
         p = np.clip(score(boosts), 1e-4, 1 - 1e-4)
@@ -147,7 +147,7 @@ async def run(folder: Path, judge: CurveJudge, latents: tuple[int, ...] = (3, 4,
     folder.mkdir(exist_ok=True)
     with scripted.open_run(folder) as opened:
         context = scripted.context(opened, folder, judge=judge)
-        context.settings = {**context.settings, "adaptive": adaptive.identity()}
+        context.settings = {**context.settings, "adaptive": curves.identity()}
         return await calibrate(context, {k: f"subject {k}" for k in latents})
 
 
@@ -161,8 +161,8 @@ async def test_finds_the_root_with_few_responses(tmp_path: Path) -> None:
         assert threshold.low < threshold.value < threshold.high
         assert threshold.method == "adaptive"
         assert threshold.expected_error is not None
-        assert adaptive.LEAST <= threshold.rounds <= adaptive.RESPONSES
-        assert threshold.expected_error <= adaptive.PRECISION or threshold.rounds == 20
+        assert curves.LEAST <= threshold.rounds <= curves.RESPONSES
+        assert threshold.expected_error <= curves.PRECISION or threshold.rounds == 20
         assert all(s == pytest.approx(100 - 10 * b) for b, s in threshold.scores)
     assert judge.calls == sum(threshold.rounds for threshold in found.values())
 
@@ -196,10 +196,10 @@ async def test_a_latent_without_scores_fails_and_the_others_do_not(tmp_path: Pat
     failed = found[4]
     assert failed.value is None
     assert failed.rounds == 0
-    assert failed.skipped == adaptive.RESPONSES
-    assert failed.error == f"calibration: 0 of {adaptive.RESPONSES} rounds scored"
+    assert failed.skipped == curves.RESPONSES
+    assert failed.error == f"calibration: 0 of {curves.RESPONSES} rounds scored"
     assert found[3].value == pytest.approx(7.0, abs=0.6)
-    asked = adaptive.RESPONSES * TRIES_PER_ROUND + found[3].rounds + found[5].rounds
+    asked = curves.RESPONSES * TRIES_PER_ROUND + found[3].rounds + found[5].rounds
     assert judge.calls == asked
     for threshold in found.values():
         assert Threshold(**vars(threshold)) == threshold
@@ -222,7 +222,7 @@ def test_the_option_names_a_run_only_where_it_is_not_the_papers() -> None:
     assert ours.identity() == {**paper.identity(), "calibration": "adaptive"}
     spec = resolve(paper)
     assert "adaptive" not in settings_of(paper, spec)
-    assert settings_of(ours, spec)["adaptive"] == adaptive.identity()
+    assert settings_of(ours, spec)["adaptive"] == curves.identity()
     assert calibration_stage(paper, spec, 40).responses == 40 * 50
     stage = calibration_stage(ours, spec, 40)
-    assert (stage.responses, stage.at_once) == (40 * adaptive.RESPONSES, 40)
+    assert (stage.responses, stage.at_once) == (40 * curves.RESPONSES, 40)
