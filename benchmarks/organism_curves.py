@@ -40,7 +40,7 @@ class Scale:
     """How much is recorded.
 
     Attributes:
-        latents: how many.
+        latents: the first so many of those chosen.
         boosts: steps of the grid, up to ``reach`` times the mean of the model's prior.
         prompts: per latent and boost.
         reach: end of the grid.
@@ -56,7 +56,7 @@ def specs(context: RunContext, selection: Selection, scale: Scale) -> list[Trial
     """Every latent at every boost on its prompts; the seed is another for each response."""
     end = scale.reach * context.spec.calibration.prior_mean
     made = []
-    for latent, label in selection.labels.items():
+    for latent, label in list(selection.labels.items())[: scale.latents]:
         order = seeds.generator(context.seed, "curve prompts", latent).permutation(
             len(context.prompts.prompts)
         )
@@ -85,15 +85,16 @@ async def record(config: CommonConfig, scale: Scale) -> dict[str, Any]:
     """Run it."""
     spec = models.get(config.model)
     async with open_context("benchmark_organism_curves", config, spec) as context:
-        selection = await select(context, scale.latents)
+        selection = await select(context, Scale.latents)
         records = await run_trials(specs(context, selection, scale), context, description="curves")
         return {
-            "command": COMMAND,
+            "command": f"{COMMAND} --latents {scale.latents}",
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "model": spec.key,
             "model_identity": context.settings["model"],
             "judge": context.judge.info.id,
             "seed": context.seed,
+            "latents": scale.latents,
             "prompts": context.prompts.name,
             "responses": len(records),
             "curves": curves(records),
@@ -107,7 +108,7 @@ def main() -> None:
     )
     parser.add_argument("--results", default=str(RESULTS), help="folder of the run")
     parser.add_argument("--file", type=Path, default=FILE)
-    parser.add_argument("--latents", type=int, default=Scale.latents)
+    parser.add_argument("--latents", type=int, default=Scale.latents, help="of 40")
     parser.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
     options = parser.parse_args()
     config = CommonConfig(model="tiny", output=options.results, engine=options.engine)
