@@ -29,7 +29,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
     for part in config.parts():
         if part.thresholds == "fault":
             latents = min(part.n_latents or spec.n_latents, spec.n_latents)
-            plan.append(calibration_stage(spec, latents, "under the fault"))
+            plan.append(calibration_stage(config, spec, latents, "under the fault"))
         name = f"trials, {part.in_flight} in flight"
         note = LIKE_ALONE if part.in_flight == 1 else ""
         plan.append(Stage(name, trials, spec.max_tokens, note=note))
