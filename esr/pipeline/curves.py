@@ -258,8 +258,8 @@ class Curves:
     def thresholds(self, rows: Sequence[int] | slice = slice(None)) -> list[Fitted]:
         """What is believed of some latents now."""
         mass = self.posterior(rows)
-        expected = np.einsum("kts,bts->kb", mass, self.expected)
-        squares = np.einsum("kts,bts->kb", mass, (self.expected - self.target) ** 2)
+        flat, table = mass.reshape(len(mass), -1), self.expected.reshape(self.grid.size, -1)
+        expected, squares = flat @ table.T, flat @ ((table - self.target) ** 2).T
         of_threshold = mass.sum(axis=2)
         # A cell's mass lies around its grid point.
         levels = np.cumsum(of_threshold, axis=1) - of_threshold / 2
