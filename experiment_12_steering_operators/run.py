@@ -69,7 +69,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
         Stage("states", 0, 0, judged=False, reads=texts * len(layers_of(config, spec))),
     ]
     if "score" in kinds and new:
-        result.append(calibration_stage(spec, n_latents * len(new)))
+        result.append(calibration_stage(config, spec, n_latents * len(new)))
     return [
         *result,
         Stage("divergence", searches, divergence.N_TOKENS, judged=False, reads=2 * searches),
