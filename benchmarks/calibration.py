@@ -48,9 +48,20 @@ RELATIVE_SCALE = 0.2
 class World(Protocol):
     """Latents whose curves are known."""
 
-    n: int
-    prior: Calibration
-    thresholds: Array
+    @property
+    def n(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def prior(self) -> Calibration:
+        """Over their thresholds."""
+        ...
+
+    @property
+    def thresholds(self) -> Array:
+        """Boosts at which the true mean score is 30: [n]."""
+        ...
 
     def mean(self, boosts: Array) -> Array:
         """True mean score of each latent at its boost: [n], 0 to 1."""

@@ -118,7 +118,7 @@ def rates(outcomes: Sequence[Outcome], design: Design, seed: int) -> Rates:
             within = intervals.ratio(by_stratum[..., column], by_stratum[..., 1])
             weight = intervals.ratio(by_stratum[..., 0], by_stratum[..., 0].sum(-1, keepdims=True))
             # A stratum that a draw leaves without trials weighs nothing there.
-            return np.where(weight > 0, weight * within, 0.0).sum(axis=-1)
+            return np.asarray(np.where(weight > 0, weight * within, 0.0).sum(axis=-1))
 
         if not sizes or design.weights(o.trial_id for o in graded) is None:
             return Estimate(UNDEFINED, len(graded), None)

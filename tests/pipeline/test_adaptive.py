@@ -84,7 +84,9 @@ def test_many_latents_are_calibrated_without_bias_and_intervals_hold(
     scales = np.exp(rng.normal(math.log(1.5), 0.4, truth.size))
 
     def score(boosts: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(np.clip((boosts - truth) / scales + math.log(7 / 3), -30, 30)))
+        return np.asarray(
+            1 / (1 + np.exp(np.clip((boosts - truth) / scales + math.log(7 / 3), -30, 30)))
+        )
 
     fitted, rows, n = fresh(truth.size), list(range(truth.size)), 12
     for _ in range(n):
