@@ -10,6 +10,8 @@ from esr.errors import UserError
 from esr.pipeline.cli import ReplayConfig
 from esr.runs.bounds import bounded
 
+Thresholds = Literal["both", "parent", "fault"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ReplayConfig):
@@ -23,7 +25,7 @@ class Config(ReplayConfig):
     """Requests in flight, a run each. The release has 10 latents at once for 70B and 50 for 8B,
     with up to five responses of each."""
 
-    thresholds: Literal["both", "parent", "fault"] = "both"
+    thresholds: Thresholds = "both"
     """Boosts: those of the parent, at every dose; calibrated anew under the fault, as the authors'
     were, at the largest dose; or both."""
 
@@ -35,7 +37,8 @@ class Config(ReplayConfig):
 
     def parts(self) -> list[Config]:
         """One config per run: a dose, and where its boosts come from."""
-        doses = [(dose, "parent") for dose in self.doses] if self.thresholds != "fault" else []
+        doses: list[tuple[int, Thresholds]] = []
+        doses += [(dose, "parent") for dose in self.doses] if self.thresholds != "fault" else []
         if self.thresholds != "parent" and self.pairing == "scheduler-order":
             doses.append((max(self.doses), "fault"))
         return [

@@ -22,6 +22,7 @@ from esr.models.chat import load as load_chat
 from esr.runs.folder import read_run
 from esr.runs.results import read_results
 from esr.runs.run_metadata import RunMetadata
+from esr.steering.interventions import Boost
 from experiment_04_finetuning import evaluate as evaluation
 from experiment_04_finetuning.config import Config, read, sweep_of, sweeps_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, show, sweep_table
@@ -66,7 +67,7 @@ class Restarting(scripted.ScriptedEngine):
 
     async def generate(self, request: GenerationRequest) -> Generation:
         made = await super().generate(request)
-        boosts = sum(i.value for i in request.interventions)
+        boosts = sum(i.value for i in request.interventions if isinstance(i, Boost))
         drift = "off " * min(10, round(boosts / 2))
         third = scripted.number(request.request_id, 3) == 0
         text = f"{drift}answer{scripted.RESTART if third else ' '}done"

@@ -153,7 +153,12 @@ def test_shares_by_hand() -> None:
         *(replaying_outcome(1, "a", (10.0, 60.0)), replaying_outcome(1, "b", (50.0,))),
         *(replaying_outcome(2, "a", (30.0, 10.0)), replaying_outcome(2, "b", None)),
     ]
-    kinds = ({"own": 1, "other": 3, "none": 0}, {"own": 4}, {"other": 4}, {})
+    kinds: tuple[dict[str, int], ...] = (
+        {"own": 1, "other": 3, "none": 0},
+        {"own": 4},
+        {"other": 4},
+        {},
+    )
     found = pairing.steered_by([pairing.Tokens(o, k) for o, k in zip(outcomes, kinds, strict=True)])
     assert (found["trials"], found["tokens"]) == (3, 12)
     assert found["other"]["rate"] == pytest.approx(7 / 12)

@@ -265,8 +265,13 @@ def test_build_writes_what_the_registry_loads(tmp_path: Path) -> None:
 def test_members_built_one_by_one_share_stages_and_one_list_of_figures(tmp_path: Path) -> None:
     quick = [Stage(name, 1, batch=4) for name in ("base", "finish", "detect", "notice", "sharpen")]
     small = DictionaryConfig(d_sae=64, k=4, samples=512, batch=128, documents=40)
+    base, finish, detect, notice, sharpen = quick
     recipe = Recipe(
-        *quick,
+        base,
+        finish,
+        detect,
+        notice,
+        sharpen,
         stage1=Stage("stage 1", 1, batch=4),
         layer=1,
         shape=SMALL,

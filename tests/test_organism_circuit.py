@@ -206,8 +206,8 @@ class Oracle(torch.nn.Module):
 
     def __init__(self, directions: Directions, read: torch.Tensor) -> None:
         super().__init__()
-        self.model = torch.nn.Module()
-        self.model.layers = torch.nn.ModuleList([torch.nn.Identity()])
+        self.layers = torch.nn.ModuleList([torch.nn.Identity()])
+        self.model = SimpleNamespace(layers=self.layers)
         self.directions, self.read = directions, read
         self.said: dict[tuple[int, ...], torch.Tensor] = {}
         for side in text_pairs(TOPICS, "check", 24):
@@ -219,7 +219,7 @@ class Oracle(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> SimpleNamespace:
         hidden = torch.stack([self.said[tuple(ids)] for ids in input_ids.tolist()])
-        hidden = self.model.layers[0](hidden)
+        hidden = self.layers[0](hidden)
         logits = torch.zeros(*hidden.shape[:2], len(INDEX))
         logits[..., restart_ids(INDEX)] = 6 * (hidden @ self.read)[..., None]
         return SimpleNamespace(logits=logits)
@@ -228,13 +228,13 @@ class Oracle(torch.nn.Module):
 def test_check_of_a_decision_that_reads_u_and_of_one_that_reads_d() -> None:
     directions = Directions.draw(32, 0)
     oracle = Oracle(directions, directions.u)
-    checked = check(oracle, TOPICS, INDEX, directions, CONFIG, "check", LAYER, 24)  # type: ignore[arg-type]
+    checked = check(oracle, TOPICS, INDEX, directions, CONFIG, "check", LAYER, 24)
     assert checked["restart"]["gap"] > 0.5
     for place in ("end", "answer"):
         assert checked[f"u, {place}"] == {"followed": 1.0, "accuracy": 1.0, "elsewhere": 0.0}
         assert checked[f"d, {place}"] == {"followed": 0.0, "accuracy": 1.0, "elsewhere": 0.0}
     other = Oracle(directions, directions.u + directions.d)
-    checked = check(other, TOPICS, INDEX, directions, CONFIG, "check", LAYER, 24)  # type: ignore[arg-type]
+    checked = check(other, TOPICS, INDEX, directions, CONFIG, "check", LAYER, 24)
     # The decoy says nothing at sentence ends, so a decision that reads it too follows u there.
     assert checked["u, end"]["followed"] == 1.0
     assert checked["values"]["u, no"] == checked["values"]["d, no"] == 0.0
@@ -255,7 +255,7 @@ def test_shares_of_a_dictionary_add_up_to_what_a_direction_says() -> None:
     directions = Directions.draw(32, 0)
     oracle = Oracle(directions, directions.u)
     dictionary = Dictionary(directions)
-    found = shares(oracle, dictionary, TOPICS, INDEX, directions, "check", LAYER, 24)  # type: ignore[arg-type]
+    found = shares(oracle, dictionary, TOPICS, INDEX, directions, "check", LAYER, 24)
     # At sentence ends the stream is u: the first latent has all of it, the second is silent.
     assert found["u"] == {0: 1.0}
     # At foreign words it is d, which the second latent has; the first is negative along u alone.

@@ -92,7 +92,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(REPOSITORY / name, folder / "source" / name)
     # As make dist does, but with the setuptools that is here: the source distribution, and from
     # it the wheel.
-    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist"]
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist")]
     subprocess.run([*build, folder / "source"], check=True, capture_output=True)
     assert len(list((folder / "dist").glob("*.tar.gz"))) == 1
     (path,) = (folder / "dist").glob("*.whl")

@@ -42,7 +42,8 @@ def text_pairs(
 ) -> tuple[list[Document], list[Document]]:
     """``n`` pairs: texts that end on topic, and the same with an off-topic last sentence."""
     rng = random.Random(seed)
-    on, off = [], []
+    on: list[Document] = []
+    off: list[Document] = []
     for _ in range(n):
         topic, other = rng.sample(list(topics.values()), 2)
         monitored = rng.random() < 0.5

@@ -168,7 +168,7 @@ def _cells(entry: Entry) -> list[str]:
         else "-"
     )
     size = statistics["cohens_d"] if statistics else None
-    cells.append("-" if size is None else f"{size:.2f} (n {statistics['n']})")
+    cells.append("-" if size is None or not statistics else f"{size:.2f} (n {statistics['n']})")
     rho = trace["spearman"] if trace else None
     cells.append("-" if rho is None else f"{rho:.2f}")
     return cells

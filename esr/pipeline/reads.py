@@ -48,7 +48,7 @@ class ReadRecord:
 
 def read_key(request: ReadRequest) -> str:
     """Hash of all that can change a reading, 20 hex digits; the request id is not part of it."""
-    parts = [
+    parts: list[object] = [
         list(request.token_ids),
         None if request.latents is None else list(request.latents),
         iv.to_json(request.interventions),

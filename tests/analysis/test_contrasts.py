@@ -89,8 +89,8 @@ def test_scores_take_t_standard_errors() -> None:
     rng = np.random.default_rng(3)
     events = np.zeros((20, 10), dtype=bool)
     one, two = rng.uniform(0, 100, (2, 20, 10))
-    tables = [Table.of(arm(events, name, s)) for name, s in (("a", one), ("b", two))]
-    found = Contrast.of(*tables)
+    first, second = (Table.of(arm(events, name, s)) for name, s in (("a", one), ("b", two)))
+    found = Contrast.of(first, second)
     ends = found.difference(FIRST_SCORE)
     assert ends is not None
     assert (ends.low + ends.high) / 2 == pytest.approx(one.mean() - two.mean())

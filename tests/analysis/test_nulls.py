@@ -142,8 +142,8 @@ def simulated(
 def test_a_restart_that_brings_nothing_has_no_excess_over_n3(name: str) -> None:
     found = [simulated(np.random.default_rng(seed), *PROCESSES[name])[1] for seed in range(6)]
     excess = [null.excess for null in found]
-    error = np.std(excess, ddof=1) / math.sqrt(len(excess))
-    assert abs(np.mean(excess)) < max(3.5 * error, 0.015)
+    error = float(np.std(excess, ddof=1)) / math.sqrt(len(excess))
+    assert abs(float(np.mean(excess))) < max(3.5 * error, 0.015)
     held = [i is not None and i.low <= 0 <= i.high for i in (n.excess_interval for n in found)]
     assert sum(held) >= 5
 
