@@ -212,13 +212,12 @@ def test_tables_have_a_row_per_gate_and_per_model(entry: dict[str, Any], tmp_pat
 GATES = ORGANISM / "circuit-gates.json"
 
 
-@pytest.mark.skipif(not GATES.is_file(), reason="nothing has been measured yet")
 def test_the_committed_figures_are_whole() -> None:
     entries = json.loads(GATES.read_text(encoding="utf-8"))
     builds = [each for name, each in entries.items() if name.startswith("seed ")]
-    assert {"tiny", "tiny-base"} <= set(entries)
+    assert builds
     for build in builds:
-        assert set(judge_gates(build, entries["tiny-base"], len(builds))) == {
+        assert set(judge_gates(build, entries.get("tiny-base", {}), len(builds))) == {
             f"K{n}" for n in range(1, 7)
         }
         assert not set(build["carriers"]["u"]) & set(build["carriers"]["d"])
