@@ -80,7 +80,7 @@ async def scripted_sweep(
     """The whole evaluation on the scripted engine: the base model and two fine-tuned ones."""
     folder.mkdir(parents=True, exist_ok=True)
 
-    async def start(_: Any, spec: ModelSpec) -> Engine:
+    async def start(_: Any, spec: ModelSpec, *_layers: Any) -> Engine:
         kind = Restarting if "+" in spec.key else scripted.ScriptedEngine
         return kind(folder / "calls.log")
 

@@ -104,7 +104,7 @@ def test_nothing_is_loaded_from_another_host(pages: dict[str, Page]) -> None:
 def test_the_reference_has_shapes_and_errors_of_the_docstrings(site: Path) -> None:
     text = (site / "reference" / "steering.html").read_text(encoding="utf-8")
     assert 'id="esr.steering.interventions.Boost"' in text
-    assert 'id="esr.steering.rows.steer"' in text
+    assert 'id="esr.steering.kernel.steer"' in text
     engine = (site / "reference" / "engine.html").read_text(encoding="utf-8")
     assert "One response to generate." in engine
     schema = (site / "schema.html").read_text(encoding="utf-8")

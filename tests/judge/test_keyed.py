@@ -145,11 +145,11 @@ def test_recovery_and_drift_counted_by_hand() -> None:
     }
     assert sum(entry["windows"].values()) == sum(len(o.windows) for o in outcomes)
     assert keyed.summary(outcomes[-2:]) == {}
-    line = tables.summary_table("t", metrics.summary(outcomes, 0), organism=False).splitlines()[-1]
-    assert line == (
+    lines = tables.summary_table("t", metrics.summary(outcomes, 0), organism=False).splitlines()
+    assert (
         "  windows: correct 39.13 %, steered 34.78 %, other 26.09 %; of 7 responses recovered "
         "silently 1, announced 1; drifted silently 1, announced 1"
-    )
+    ) in lines
 
 
 def test_our_keyed_set_is_large_and_every_question_has_a_key() -> None:

@@ -187,7 +187,7 @@ def test_every_named_judge_has_a_price() -> None:
         estimate = judge.estimate(name, 100)
         assert estimate.calls == 100
         assert estimate.dollars is not None
-        assert (estimate.dollars > 0) == (name not in ("lexical", "overlap"))
+        assert (estimate.dollars > 0) == (name not in ("lexical", "overlap", "keyed"))
 
 
 def test_estimate_grows_with_what_is_sent() -> None:
