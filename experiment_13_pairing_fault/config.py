@@ -1,9 +1,9 @@
 """Options of experiment 13."""
 
-from __future__ import annotations
+# Annotations are kept as types: as text, the option parser could not resolve those of this module.
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 from esr.engine.base import Pairing
 from esr.errors import UserError
@@ -35,7 +35,7 @@ class Config(ReplayConfig):
             typed = " ".join(map(str, self.doses))
             raise UserError(f"--doses {typed}", "one or more, each once", "--doses 1 2 5 10 50")
 
-    def parts(self) -> list[Config]:
+    def parts(self) -> list[Self]:
         """One config per run: a dose, and where its boosts come from."""
         doses: list[tuple[int, Thresholds]] = []
         doses += [(dose, "parent") for dose in self.doses] if self.thresholds != "fault" else []
@@ -46,6 +46,6 @@ class Config(ReplayConfig):
             for dose, source in doses
         ]
 
-    def parent_options(self) -> Config:
+    def parent_options(self) -> Self:
         """The run that is replayed has the correct pairing."""
         return replace(self, pairing="request-id")

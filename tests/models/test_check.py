@@ -233,7 +233,10 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     ),
     # judge, prompts, labels
     "judge": (edit('"lexical"', '"lexicla"'), "unknown judge 'lexicla'"),
-    "prompt set": (edit('"organism"', '"organsim"'), "no prompt set 'organsim'.*organism, held-out"),
+    "prompt set": (
+        edit('"organism"', '"organsim"'),
+        "no prompt set 'organsim'.*how-to, keyed, keyed-organism, organism, held-out",
+    ),
     "prompt set, not JSON": (
         in_order(edit('"organism"', '"./P.json"'), written("P.json", "{")),
         r"no prompt set './P.json'",
