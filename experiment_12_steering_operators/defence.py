@@ -22,6 +22,7 @@ from esr.runs.plain import plain
 from esr.steering.interventions import Slot
 from experiment_12_steering_operators import tables
 from experiment_12_steering_operators.config import DefenceConfig
+from experiment_12_steering_operators.variants import read_concepts
 
 NAME = "experiment_12_defence"
 UNSTEERED = "unsteered"
@@ -102,21 +103,13 @@ async def _slots(
     config: DefenceConfig, context: RunContext, parents: Sequence[TrialSpec]
 ) -> tuple[dict[tuple[Guard, int], tuple[Slot, ...]], dict[str, str]]:
     """Slots of every guard and latent; and latents without a direction, with the reason."""
-    from esr.directions.concepts import read_concept
     from esr.steering.operators import Steer
 
     layers = layers_of(config, context.spec)
     slots: dict[tuple[Guard, int], tuple[Slot, ...]] = {}
     failed: dict[str, str] = {}
-    for latent, label in {spec.latent: spec.latent_label for spec in parents}.items():
-        concept = await read_concept(
-            context,
-            latent,
-            label,
-            layers=layers,
-            states=config.states,
-            n_texts=config.n_texts,
-        )
+    labels = {spec.latent: spec.latent_label for spec in parents}
+    for latent, concept in (await read_concepts(context, labels, config, layers)).items():
         try:
             away = concept.turned().direction("logistic")
             for guard in guards(config):

@@ -36,6 +36,20 @@ METHODS: Mapping[str, Method] = {
 """How the direction of an operator is fitted."""
 
 
+async def read_concepts(
+    context: RunContext, labels: Mapping[int, str], config: PushConfig, layers: tuple[int, ...]
+) -> dict[int, Concept]:
+    """Generate and read the texts of every latent."""
+    from esr.directions.concepts import read_concept
+
+    return {
+        latent: await read_concept(
+            context, latent, label, layers=layers, states=config.states, n_texts=config.n_texts
+        )
+        for latent, label in labels.items()
+    }
+
+
 @dataclass(frozen=True)
 class Variant:
     """An operator at some layers.
@@ -94,20 +108,9 @@ class Concepts:
         layers: tuple[int, ...],
     ) -> Concepts:
         """Generate and read the texts of every latent."""
-        from esr.directions.concepts import read_concept
         from esr.steering import sae
 
-        states = {
-            latent: await read_concept(
-                context,
-                latent,
-                label,
-                layers=layers,
-                states=config.states,
-                n_texts=config.n_texts,
-            )
-            for latent, label in labels.items()
-        }
+        states = await read_concepts(context, labels, config, layers)
         rows = sae.load(context.spec.sae).bank(list(labels)).decoder.norm(dim=1)
         lengths = dict(zip(labels, rows.tolist(), strict=True))
         layer = context.spec.steering_layer

@@ -38,9 +38,9 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
 
 async def specs(config: Config, context: RunContext) -> list[TrialSpec]:
     """The parent's trials, seeds included, at its thresholds or at those of this run."""
-    if config.thresholds != "fault":
-        return arms.replayed_trials(config, context, _arm(config))
     asked = arms.replayed_trials(config, context, _arm(config))
+    if config.thresholds != "fault":
+        return asked
     labels = {spec.latent: spec.latent_label for spec in asked}
     thresholds = await calibrate(context, labels)
     return [

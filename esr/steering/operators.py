@@ -110,10 +110,9 @@ def cap(place: Place) -> list[Slot]:
     Activation capping (arXiv 2601.10387) with tau = hi: its published code subtracts
     ``max(0, p - tau) v``; the paper's text has the same along the negated axis.
     """
-    _, negative = place.fit.classes() if place.high is None else (None, None)
     high = place.high
     if high is None:
-        assert negative is not None
+        _, negative = place.fit.classes()
         high = negative.mean + place.strength * negative.sd
     return [place.slot(target=high, gain=-1.0, low=high)]
 
