@@ -25,7 +25,6 @@ from esr.analysis.quantities import (
     UNABANDONED_NULL,
     Ratio,
     Table,
-    cluster_intervals,
     proportion,
 )
 from esr.judge.base import Status
@@ -126,13 +125,16 @@ class RedrawNull:
 
 def redraw_null(outcomes: Iterable[Outcome]) -> RedrawNull:
     """N1, from all other first attempts; computed exactly, without sampling."""
-    return _null(Table.of(list(outcomes)), "eligible", "null", "eligible_improved")
+    return _null(Table.of(list(outcomes)), *_N1)
 
 
 def unabandoned_null(outcomes: Iterable[Outcome]) -> RedrawNull:
     """N2, from the first attempts of single-attempt trials alone; exact likewise."""
-    names = ("unabandoned_eligible", "unabandoned_null", "unabandoned_improved")
-    return _null(Table.of(list(outcomes)), *names)
+    return _null(Table.of(list(outcomes)), *_N2)
+
+
+_N1 = ("eligible", "null", "eligible_improved")
+_N2 = ("unabandoned_eligible", "unabandoned_null", "unabandoned_improved")
 
 
 def _null(table: Table, eligible: str, null: str, improved: str) -> RedrawNull:
@@ -164,8 +166,8 @@ def summary(outcomes: Sequence[Outcome], seed: int) -> Summary:
     ``cluster_interval`` the bootstrap over latents.
     """
     listed = list(outcomes)
-    clustered = cluster_intervals(listed, _QUANTITIES, seed)
     table = Table.of(listed)
+    clustered = table.cluster_intervals(_QUANTITIES, seed)
     score = mean_first_score(listed)
     return {
         "counts": plain(tally(listed)),
@@ -186,9 +188,9 @@ def summary(outcomes: Sequence[Outcome], seed: int) -> Summary:
             "two_way_interval": _pair(table.two_way(FIRST_SCORE)),
         },
         "score_changes": score_changes(listed),
-        "redraw_null": _null_entry(redraw_null(listed), table, (REDRAW_NULL, EXCESS), clustered),
+        "redraw_null": _null_entry(_null(table, *_N1), table, (REDRAW_NULL, EXCESS), clustered),
         "unabandoned_null": _null_entry(
-            unabandoned_null(listed), table, (UNABANDONED_NULL, UNABANDONED_EXCESS), clustered
+            _null(table, *_N2), table, (UNABANDONED_NULL, UNABANDONED_EXCESS), clustered
         ),
         "restart_gate": restarts.restart_gate(listed),
         **keyed.summary(listed),

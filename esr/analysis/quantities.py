@@ -122,6 +122,24 @@ class Table:
             return proportion(round(estimate.value) * len(counted), counted).wilson()
         return estimate.rate_interval()
 
+    def cluster_intervals(
+        self, ratios: Iterable[Ratio], seed: int, resamples: int = RESAMPLES
+    ) -> dict[Ratio, Interval | None]:
+        """Percentile intervals of several quantities from one bootstrap that draws whole latents.
+
+        Args:
+            ratios: quantities, such as :data:`ESR`.
+            seed: the run's seed.
+            resamples: number of draws.
+
+        Returns:
+            None for a quantity whose draws do not vary
+            (:func:`esr.analysis.intervals.percentile_interval`).
+        """
+        rng = generator(seed, "cluster bootstrap")
+        sample = Bootstrap.of(self.latents, self.columns, rng, resamples)
+        return {ratio: sample.interval(value_of(ratio)) for ratio in ratios}
+
 
 def proportion(count: int, counted: Sequence[Outcome]) -> Proportion:
     """``count`` of the trials counted, of which several arms may hold replays."""
@@ -171,22 +189,8 @@ def value_of(ratio: Ratio) -> intervals.Quantity:
 def cluster_intervals(
     outcomes: Sequence[Outcome], ratios: Iterable[Ratio], seed: int, resamples: int = RESAMPLES
 ) -> dict[Ratio, Interval | None]:
-    """Percentile intervals of several quantities from one bootstrap that draws whole latents.
-
-    Args:
-        outcomes: of one arm.
-        ratios: quantities, such as :data:`ESR`.
-        seed: the run's seed.
-        resamples: number of draws.
-
-    Returns:
-        None for a quantity whose draws do not vary
-        (:func:`esr.analysis.intervals.percentile_interval`).
-    """
-    table = Table.of(outcomes)
-    rng = generator(seed, "cluster bootstrap")
-    sample = Bootstrap.of(table.latents, table.columns, rng, resamples)
-    return {ratio: sample.interval(value_of(ratio)) for ratio in ratios}
+    """:meth:`Table.cluster_intervals` of the trials of one arm."""
+    return Table.of(outcomes).cluster_intervals(ratios, seed, resamples)
 
 
 def cluster_interval(outcomes: Sequence[Outcome], ratio: Ratio, seed: int) -> Interval | None:

@@ -23,11 +23,8 @@ from esr.pipeline.context import Progress, RunContext
 from esr.pipeline.curves import LEAST, PRECISION, RESPONSES, Curves
 from esr.pipeline.push import Push
 from esr.pipeline.schema import Threshold, TrialSpec, boosted
-from esr.pipeline.trials import run_trials
+from esr.pipeline.trials import run_round
 from esr.runs import seeds
-
-ASKED_AGAIN = 2
-"""How often the failed verdicts of a round are asked for again before it goes on without them."""
 
 
 @dataclass
@@ -98,14 +95,10 @@ async def _round(
     context: RunContext, push: Push, number: int, asked: Sequence[tuple[_Latent, float]]
 ) -> None:
     """One response of each latent, and further ones where there was no score."""
-    silent = Progress(None, context)
     waiting = list(asked)
     for attempt in range(TRIES_PER_ROUND):
         specs = [_spec(context, push, one, boost, number, attempt) for one, boost in waiting]
-        records = await run_trials(specs, context, progress=silent, urgent=True)
-        for _ in range(ASKED_AGAIN):
-            if any(record.failure for record in records):
-                records = await run_trials(specs, context, progress=silent, urgent=True)
+        records = await run_round(specs, context)
         missing = []
         for (one, boost), record in zip(waiting, records, strict=True):
             if record.failure:

@@ -22,7 +22,7 @@ from esr.pipeline.constants import TARGET_SCORE, TRIES_PER_ROUND
 from esr.pipeline.context import Progress, RunContext
 from esr.pipeline.push import BOOST, Push
 from esr.pipeline.schema import Threshold, boosted
-from esr.pipeline.trials import run_trials
+from esr.pipeline.trials import run_round
 from esr.runs import seeds
 from esr.runs.entries import read_entry, write_entry
 from esr.runs.paths import cache
@@ -30,9 +30,6 @@ from esr.runs.plain import json_digest, plain
 from esr.steering import interventions as iv
 
 __all__ = ["BOOST", "Push", "calibrate"]
-
-ASKED_AGAIN = 2
-"""How often the failed verdicts of a round are asked for again before it goes on without them."""
 
 
 async def calibrate(
@@ -211,12 +208,7 @@ async def _round_score(
             for position, index in enumerate(_pick(context, settings, latent, number, attempt))
         ]
         specs = [replace(spec, interventions=steered) for spec in plain_specs]
-        silent = Progress(None, context)
-        bar = progress if attempt == 0 else silent
-        records = await run_trials(specs, context, progress=bar, urgent=True)
-        for _ in range(ASKED_AGAIN):
-            if any(record.failure for record in records):
-                records = await run_trials(specs, context, progress=silent, urgent=True)
+        records = await run_round(specs, context, progress if attempt == 0 else None)
         failures += [record.failure for record in records if record.failure]
         scores = [s for r in records if r.verdict and (s := r.verdict.first_score) is not None]
         if scores:

@@ -19,6 +19,9 @@ from esr.runs import seeds
 from esr.runs.plain import plain
 from esr.runs.summary import FeatureData
 
+ASKED_AGAIN = 2
+"""How often the failed verdicts of a round are asked for again before it goes on without them."""
+
 
 def at_threshold(
     context: RunContext,
@@ -86,6 +89,25 @@ async def run_trials(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run_round(
+    specs: Sequence[TrialSpec], context: RunContext, progress: Progress | None = None
+) -> list[TrialRecord]:
+    """:func:`run_trials` where the next step depends on the scores: failed verdicts are asked for
+    again at once.
+
+    Args:
+        specs: of the round.
+        context: engine, judge and journal.
+        progress: counts the trials; nothing does where left out.
+    """
+    silent = Progress(None, context)
+    records = await run_trials(specs, context, progress=progress or silent, urgent=True)
+    for _ in range(ASKED_AGAIN):
+        if any(record.failure for record in records):
+            records = await run_trials(specs, context, progress=silent, urgent=True)
+    return records
 
 
 async def _run_one(
