@@ -160,7 +160,9 @@ def test_a_training_killed_at_any_time_ends_like_one_that_was_not(tmp_path: Path
     resumed = final_weights(killed)
     assert resumed.keys() == whole.keys()
     for name, value in whole.items():
-        torch.testing.assert_close(resumed[name], value, atol=1e-6, rtol=1e-5)
+        # Products of matrices round by how their memory is aligned, which differs between two
+        # processes: single weights were 3e-6 apart. Another number of steps moves them by 7e-2.
+        torch.testing.assert_close(resumed[name], value, atol=1e-5, rtol=1e-4)
     assert len(validations(killed)) > 4
     assert validations(killed) == validations(tmp_path / "whole")
 
@@ -194,7 +196,8 @@ def test_the_benchmark_times_steps_and_leaves_the_first_out(
     found = json.loads(capsys.readouterr().out)
     (clock,) = clocks
     assert len(clock.seconds) == 4
-    assert found["seconds_per_step"] == round(sorted(clock.seconds[1:])[1], 3)
+    # Rounded twice on its way: to a tenth of a millisecond, then to a millisecond.
+    assert found["seconds_per_step"] == pytest.approx(sorted(clock.seconds[1:])[1], abs=6e-4)
     assert found["trainable_parameters"] == lora_parameters(models.get(""), shape, 32)
     assert found["examples_per_step"] == 8
 
