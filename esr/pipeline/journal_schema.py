@@ -10,7 +10,14 @@ from pydantic import TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from esr.pipeline.schema import Match, Selection
-from esr.runs.summary import AttemptData, Number, SpecEntry, ThresholdEntry
+from esr.runs.summary import (
+    Number,
+)
+from esr.runs.trial_data import (
+    AttemptData,
+    SpecEntry,
+    ThresholdEntry,
+)
 
 
 @with_config(extra="allow")

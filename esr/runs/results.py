@@ -25,10 +25,12 @@ from esr.runs.summary import (
     Number,
     ParentEntry,
     ParentSummary,
-    SpecEntry,
     Summary,
-    ThresholdEntry,
     WindowState,
+)
+from esr.runs.trial_data import (
+    SpecEntry,
+    ThresholdEntry,
 )
 from esr.runs.user_files import first_fault
 
