@@ -28,6 +28,7 @@ TAKES_AWAY = ("cap", "ablate", "selective")
 LATENTS, TRIALS = 8, 10
 """Of the parent, by default: what fits into ten minutes on the organism."""
 
+EQUAL: tuple[Literal["score", "kl"], ...] = ("score", "kl")
 Calibration = Literal["score", "kl", "none"]
 
 
@@ -65,7 +66,7 @@ class Config(PushConfig):
     operators: tuple[str, ...] = field(default=OPERATORS, metavar="NAME")
     """Ways to steer; boost is the parent's own trials."""
 
-    calibrations: tuple[Literal["score", "kl"], ...] = ("score", "kl")
+    calibrations: tuple[Literal["score", "kl"], ...] = field(default=EQUAL, choices=EQUAL)
     """What is equal between operators: the first-attempt score of 30 (A.1.4), or the divergence of
     the first 32 tokens from the unsteered model that the parent's boosts have."""
 
