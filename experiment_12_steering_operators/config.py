@@ -66,7 +66,7 @@ class Config(PushConfig):
     operators: tuple[str, ...] = field(default=OPERATORS, metavar="NAME")
     """Ways to steer; boost is the parent's own trials."""
 
-    calibrations: tuple[Literal["score", "kl"], ...] = field(default=EQUAL, choices=EQUAL)
+    calibrations: tuple[Literal["score", "kl"], ...] = field(default=EQUAL, metavar="{score,kl}")
     """What is equal between operators: the first-attempt score of 30 (A.1.4), or the divergence of
     the first 32 tokens from the unsteered model that the parent's boosts have."""
 

@@ -341,3 +341,10 @@ def test_a_direction_that_parts_nothing_is_refused() -> None:
     upside_down = replace(known, mean_positive=-3.0)
     with pytest.raises(UserError, match="does not part its texts"):
         strength_at("sttp", upside_down.direction(1), 1, 1.0)
+
+
+def test_an_unknown_calibration_is_refused_with_those_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert commands.main(["tiny", "--calibrations", "score", "fair", "--dry-run"]) != 0
+    assert "--calibrations: 'fair'; allowed: score, kl" in capsys.readouterr().err

@@ -143,15 +143,21 @@ class _Parser(ArgumentParser):
             typed = match[1].split()[0].partition("=")[0]
             raise unknown("argument", typed, options, f"{self.prog} --help")
         if match := re.fullmatch(r"(\S+): invalid choice: '(.*)' \(choose from (.*)\)", text):
-            choices = match[3].replace("'", "").split(", ")
-            what = f"value of {_option(match[1])}:"
-            raise unknown(what, match[2], choices, f"{self.prog} --help")
+            raise self._not_among(match[1], match[2], match[3])
+        # How simple_parsing says it of an option that takes several values.
+        if match := re.fullmatch(r"(\S+): invalid typing\.Literal\[(.*)\] value: '(.*)'", text):
+            raise self._not_among(match[1], match[3], match[2])
         for kind, allowed in (("int", "a whole number"), ("float", "a number")):
             if match := re.fullmatch(rf"(\S+): invalid {kind} value: (.*)", text, re.DOTALL):
                 problem = f"{_option(match[1])} {match[2]}"
                 raise UserError(problem, allowed, f"{self.prog} --help")
         allowed = "a value after it" if "expected" in text else "the options of --help"
         raise UserError(text, allowed, f"{self.prog} --help")
+
+    def _not_among(self, option: str, typed: str, choices: str) -> UserError:
+        """``choices`` as argparse lists them: quoted, with commas."""
+        names = choices.replace("'", "").split(", ")
+        return unknown(f"value of {_option(option)}:", typed, names, f"{self.prog} --help")
 
     def format_help(self) -> str:
         actions = {action.dest.rpartition(".")[2]: action for action in self._actions}
