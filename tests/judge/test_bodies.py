@@ -186,7 +186,7 @@ async def test_a_charge_that_cannot_be(charge: str, server: JudgeServer, tmp_pat
 def test_long_answers_are_read_in_linear_time(text: str) -> None:
     start = time.process_time()
     assert read_attempts(text)[0] is Status.UNPARSEABLE
-    assert time.process_time() - start < 0.1
+    assert time.process_time() - start < 1, "a quadratic one takes minutes"
 
 
 async def test_a_long_wait_that_is_asked_for_is_said(server: JudgeServer, tmp_path: Path) -> None:
