@@ -1,4 +1,4 @@
-"""``python -m esr.organism build|gates``."""
+"""``python -m esr.organism build|weaken|gates``."""
 
 from esr.organism.commands import main
 

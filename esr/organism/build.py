@@ -80,11 +80,11 @@ def build(
             if name:
                 save(model, topics, output / name)
                 ends[name] = stage
-        _write(output, seed, recipe, {"training_seconds": _seconds(output, plan)})
+        note(output, seed, recipe, {"training_seconds": _seconds(output, plan)})
     for name, stage in ends.items():
         model = load_model(output / name)
         figures = build_dictionary(name, model, stage, recipe, seed, output)
-        _write(output, seed, recipe, {"dictionaries": {name: figures}, "parents": parents})
+        note(output, seed, recipe, {"dictionaries": {name: figures}, "parents": parents})
 
 
 def parent_of_circuit(output: Path) -> Path:
@@ -97,7 +97,7 @@ def _read(output: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _write(output: Path, seed: int, recipe: Recipe, figures: Mapping[str, dict[str, Any]]) -> None:
+def note(output: Path, seed: int, recipe: Recipe, figures: Mapping[str, dict[str, Any]]) -> None:
     """Update ``build.json``; figures of another seed are dropped."""
     known = _read(output)
     kept = known if known.get("seed") == seed else {}

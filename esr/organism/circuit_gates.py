@@ -23,6 +23,7 @@ from esr.organism.circuit_runs import Plan, Subject
 from esr.organism.interchange import Directions
 from esr.organism.lexicon import load_topics
 from esr.organism.recipe import RECIPE
+from esr.organism.weakened import name_of
 from esr.runs.folder import find_runs, read_run, write_json
 from esr.runs.paths import ORGANISM
 
@@ -44,8 +45,9 @@ def run(folders: Sequence[Path], output: Path, plan: Plan) -> None:
         plan: how the experiments are run.
     """
     for folder in folders:
-        seed = json.loads((folder / "build.json").read_text(encoding="utf-8"))["seed"]
-        _keep(output, f"seed {seed}", {"seed": seed, **measure_circuit(folder, plan)})
+        build = json.loads((folder / "build.json").read_text(encoding="utf-8"))
+        facts = {"seed": build["seed"], **build.get("weakened", {})}
+        _keep(output, name_of(build), facts | measure_circuit(folder, plan))
     for key in REFERENCES:
         subject = Subject(key)
         if runs.search(subject, plan):
@@ -192,11 +194,12 @@ def subject_of(folder: Path) -> Subject:
     build = json.loads((folder / "build.json").read_text(encoding="utf-8"))
     norm = build["dictionaries"][MEMBER]["residual_norm"]
     spec = registry.organism(MEMBER, "tiny organism, planted circuit", norm, folder.resolve())
-    key = f"{MEMBER}-seed{build['seed']}"
+    words = name_of(build).replace("share ", "share").replace("seed ", "seed")
+    key = f"{MEMBER}-{words.replace(' ', '-')}"
     names = ("hf_id", "steering_layer", "feature_layer", "dtype", "prompt_set", "judge")
     sizes = ("max_tokens", "context", "in_flight", "n_latents", "n_trials", "organism")
     plain = {name: getattr(spec, name) for name in (*names, *sizes)}
-    plain |= {"key": key, "title": f"{spec.title}, seed {build['seed']}"}
+    plain |= {"key": key, "title": f"{spec.title}, {name_of(build)}"}
     plain["labels"] = str(spec.labels)
     tables = {
         "sae": {"folder": str(spec.sae.folder)},

@@ -146,6 +146,42 @@ def answer_table(path: Path, seed: str = "seed 0") -> str:
     return _markdown(rows)
 
 
+def weak_table(path: Path) -> str:
+    """Weakened circuits, strongest first: what is true of each, and what the procedure sees of it.
+
+    Empty where none has been measured.
+    """
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    weak = {name: each for name, each in entries.items() if name.startswith("share ")}
+    if not weak:
+        return ""
+    head = [
+        *("circuit", "decision that follows u", "carriers in the first 3 / 10 / 26, AUC"),
+        *("found, at 0: points", "ratio", "random sets, ratio"),
+        *("carriers alone, at 0: points", "ratio"),
+    ]
+    rows = [head, ["---"] * len(head)]
+    for name, entry in sorted(weak.items(), key=lambda item: -item[1]["share"]):
+        own = entry["true"]
+        rows.append(
+            [
+                name,
+                f"{entry['follows']['u, end']['followed']:.2f}",
+                " / ".join(map(str, own["hits"]["separability"].values())),
+                *_change(entry.get("ablation")),
+                _spread(entry.get("random")),
+                *_change(own["ablation"]),
+            ]
+        )
+    return _markdown(rows)
+
+
+def _change(cut: Entry | None) -> tuple[str, str]:
+    if not cut or not cut["pairs"] or cut["ratio"] is None:
+        return "-", "-"
+    return _points(cut), f"{cut['ratio']:.2f}"
+
+
 def _cells(entry: Entry) -> list[str]:
     found, cut, drawn = entry.get("hits"), entry.get("ablation"), entry.get("random")
     search, statistics, trace = entry.get("search"), entry.get("statistics"), entry.get("trace")
@@ -161,17 +197,19 @@ def _cells(entry: Entry) -> list[str]:
         ]
     else:
         cells += ["-"] * 3
-    ratios = [ratio for ratio in drawn["ratios"] if ratio is not None] if drawn else []
-    cells.append(
-        f"{fmean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} sets)"
-        if ratios
-        else "-"
-    )
+    cells.append(_spread(drawn))
     size = statistics["cohens_d"] if statistics else None
     cells.append("-" if size is None or not statistics else f"{size:.2f} (n {statistics['n']})")
     rho = trace["spearman"] if trace else None
     cells.append("-" if rho is None else f"{rho:.2f}")
     return cells
+
+
+def _spread(drawn: Entry | None) -> str:
+    ratios = [ratio for ratio in drawn["ratios"] if ratio is not None] if drawn else []
+    if not ratios:
+        return "-"
+    return f"{fmean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} sets)"
 
 
 def _points(cut: Entry) -> str:

@@ -1,4 +1,4 @@
-"""``python -m esr.organism build`` and ``python -m esr.organism gates``."""
+"""``python -m esr.organism build``, ``weaken`` and ``gates``."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ class BuildOptions:
 
     threads: int = field(default=1, metavar="N")
     """Threads of torch; one is fastest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeakenOptions:
+    """Mix tiny-circuit with tiny: a weaker circuit, for `gates circuit FOLDER`."""
+
+    share: float = field(default=0.5, metavar="SHARE")
+    """Of the way from tiny, 0, to tiny-circuit, 1."""
+
+    output: str = field(default="weakened", metavar="FOLDER")
+    """Folder to write to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +88,16 @@ def build(options: BuildOptions) -> None:
     build(options.seed, Path(options.output), members)
 
 
+def weaken(options: WeakenOptions) -> None:
+    """Write a weaker circuit."""
+    import torch
+
+    from esr.organism.weakened import weaken
+
+    torch.set_num_threads(1)
+    weaken(options.share, Path(options.output))
+
+
 def gates(options: GateOptions) -> None:
     """Measure the gates and print the table."""
     names = list(options.folders)
@@ -101,7 +122,7 @@ def _circuit_gates(options: GateOptions, folders: Sequence[Path], measured: Path
     """K1 to K6, and what the procedure finds with and without a circuit."""
     from esr.organism.circuit_gates import run
     from esr.organism.circuit_runs import Plan
-    from esr.organism.circuit_table import answer_table, gate_table
+    from esr.organism.circuit_table import answer_table, gate_table, weak_table
 
     plan = Plan(
         output=Path(options.results),
@@ -112,11 +133,13 @@ def _circuit_gates(options: GateOptions, folders: Sequence[Path], measured: Path
         seed=options.seed,
     )
     run(folders, measured, plan)
-    print(gate_table(measured), answer_table(measured), sep="\n\n")
+    tables = (gate_table(measured), answer_table(measured), weak_table(measured))
+    print(*filter(None, tables), sep="\n\n")
 
 
 STEPS = {
     "build": commands.step(BuildOptions, build, f"{PROGRAM} build"),
+    "weaken": commands.step(WeakenOptions, weaken, f"{PROGRAM} weaken"),
     "gates": commands.step(GateOptions, gates, f"{PROGRAM} gates"),
 }
 
