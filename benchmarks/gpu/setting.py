@@ -77,23 +77,18 @@ def start(
     Raises:
         UserError: vLLM has settled on other graphs than asked for, or on another runner.
     """
-    from esr.engine import vllm_config
     from esr.engine.options import VllmOptions
     from esr.engine.vllm import VllmEngine
 
     wanted = None if setting.miniature else GRAPHS[graphs]
-    ours = vllm_config._compilation
-    if wanted is not None:
-        # The rest of the configuration stays ours.
-        vllm_config._compilation = lambda how: {**ours(how), "cudagraph_mode": wanted}  # type: ignore[assignment]
-    try:
-        engine = VllmEngine(
-            spec,
-            dictionary,
-            VllmOptions(compiled=wanted is not None, in_process=setting.miniature, **options),
-        )
-    finally:
-        vllm_config._compilation = ours
+    asked = VllmOptions(
+        compiled=wanted is not None,
+        # Graphs that span the whole model have the steering inside; else they are cut at it.
+        in_graph=wanted == GRAPHS["full"],
+        in_process=setting.miniature,
+        **options,
+    )
+    engine = VllmEngine(spec, dictionary, asked)
     engine.info = dataclasses.replace(engine.info, stop_token_ids=())
     mode = engine._driver.config.compilation_config.cudagraph_mode
     if wanted is not None and mode.name != wanted:
