@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 
 from esr.analysis import tables
@@ -23,6 +24,21 @@ NAME = "exp11_controls"
 PANELS = ("multi_attempt_rate", "conditional_improvement_rate", rates.SCORE)
 QUANTITIES = (*PANELS, "esr_rate")
 TITLES = {**rates.NAMES, "conditional_improvement_rate": "improved, given multi"}
+
+
+AGAINST = {
+    "redraw": ("a restart, where it could be tried again", "another try"),
+    "position": ("a restart", "going on at the same place"),
+}
+"""Control -> what is compared: improvement of a restart, and of what stands in its place."""
+
+TRIES = "better than the first attempt"
+BEGINNINGS = {
+    "matched-natural": "its own corrective text",
+    "matched-on-topic": "unsteered text",
+    "matched-phrase": "announcement alone",
+    "matched-removed": "nothing of it",
+}
 
 
 def _group(source: Source) -> Group:
@@ -56,6 +72,54 @@ def _notes(source: Source) -> Iterator[str]:
         yield f"{title}: {name} left out, {reason.split(' of ')[0]} starts over in the parent."
 
 
+def findings(source: Source) -> dict[str, list[rates.Bar]]:
+    """Title of a panel -> its bars: what the controls say that are no arm of all trials."""
+    found, colour = source.data["findings"], style.colour(source.model)
+    tries = []
+    for name, (observed, null) in AGAINST.items():
+        if (entry := found.get(name)) and entry["n"]:
+            share = {"rate": entry["improved"] / entry["n"], "count": entry["improved"]}
+            tries.append(rates.Bar(observed, {**share, "n": entry["n"]}, colour))
+            drawn = {k: entry[k] for k in ("rate", "two_way_interval")}
+            tries.append(rates.Bar(null, {**drawn, "n": entry["compared"]}, style.BASELINE))
+    scores = found.get("matched-prefix", {}).get("scores", {})
+    follows = [
+        rates.Bar(BEGINNINGS[name], {**entry, "rate": entry["mean"]}, colour)
+        for name, entry in scores.items()
+    ]
+    lengths = [
+        rates.Bar(entry["attempt"], {"rate": entry["score"], "n": entry["n"]}, colour)
+        for entry in found.get("length", {}).get("attempts", ())
+    ]
+    panels = {TRIES: tries, "score of what follows": follows, "score by attempt": lengths}
+    return {title: bars for title, bars in panels.items() if bars}
+
+
+def _findings_panels(group: Group) -> list[Panel]:
+    panels = []
+    for title, bars in findings(group.source).items():
+        unit = rates.SHARE if title == TRIES else rates.POINTS
+        limit = rates.limit((bar.rate for bar in bars), unit)
+        x = "% of restarts or redraws" if title == TRIES else "mean, 0 to 100"
+        draw = partial(rates.bars, shown=bars, limit=limit, unit=unit)
+        panels.append(Panel(draw, title, group.source.model, x))
+    return panels
+
+
+def _findings_table(source: Source) -> pd.DataFrame:
+    """Rows under the columns of the arms; ``quantity`` is the title of the panel."""
+    rows = [
+        {
+            **{"model": source.model, "title": source.title, "source": source.path.name},
+            **{"arm": bar.label, "quantity": title},
+            **rates.row(bar.rate),
+        }
+        for title, bars in findings(source).items()
+        for bar in bars
+    ]
+    return pd.DataFrame(rows).astype({"count": "Int64"}) if rows else pd.DataFrame()
+
+
 def _panels(group: Group) -> list[Panel]:
     model = group.source.model
     panels = [_bars(group, quantity, not place) for place, quantity in enumerate(PANELS)]
@@ -64,7 +128,7 @@ def _panels(group: Group) -> list[Panel]:
         *panels,
         Panel(
             partial(_differences, shown=differences, colour=style.colour(model)),
-            "ESR, arm minus parent",
+            "ESR minus parent's",
             model,
             "points, 95 % two-way",
         ),
@@ -106,7 +170,12 @@ def _differences(axes: Axes, shown: Sequence[Mapping[str, Any] | None], colour: 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
     groups = [_group(source) for source in sources]
-    rows = [(0.55 + 0.29 * len(group.arms), _panels(group)) for group in groups]
+    rows = []
+    for group in groups:
+        rows.append((0.55 + 0.29 * len(group.arms), _panels(group)))
+        if found := _findings_panels(group):
+            rows.append((1.75, found))
+    tables = [arms.table(groups, QUANTITIES), *(_findings_table(source) for source in sources)]
     notes = [note for group in groups for note in group.notes]
     lost = [
         rates.lost(f"{group.title}, {arm.name}", arm.summary["counts"])
@@ -115,7 +184,7 @@ def figures(sources: Sequence[Source]) -> list[Drawn]:
     ]
     return [
         figure.compose(
-            *(NAME, EXPERIMENT, rows, arms.table(groups, QUANTITIES)),
+            *(NAME, EXPERIMENT, rows, pd.concat(tables, ignore_index=True)),
             about="What is left of resistance after its controls (ours, beyond the paper).",
             sources=sources,
             notes=[rates.INTERVALS, *notes, *lost],

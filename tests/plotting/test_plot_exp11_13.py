@@ -28,7 +28,8 @@ async def test_a_row_per_arm(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert plot_exp11.main(given) == 0, capsys.readouterr().err
     table = pd.read_csv(tmp_path / "exp11_controls.csv")
     whole = [name for name, arm in data["arms"].items() if not arm["part"]]
-    assert list(dict.fromkeys(table["arm"])) == ["parent", *whole]
+    ours = table[table["quantity"].isin(plot_exp11.QUANTITIES)]
+    assert list(dict.fromkeys(ours["arm"])) == ["parent", *whole]
     rows = table[table["quantity"] == "esr_rate"].set_index("arm")
     for name in whole:
         entry = data["arms"][name]
@@ -38,6 +39,10 @@ async def test_a_row_per_arm(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert rows.loc["parent", "value"] == data["baseline"]["summary"]["esr_rate"]["rate"]
     caption = (tmp_path / "exp11_controls.caption.md").read_text()
     null = data["findings"]["redraw"]
+    tries = table[table["quantity"] == plot_exp11.TRIES].set_index("arm")
+    assert tries.loc["another try", "value"] == pytest.approx(null["rate"])
+    assert tries.loc["another try", "n"] == null["compared"]
+    assert tries.loc["a restart, where it could be tried again", "count"] == null["improved"]
     assert f"{null['improved']} of {null['n']} restarts improved, another try" in caption
 
 
