@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from plotting import figure, style
+from plotting import arms, figure, style
 from plotting.command import figure_command
 from plotting.figure import Drawn, Panel
 from plotting.sources import Source
@@ -48,7 +48,9 @@ def _panel(source: Source, name: str, values: Sequence[float]) -> Panel:
         label = textwrap.shorten(episode["latent_label"], 60, placeholder="...")
         title = f"boosted latent {episode['latent']} ({label}), boost {episode['threshold']:g}"
     elif name == "detectors":
-        title = f"sum over {len(data['detectors']['latents'])} off-topic detectors"
+        title = (
+            f"sum over {arms.detectors(data['detectors']['latents'], data['detectors']['method'])}"
+        )
     first = name == next(iter(data["series"]))
     draw = partial(_series, source=source, values=values, legend=first)
     return Panel(draw, title, x="token of the response", y=y)

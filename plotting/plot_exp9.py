@@ -66,10 +66,13 @@ def _rows(sources: Sequence[Source], key: str) -> list[Row]:
 
 def _panel(source: Source, key: str, name: str, group: Mapping[str, Any]) -> Panel:
     members = [row for row in source.data["latents"] if row["group"] == name]
-    latents = f"{len(members)} {NAMES.get(name, name)}s"
+    kind = NAMES.get(name, name)
+    if name == "detectors" and source.data["detectors"]["method"] == "separability":
+        kind = "separable latent"  # No detectors one by one.
+    latents = f"{len(members)} {kind}s"
     if len(members) == 1:
         label = textwrap.shorten(members[0]["label"], 20, placeholder="...")
-        latents = f"{NAMES.get(name, name)} {members[0]['latent']}" + (label and f" ({label})")
+        latents = f"{kind} {members[0]['latent']}" + (label and f" ({label})")
     heading = (f"{source.title}\n{latents}", source.model)
     if key == "groups":
         shown = {part: _mean(group, part) for part in PARTS if f"{part}_mean" in group}
