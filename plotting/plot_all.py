@@ -106,7 +106,10 @@ SCRIPTS = (
     Script(
         *(12, "Steering operators", "Ours"),
         "python -m experiment_12_steering_operators tiny",
-        {"exp12_defence": ("Defence against a boost", "Ours")},
+        {
+            "exp12_layers": ("Operators by layer", "Ours"),
+            "exp12_defence": ("Defence against a boost", "Ours"),
+        },
     ),
     Script(
         *(13, "Pairing fault", "Ours"),

@@ -5,7 +5,7 @@ python plotting/plot_exp12.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from plotting import arms, style
@@ -16,7 +16,7 @@ from plotting.sources import Source
 
 EXPERIMENT = "experiment_12_steering_operators"
 DEFENCE = "experiment_12_defence"
-OPERATORS, GUARDS = "exp12_operators", "exp12_defence"
+OPERATORS, LAYERS, GUARDS = "exp12_operators", "exp12_layers", "exp12_defence"
 
 QUANTITIES = (
     "multi_attempt_rate",
@@ -86,20 +86,28 @@ def _guards(source: Source) -> Group:
     return Group(source, f"{source.title}, guarded against the boost", shown, notes)
 
 
+def _swept(source: Source) -> bool:
+    return bool(source.settings.get("layer_sweep"))
+
+
+def _operators(name: str, sources: Sequence[Source], about: str) -> Drawn:
+    groups = [group for source in sources for group in _groups(source)]
+    return arms.draw(
+        *(name, EXPERIMENT, groups, arms.table(groups, QUANTITIES), about),
+        quantities=QUANTITIES,
+        columns=len(QUANTITIES),
+    )
+
+
 def figures(sources: Sequence[Source]) -> list[Drawn]:
-    """What the command saves; the second where the defence was run."""
+    """What the command saves; others than the first where a sweep or the defence was run."""
     compared = [s for s in sources if "arms" in s.data and "defence_layers" not in s.data]
     guarded = [s for s in sources if "defence_layers" in s.data]
-    groups = [group for source in compared for group in _groups(source)]
+    swept = [source for source in compared if _swept(source)]
     about = "Restarts under steering operators that push towards the same concepts (ours)."
-    table = arms.table(groups, QUANTITIES)
-    drawn = [
-        arms.draw(
-            *(OPERATORS, EXPERIMENT, groups, table, about),
-            quantities=QUANTITIES,
-            columns=len(QUANTITIES),
-        )
-    ]
+    drawn = [_operators(OPERATORS, [s for s in compared if s not in swept], about)]
+    if swept:
+        drawn.append(_operators(LAYERS, swept, f"{about[:-8]}, at one layer each (ours)."))
     if guarded:
         shown = [_guards(source) for source in guarded]
         about = "Steering back to the question while a boost pushes away from it (ours)."
@@ -107,7 +115,12 @@ def figures(sources: Sequence[Source]) -> list[Drawn]:
     return drawn
 
 
-main = figure_command(EXPERIMENT, __doc__, figures, beside=(DEFENCE, by_model))
+def by_kind(info: Mapping[str, Any]) -> Hashable:
+    """A comparison and a layer sweep per model."""
+    return str(info["model"]), bool(info["config"].get("layer_sweep"))
+
+
+main = figure_command(EXPERIMENT, __doc__, figures, by_kind, beside=(DEFENCE, by_model))
 
 if __name__ == "__main__":
     raise SystemExit(main())

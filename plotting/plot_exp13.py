@@ -76,12 +76,14 @@ def _models(sources: Sequence[Source]) -> dict[str, list[Point]]:
 def _panel(points: Sequence[Point], quantity: str, first: bool) -> Panel:
     model, title = points[0].source.model, TITLES.get(quantity, quantity)
     unit = "% of multi-attempt trials" if quantity.startswith("conditional") else "% of graded"
+    none = all(point.rate(quantity)["rate"] is None for point in points)
     return Panel(
         partial(_draw, points=points, quantity=quantity),
         f"{points[0].source.title}\n{title}" if first else title,
         model,
         "requests in flight",
         "% of tokens" if quantity == FOREIGN else unit,
+        "no restarts" if none else "",
     )
 
 

@@ -248,6 +248,10 @@ async def test_a_sweep_has_an_arm_per_layer_at_equal_divergence(
     assert run.layers_of(config, scripted.spec(tmp_path)) == (0, 1)
     data, _ = await child(run.EXPERIMENT, config, tmp_path, replayed, dictionary)
     assert set(data["arms"]) == {"kl-boost@0", "kl-boost@1", "kl-diffmean@0", "kl-diffmean@1"}
+    table, caption = drawn(tmp_path, run.NAME, plot_exp12.LAYERS)
+    assert {"diffmean@0", "diffmean@1"} <= set(table["arm"])
+    assert "at one layer each" in caption
+    assert pd.read_csv(tmp_path / "exp12_operators.csv").empty
 
 
 async def test_a_steering_file_is_one_more_arm(
