@@ -34,7 +34,7 @@ def stages(config: Config, spec: ModelSpec) -> list[Stage]:
             plan.append(calibration_stage(config, spec, latents, "under the fault"))
         name = f"trials, {part.in_flight} in flight"
         note = LIKE_ALONE if part.in_flight == 1 else ""
-        plan.append(Stage(name, trials, spec.max_tokens, note=note))
+        plan.append(Stage(name, trials, spec.max_tokens, note=note, in_flight=part.in_flight))
     return plan
 
 

@@ -252,6 +252,10 @@ class TestHours:
         at_once = Stage("trials", 3600, 100)
         assert total_hours([at_once], 1000.0, 64, engines=1) == pytest.approx(0.1)
         assert total_hours([at_once] * 2, 1000.0, 64, engines=4) == pytest.approx(0.05)
+        # Half of the slots are empty, and a step lasts as long.
+        assert total_hours(
+            [Stage("dose", 3600, 100, in_flight=32)], 1000.0, 64, engines=1
+        ) == pytest.approx(0.2)
         # 10 rounds one after the other: 50 tokens at 0.064 s each, and the verdicts.
         rounds = Stage("calibration", 100, 50, at_once=10)
         hours = 10 * (50 * 0.064 + throughput.JUDGE_SECONDS) / 3600

@@ -118,12 +118,13 @@ def total_hours(stages: Sequence[Stage], rate: float, in_flight: int, engines: i
     """
     seconds = 0.0
     for stage in stages:
+        # A step with fewer requests is taken to last as long as a full one, which is nearly so.
         if stage.at_once:
-            # A step with fewer requests is taken to last as long as a full one, which is nearly so.
             each = stage.max_tokens * in_flight / rate + throughput.JUDGE_SECONDS
             seconds += stage.responses / stage.at_once * each
         else:
-            seconds += stage.responses * stage.max_tokens / (rate * engines)
+            filled = min(1.0, (stage.in_flight or in_flight) / in_flight)
+            seconds += stage.responses * stage.max_tokens / (rate * filled * engines)
     return seconds / 3600
 
 

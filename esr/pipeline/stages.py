@@ -25,6 +25,7 @@ class Stage:
         note: printed below the table.
         at_once: responses of one round, where the next waits for the verdicts of this one, as
             calibration does; 0 where nothing waits.
+        in_flight: requests in flight where they are fewer than the run's; 0 where they are not.
         compared: trials of the two conditions of a comparison together, those that are replayed
             included; 0 where nothing is compared.
     """
@@ -39,6 +40,7 @@ class Stage:
     template: str = "{prompt}"
     note: str = ""
     at_once: int = 0
+    in_flight: int = 0
     compared: int = 0
 
 
