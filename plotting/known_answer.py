@@ -47,6 +47,10 @@ def subjects(entries: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, An
             rows[f"{name}: found"] = (MEMBER, entry)
             rows[f"{name}: true"] = (MEMBER, entry["true"])
             rows[f"{name}: decoy"] = (MEMBER, entry["decoy"])
+    weak = [name for name in entries if name.startswith("share ")]
+    for name in sorted(weak, key=lambda name: -float(entries[name]["share"])):
+        rows[f"{entries[name]['share']:.0%} circuit: found"] = (MEMBER, entries[name])
+        rows[f"{entries[name]['share']:.0%} circuit: true"] = (MEMBER, entries[name]["true"])
     for key in ("tiny", "tiny-base"):
         if key in entries:
             rows[key] = (key, entries[key])
@@ -114,7 +118,7 @@ def figure(entries: Mapping[str, Any], log: Path) -> Drawn:
     rows = [
         (0.7 + 0.2 * n_rows, [Panel(lambda axes: _effects(axes, effect), x=_EFFECT)]),
         (1.5, [Panel(lambda axes: _training(axes, steps), x="training step", y="share followed")]),
-        (1.6, [_power_panel(found)]),
+        (2.1, [_power_panel(found)]),
     ]
     names = {"tiny-circuit": "tiny organism, planted circuit", "tiny": "tiny organism"}
     sources = [Source(title, key, GATES, True, []) for key, title in names.items()]
@@ -128,7 +132,8 @@ def figure(entries: Mapping[str, Any], log: Path) -> Drawn:
         notes=[
             "Top: multi-attempt rate with the detectors clamped to 0 minus without, in points, "
             "with two-way 95 % intervals; grey: each matched random set. The circuit was planted "
-            "by training, its decoy is as active and drives nothing.",
+            "by training, its decoy is as active and drives nothing; a weakened circuit is mixed "
+            "in its weights with the model it was trained from.",
             "Middle: share of the difference in P(restart) between an off-topic text and its "
             "on-topic twin that follows the value replaced along u (the circuit) and along d (the "
             "decoy), at the sentence end or in the whole answer.",
@@ -178,7 +183,7 @@ def _power(axes: Axes, found: pd.DataFrame) -> None:
         axes.plot(own["x"], own["y"], ls=dashed, color=style.ORGANISM, label=label)
     axes.axvline(25, color=style.MARK, lw=0.6, ls=style.DASHED)
     axes.set_ylim(0, 1.05)
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), borderaxespad=0)
 
 
 def measured() -> bool:
