@@ -20,6 +20,7 @@ from esr.organism.build import directions_file, load_model, word_index
 from esr.organism.carriers import LEAST, shares
 from esr.organism.circuit_checks import check
 from esr.organism.circuit_runs import Plan, Subject
+from esr.organism.circuit_table import REFERENCES
 from esr.organism.interchange import Directions
 from esr.organism.lexicon import load_topics
 from esr.organism.recipe import RECIPE
@@ -28,7 +29,6 @@ from esr.runs.folder import find_runs, read_run, write_json
 from esr.runs.paths import ORGANISM
 
 MEMBER = "tiny-circuit"
-REFERENCES = ("tiny", "tiny-base")
 ALIGNED = 0.9
 """Least |cos| of a decoder row with u that K1 asks for."""
 

@@ -9,6 +9,8 @@ from statistics import fmean
 from typing import Any
 
 Entry = Mapping[str, Any]
+REFERENCES = ("tiny", "tiny-base")
+"""Members without a planted circuit."""
 
 
 def judge_gates(entry: Entry, base: Entry, seeds: int) -> dict[str, dict[str, Any]]:
@@ -126,23 +128,25 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def answer_table(path: Path, seed: str = "seed 0") -> str:
-    """What the procedure finds when there is something, and when there is nothing."""
+def answer_table(path: Path) -> str:
+    """What the procedure finds when there is something, in each seed, and when there is nothing."""
     entries = json.loads(path.read_text(encoding="utf-8"))
-    circuit = entries[seed]
-    subjects = {
-        "`tiny-circuit`, what was found": circuit,
-        "`tiny-circuit`, true detectors": circuit["true"],
-        "`tiny-circuit`, decoy": circuit["decoy"],
-        **{f"`{name}`": entries[name] for name in ("tiny", "tiny-base") if name in entries},
-    }
+    subjects: list[tuple[str, Entry]] = []
+    for name, each in entries.items():
+        if name.startswith("seed "):
+            subjects += [
+                (f"`tiny-circuit`, {name}, what was found", each),
+                ("its true detectors", each["true"]),
+                ("its decoy", each["decoy"]),
+            ]
+    subjects += [(f"`{name}`", entries[name]) for name in REFERENCES if name in entries]
     head = [
         *("model", "passing strict", "hits in the first 3 / 10 / 26, strict", "the same, AUC"),
         *("multi-attempt, detectors at 0", "difference, points", "first score"),
         *("random sets, ratio", "Cohen's d", "Spearman"),
     ]
     rows = [head, ["---"] * len(head)]
-    rows += [[name, *_cells(entry)] for name, entry in subjects.items()]
+    rows += [[name, *_cells(entry)] for name, entry in subjects]
     return _markdown(rows)
 
 
