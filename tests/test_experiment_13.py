@@ -91,7 +91,7 @@ def test_doses_are_named_once(doses: tuple[int, ...]) -> None:
 
 
 async def test_specs_are_the_parents(tmp_path: Path, replayed: ReplayedRun) -> None:
-    config = Config().parts()[3]
+    config = Config().parts()[2]
     with replaying.run_folder(EXPERIMENT.name, tmp_path) as run:
         context = replaying.context(run, tmp_path, replayed)
         made = await specs(config, context)
@@ -103,7 +103,7 @@ async def test_specs_are_the_parents(tmp_path: Path, replayed: ReplayedRun) -> N
 async def test_results_count_tokens_by_what_steered_them(
     tmp_path: Path, replayed: ReplayedRun
 ) -> None:
-    config = Config().parts()[3]
+    config = Config().parts()[2]
     data = await run_part(config, tmp_path, replayed)
     read = read_results(replaying.run_folder(EXPERIMENT.name, tmp_path).path)
     trials = [trial for feature in read.raw["results_by_feature"] for trial in feature["trials"]]
@@ -181,7 +181,7 @@ def replaying_outcome(latent: int, prompt: str, scores: tuple[float, ...] | None
 def test_dry_run_counts_every_dose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(EXPERIMENT, ["70b", "--dry-run", "--output", str(tmp_path)]) == 2
     said = capsys.readouterr().out
-    for dose in (1, 2, 5, 10):
+    for dose in (1, 5, 10):
         assert f"trials, {dose} in flight" in said
     assert said.count("trials, 50 in flight") == 2
     assert "calibration" in said
@@ -191,7 +191,7 @@ async def test_dry_run_counts_the_parents_trials(tmp_path: Path, replayed: Repla
     file = replayed.path / "results.json"
     config = parse(Config, "test", ["70b", "--from-results", str(file), "--n-trials", "2"])
     plan = EXPERIMENT.stages(config, scripted.spec(tmp_path))
-    assert [stage.responses for stage in plan if stage.name.startswith("trials")] == [12] * 6
+    assert [stage.responses for stage in plan if stage.name.startswith("trials")] == [12] * 5
 
 
 def test_no_parent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
