@@ -16,9 +16,7 @@ from esr.pipeline.schema import Selection, Threshold, TrialRecord, TrialSpec
 from esr.pipeline.stages import Stage, calibration_stage, choosing_stage
 from esr.pipeline.trials import at_threshold, by_feature
 from esr.runs.plain import plain, restore
-from esr.runs.trial_data import (
-    FeatureData,
-)
+from esr.runs.trial_data import FeatureData
 from esr.steering.interventions import Boost
 from experiment_02_multi_boost.config import Config
 from experiment_02_multi_boost.levels import NO_SWEEP, Level, Sweep, regions

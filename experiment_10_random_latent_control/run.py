@@ -18,10 +18,7 @@ from esr.pipeline.stages import Stage, planned_trials
 from esr.runs.folder import find_runs, read_run
 from esr.runs.results import read_results, results_file
 from esr.runs.same_settings import differing_settings
-from esr.runs.summary import (
-    ArmEntry,
-    RankEntry,
-)
+from esr.runs.summary import ArmEntry, RankEntry
 from experiment_10_random_latent_control import sets
 from experiment_10_random_latent_control.config import Config
 

@@ -15,9 +15,7 @@ from esr.pipeline.experiment import Experiment
 from esr.pipeline.schema import Threshold, TrialRecord, TrialSpec
 from esr.pipeline.stages import Stage, calibration_stage, planned_trials
 from esr.pipeline.trials import by_feature
-from esr.runs.trial_data import (
-    FeatureData,
-)
+from esr.runs.trial_data import FeatureData
 from esr.steering.interventions import Boost
 from experiment_13_pairing_fault.config import Config
 

@@ -111,8 +111,7 @@ def _panel(groups: Sequence[Group], group: Group, quantity: str, column: int) ->
     together = rates.MULTI_AND_ESR if quantity in rates.MULTI_AND_ESR else (quantity,)
     limit = rates.limit((rates.rate_of(arm.summary, q) for arm in kin for q in together), unit)
     graded = "% of multi-attempt trials" if null else "% of graded trials"
-    # In full the name is wider than one of four columns.
-    title = "improved, given multi" if null else rates.NAMES[quantity]
+    title = rates.TITLES[quantity]
     return Panel(
         partial(rates.bars, shown=bars, limit=limit, unit=unit, names=not column),
         title if column else f"{group.title}\n{title}",

@@ -21,6 +21,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from esr.errors import UserError
+from esr.organism.circuit_table import REFERENCES, builds, weakened
 from esr.runs.paths import ORGANISM
 from esr.runs.user_files import read_json
 from plotting import style
@@ -42,16 +43,14 @@ CURVES = {
 def subjects(entries: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """Name on the axis -> (registry key, entry), from top to bottom."""
     rows: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for name, entry in entries.items():
-        if name.startswith("seed "):
-            rows[f"{name}: found"] = (MEMBER, entry)
-            rows[f"{name}: true"] = (MEMBER, entry["true"])
-            rows[f"{name}: decoy"] = (MEMBER, entry["decoy"])
-    weak = [name for name in entries if name.startswith("share ")]
-    for name in sorted(weak, key=lambda name: -float(entries[name]["share"])):
-        rows[f"{entries[name]['share']:.0%} circuit: found"] = (MEMBER, entries[name])
-        rows[f"{entries[name]['share']:.0%} circuit: true"] = (MEMBER, entries[name]["true"])
-    for key in ("tiny", "tiny-base"):
+    for name, entry in builds(entries).items():
+        rows[f"{name}: found"] = (MEMBER, entry)
+        rows[f"{name}: true"] = (MEMBER, entry["true"])
+        rows[f"{name}: decoy"] = (MEMBER, entry["decoy"])
+    for entry in weakened(entries).values():
+        rows[f"{entry['share']:.0%} circuit: found"] = (MEMBER, entry)
+        rows[f"{entry['share']:.0%} circuit: true"] = (MEMBER, entry["true"])
+    for key in REFERENCES:
         if key in entries:
             rows[key] = (key, entries[key])
     return rows

@@ -23,7 +23,6 @@ EXPERIMENT = "experiment_11_resistance_controls"
 NAME = "exp11_controls"
 PANELS = ("multi_attempt_rate", "conditional_improvement_rate", rates.SCORE)
 QUANTITIES = (*PANELS, "esr_rate")
-TITLES = {**rates.NAMES, "conditional_improvement_rate": "improved, given multi"}
 
 
 AGAINST = {
@@ -95,18 +94,18 @@ def findings(source: Source) -> dict[str, list[rates.Bar]]:
     return {title: bars for title, bars in panels.items() if bars}
 
 
-def _findings_panels(group: Group) -> list[Panel]:
+def _findings_panels(model: str, found: Mapping[str, Sequence[rates.Bar]]) -> list[Panel]:
     panels = []
-    for title, bars in findings(group.source).items():
+    for title, bars in found.items():
         unit = rates.SHARE if title == TRIES else rates.POINTS
         limit = rates.limit((bar.rate for bar in bars), unit)
         x = "% of restarts or redraws" if title == TRIES else "mean, 0 to 100"
         draw = partial(rates.bars, shown=bars, limit=limit, unit=unit)
-        panels.append(Panel(draw, title, group.source.model, x))
+        panels.append(Panel(draw, title, model, x))
     return panels
 
 
-def _findings_table(source: Source) -> pd.DataFrame:
+def _findings_table(source: Source, found: Mapping[str, Sequence[rates.Bar]]) -> pd.DataFrame:
     """Rows under the columns of the arms; ``quantity`` is the title of the panel."""
     rows = [
         {
@@ -114,10 +113,10 @@ def _findings_table(source: Source) -> pd.DataFrame:
             **{"arm": bar.label, "quantity": title},
             **rates.row(bar.rate),
         }
-        for title, bars in findings(source).items()
+        for title, bars in found.items()
         for bar in bars
     ]
-    return pd.DataFrame(rows).astype({"count": "Int64"}) if rows else pd.DataFrame()
+    return pd.DataFrame(rows).astype({"count": "Int64"})
 
 
 def _panels(group: Group) -> list[Panel]:
@@ -142,7 +141,7 @@ def _bars(group: Group, quantity: str, names: bool) -> Panel:
         for arm in group.arms
     ]
     limit = rates.limit((bar.rate for bar in bars), unit)
-    title = f"{group.title}\n{TITLES[quantity]}" if names else TITLES[quantity]
+    title = f"{group.title}\n{rates.TITLES[quantity]}" if names else rates.TITLES[quantity]
     graded = {"conditional_improvement_rate": "% of multi-attempt trials"}
     return Panel(
         partial(rates.bars, shown=bars, limit=limit, unit=unit, names=names),
@@ -170,12 +169,12 @@ def _differences(axes: Axes, shown: Sequence[Mapping[str, Any] | None], colour: 
 def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves."""
     groups = [_group(source) for source in sources]
-    rows = []
+    rows, tables = [], [arms.table(groups, QUANTITIES)]
     for group in groups:
         rows.append((0.55 + 0.29 * len(group.arms), _panels(group)))
-        if found := _findings_panels(group):
-            rows.append((1.75, found))
-    tables = [arms.table(groups, QUANTITIES), *(_findings_table(source) for source in sources)]
+        if found := findings(group.source):
+            rows.append((1.75, _findings_panels(group.source.model, found)))
+            tables.append(_findings_table(group.source, found))
     notes = [note for group in groups for note in group.notes]
     lost = [
         rates.lost(f"{group.title}, {arm.name}", arm.summary["counts"])

@@ -86,10 +86,6 @@ def _guards(source: Source) -> Group:
     return Group(source, f"{source.title}, guarded against the boost", shown, notes)
 
 
-def _swept(source: Source) -> bool:
-    return bool(source.settings.get("layer_sweep"))
-
-
 def _operators(name: str, sources: Sequence[Source], about: str) -> Drawn:
     groups = [group for source in sources for group in _groups(source)]
     return arms.draw(
@@ -103,11 +99,11 @@ def figures(sources: Sequence[Source]) -> list[Drawn]:
     """What the command saves; others than the first where a sweep or the defence was run."""
     compared = [s for s in sources if "arms" in s.data and "defence_layers" not in s.data]
     guarded = [s for s in sources if "defence_layers" in s.data]
-    swept = [source for source in compared if _swept(source)]
-    about = "Restarts under steering operators that push towards the same concepts (ours)."
-    drawn = [_operators(OPERATORS, [s for s in compared if s not in swept], about)]
+    swept = [source for source in compared if source.settings.get("layer_sweep")]
+    about = "Restarts under steering operators that push towards the same concepts"
+    drawn = [_operators(OPERATORS, [s for s in compared if s not in swept], f"{about} (ours).")]
     if swept:
-        drawn.append(_operators(LAYERS, swept, f"{about[:-8]}, at one layer each (ours)."))
+        drawn.append(_operators(LAYERS, swept, f"{about}, at one layer each (ours)."))
     if guarded:
         shown = [_guards(source) for source in guarded]
         about = "Steering back to the question while a boost pushes away from it (ours)."

@@ -23,7 +23,6 @@ NAME = "exp13_pairing_fault"
 FOREIGN = "foreign tokens"
 PANELS = ("esr_rate", "multi_attempt_rate", "conditional_improvement_rate")
 
-TITLES = {**rates.NAMES, "conditional_improvement_rate": "improved, given multi"}
 ASIDE = {"fault": 1.2}
 """Factor by which points are moved aside, by where their boosts come from."""
 
@@ -74,7 +73,7 @@ def _models(sources: Sequence[Source]) -> dict[str, list[Point]]:
 
 
 def _panel(points: Sequence[Point], quantity: str, first: bool) -> Panel:
-    model, title = points[0].source.model, TITLES.get(quantity, quantity)
+    model, title = points[0].source.model, rates.TITLES.get(quantity, quantity)
     unit = "% of multi-attempt trials" if quantity.startswith("conditional") else "% of graded"
     none = all(point.rate(quantity)["rate"] is None for point in points)
     return Panel(

@@ -32,6 +32,9 @@ NAMES = {
     N2: "redraw, unabandoned (N2)",
 }
 
+TITLES = {**NAMES, "conditional_improvement_rate": "improved, given multi"}
+"""Above panels, of which four stand beside each other."""
+
 MULTI_AND_ESR = ("multi_attempt_rate", "esr_rate")
 """The two rates of which most figures are made. They share a scale."""
 

@@ -14,10 +14,7 @@ import numpy as np
 
 from esr.analysis.outcomes import Outcome
 from esr.runs.plain import plain
-from esr.runs.summary import (
-    AchievedEntry,
-    SensitivityEntry,
-)
+from esr.runs.summary import AchievedEntry, SensitivityEntry
 
 NEAR_TARGET = 15.0, 45.0
 """Mean first-attempt scores that count as calibrated: within half of the target."""

@@ -26,9 +26,7 @@ from esr.analysis.quantities import (
 )
 from esr.runs.plain import plain
 from esr.runs.seeds import generator
-from esr.runs.summary import (
-    Differences,
-)
+from esr.runs.summary import Differences
 
 Event = Literal["multi", "improved"]
 

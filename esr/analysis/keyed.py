@@ -13,10 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict, get_args
 
 from esr.analysis.outcomes import Outcome
-from esr.runs.summary import (
-    KeyedEntry,
-    WindowState,
-)
+from esr.runs.summary import KeyedEntry, WindowState
 
 STATES: tuple[WindowState, ...] = get_args(WindowState)
 

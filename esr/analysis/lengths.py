@@ -9,9 +9,7 @@ import numpy as np
 
 from esr.runs.plain import plain
 from esr.runs.results import Trial
-from esr.runs.summary import (
-    AttemptLengths,
-)
+from esr.runs.summary import AttemptLengths
 
 
 def attempt_lengths(trials: Iterable[Trial]) -> list[AttemptLengths]:

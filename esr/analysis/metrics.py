@@ -29,13 +29,7 @@ from esr.analysis.quantities import (
 )
 from esr.judge.base import Status
 from esr.runs.plain import plain
-from esr.runs.summary import (
-    ClustersEntry,
-    Ends,
-    RateEntry,
-    RedrawNullEntry,
-    Summary,
-)
+from esr.runs.summary import ClustersEntry, Ends, RateEntry, RedrawNullEntry, Summary
 
 
 @dataclass(frozen=True)

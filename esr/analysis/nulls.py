@@ -25,9 +25,7 @@ from esr.analysis.crossed import NO_SPREAD, Clusters, Estimate, student_quantile
 from esr.analysis.intervals import Array, Interval
 from esr.analysis.outcomes import Outcome
 from esr.runs.plain import plain
-from esr.runs.summary import (
-    FairNullEntry,
-)
+from esr.runs.summary import FairNullEntry
 
 CALIPER = 10.0
 """Largest distance of the head of a cut from a first attempt that it stands for, in points."""

@@ -9,9 +9,7 @@ from typing import Any
 from esr.judge import gate
 from esr.judge.base import FAILURES, Status
 from esr.runs.results import Results, Trial, iter_trials, parse_results
-from esr.runs.summary import (
-    WindowState,
-)
+from esr.runs.summary import WindowState
 
 
 @dataclass(frozen=True)

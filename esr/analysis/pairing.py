@@ -17,10 +17,7 @@ import numpy as np
 from esr.analysis.crossed import Clusters, Estimate
 from esr.analysis.outcomes import Outcome
 from esr.runs.plain import plain
-from esr.runs.summary import (
-    ShareEntry,
-    SteeredBy,
-)
+from esr.runs.summary import ShareEntry, SteeredBy
 
 
 @dataclass(frozen=True)

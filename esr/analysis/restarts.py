@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from esr.analysis.outcomes import Outcome
-from esr.runs.summary import (
-    RestartGateEntry,
-)
+from esr.runs.summary import RestartGateEntry
 
 
 def restart_gate(outcomes: Iterable[Outcome]) -> RestartGateEntry:

@@ -6,12 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from esr.runs.summary import (
-    WindowState,
-)
-from esr.runs.trial_data import (
-    AttemptData,
-)
+from esr.runs.summary import WindowState
+from esr.runs.trial_data import AttemptData
 
 if TYPE_CHECKING:
     from esr.models.prompts import Key

@@ -31,9 +31,7 @@ from esr.judge import gate
 from esr.judge.base import Attempt, JudgeInfo, JudgeRequest, Status, Verdict
 from esr.judge.splitting import content, masked, stem, words
 from esr.runs.plain import digest
-from esr.runs.summary import (
-    WindowState,
-)
+from esr.runs.summary import WindowState
 
 if TYPE_CHECKING:
     from esr.models.prompts import Key

@@ -71,7 +71,7 @@ def build(
     for member, plan in plans.items():
         if member == "tiny-circuit":
             folder = parent_of_circuit(output)
-            parents[member] = f"tiny, seed {_read(folder.parent)['seed']}"
+            parents[member] = f"tiny, seed {read_build(folder.parent)['seed']}"
             model = load_model(folder)
         else:
             model = build_model(recipe.shape, len(index), seed)
@@ -92,14 +92,18 @@ def parent_of_circuit(output: Path) -> Path:
     return output / "tiny" if (output / "tiny").is_dir() else ORGANISM / "tiny"
 
 
-def _read(output: Path) -> dict[str, Any]:
-    path = output / "build.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+def read_build(output: Path) -> dict[str, Any]:
+    """What :func:`note` has written.
+
+    Raises:
+        FileNotFoundError: the folder is none of a build.
+    """
+    return dict(json.loads((output / "build.json").read_text(encoding="utf-8")))
 
 
 def note(output: Path, seed: int, recipe: Recipe, figures: Mapping[str, dict[str, Any]]) -> None:
     """Update ``build.json``; figures of another seed are dropped."""
-    known = _read(output)
+    known = read_build(output) if (output / "build.json").is_file() else {}
     kept = known if known.get("seed") == seed else {}
     updated = {name: {**kept.get(name, {}), **part} for name, part in figures.items()}
     metadata = {"seed": seed, **kept, **updated, "recipe": asdict(recipe)}

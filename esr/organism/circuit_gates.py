@@ -16,7 +16,7 @@ from typing import Any
 from esr.models import REGISTRY, registry
 from esr.organism import circuit_power
 from esr.organism import circuit_runs as runs
-from esr.organism.build import directions_file, load_model, word_index
+from esr.organism.build import directions_file, load_model, read_build, word_index
 from esr.organism.carriers import LEAST, shares
 from esr.organism.circuit_checks import check
 from esr.organism.circuit_runs import Plan, Subject
@@ -45,7 +45,7 @@ def run(folders: Sequence[Path], output: Path, plan: Plan) -> None:
         plan: how the experiments are run.
     """
     for folder in folders:
-        build = json.loads((folder / "build.json").read_text(encoding="utf-8"))
+        build = read_build(folder)
         facts = {"seed": build["seed"], **build.get("weakened", {})}
         _keep(output, name_of(build), facts | measure_circuit(folder, plan))
     for key in REFERENCES:
@@ -191,7 +191,7 @@ def subject_of(folder: Path) -> Subject:
     """The registered member, or a file that describes the one of another build folder."""
     if folder.resolve() == ORGANISM.resolve() and MEMBER in REGISTRY:
         return Subject(MEMBER)
-    build = json.loads((folder / "build.json").read_text(encoding="utf-8"))
+    build = read_build(folder)
     norm = build["dictionaries"][MEMBER]["residual_norm"]
     spec = registry.organism(MEMBER, "tiny organism, planted circuit", norm, folder.resolve())
     words = name_of(build).replace("share ", "share").replace("seed ", "seed")

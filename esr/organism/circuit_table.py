@@ -13,6 +13,17 @@ REFERENCES = ("tiny", "tiny-base")
 """Members without a planted circuit."""
 
 
+def builds(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of whole circuits, by name (:func:`esr.organism.weakened.name_of`)."""
+    return {name: each for name, each in entries.items() if name.startswith("seed ")}
+
+
+def weakened(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of weakened circuits, strongest first, by name."""
+    weak = [(name, each) for name, each in entries.items() if name.startswith("share ")]
+    return dict(sorted(weak, key=lambda item: -float(item[1]["share"])))
+
+
 def judge_gates(entry: Entry, base: Entry, seeds: int) -> dict[str, dict[str, Any]]:
     """K1 to K6 of one build, each with its figures and whether it is passed.
 
@@ -97,12 +108,11 @@ def _none(cut: Entry) -> bool:
 def gate_table(path: Path) -> str:
     """The gates of a JSON file as a Markdown table, one column per seed."""
     entries = json.loads(path.read_text(encoding="utf-8"))
-    builds = {name: entry for name, entry in entries.items() if name.startswith("seed ")}
-    base = entries.get("tiny-base", {})
-    verdicts = {name: judge_gates(each, base, len(builds)) for name, each in builds.items()}
-    rows = [["gate", *builds], ["---"] * (len(builds) + 1)]
+    whole, base = builds(entries), entries.get("tiny-base", {})
+    verdicts = {name: judge_gates(each, base, len(whole)) for name, each in whole.items()}
+    rows = [["gate", *whole], ["---"] * (len(whole) + 1)]
     for gate in ("K1", "K2", "K3", "K4", "K5", "K6"):
-        rows.append([gate, *(_verdict(verdicts[name][gate]) for name in builds)])
+        rows.append([gate, *(_verdict(verdict[gate]) for verdict in verdicts.values())])
     return _markdown(rows)
 
 
@@ -132,13 +142,12 @@ def answer_table(path: Path) -> str:
     """What the procedure finds when there is something, in each seed, and when there is nothing."""
     entries = json.loads(path.read_text(encoding="utf-8"))
     subjects: list[tuple[str, Entry]] = []
-    for name, each in entries.items():
-        if name.startswith("seed "):
-            subjects += [
-                (f"`tiny-circuit`, {name}, what was found", each),
-                ("its true detectors", each["true"]),
-                ("its decoy", each["decoy"]),
-            ]
+    for name, each in builds(entries).items():
+        subjects += [
+            (f"`tiny-circuit`, {name}, what was found", each),
+            ("its true detectors", each["true"]),
+            ("its decoy", each["decoy"]),
+        ]
     subjects += [(f"`{name}`", entries[name]) for name in REFERENCES if name in entries]
     head = [
         *("model", "passing strict", "hits in the first 3 / 10 / 26, strict", "the same, AUC"),
@@ -155,8 +164,7 @@ def weak_table(path: Path) -> str:
 
     Empty where none has been measured.
     """
-    entries = json.loads(path.read_text(encoding="utf-8"))
-    weak = {name: each for name, each in entries.items() if name.startswith("share ")}
+    weak = weakened(json.loads(path.read_text(encoding="utf-8")))
     if not weak:
         return ""
     head = [
@@ -165,7 +173,7 @@ def weak_table(path: Path) -> str:
         *("carriers alone, at 0: points", "ratio"),
     ]
     rows = [head, ["---"] * len(head)]
-    for name, entry in sorted(weak.items(), key=lambda item: -item[1]["share"]):
+    for name, entry in weak.items():
         own = entry["true"]
         rows.append(
             [

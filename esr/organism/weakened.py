@@ -8,14 +8,13 @@ model, as a user would train one.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esr.errors import UserError
-from esr.organism.build import build_dictionary, directions_file, load_model, note, save
+from esr.organism.build import build_dictionary, directions_file, load_model, note, read_build, save
 from esr.organism.lexicon import load_topics
 from esr.organism.recipe import RECIPE, Recipe
 from esr.runs.paths import ORGANISM
@@ -43,18 +42,18 @@ def weaken(share: float, output: Path, source: Path = ORGANISM, recipe: Recipe =
         raise UserError(f"--share {share}", "0 to 1", again)
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output}", "another folder than that of the members", again)
-    build = json.loads((source / "build.json").read_text(encoding="utf-8"))
+    seed = read_build(source)["seed"]
     model = mixed(load_model(source / "tiny"), load_model(source / MEMBER), share)
     output.mkdir(parents=True, exist_ok=True)
     save(model, load_topics(), output / MEMBER)
     shutil.copyfile(directions_file(source), directions_file(output))
     saved = load_model(output / MEMBER)
-    figures = build_dictionary(MEMBER, saved, recipe.circuit, recipe, build["seed"], output)
+    figures = build_dictionary(MEMBER, saved, recipe.circuit, recipe, seed, output)
     facts: dict[str, dict[str, Any]] = {
         "dictionaries": {MEMBER: figures},
         "weakened": {"share": share},
     }
-    note(output, build["seed"], recipe, facts)
+    note(output, seed, recipe, facts)
 
 
 def mixed(first: LlamaForCausalLM, second: LlamaForCausalLM, share: float) -> LlamaForCausalLM:

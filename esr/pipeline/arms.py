@@ -17,12 +17,8 @@ from esr.pipeline.replay import ReplayedRun
 from esr.pipeline.schema import TrialRecord, TrialSpec
 from esr.pipeline.trials import by_feature as results_by_feature
 from esr.runs.results import iter_trials
-from esr.runs.summary import (
-    ArmEntry,
-)
-from esr.runs.trial_data import (
-    FeatureData,
-)
+from esr.runs.summary import ArmEntry
+from esr.runs.trial_data import FeatureData
 from esr.steering.interventions import Clamp, Scale
 
 

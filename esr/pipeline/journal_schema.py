@@ -10,14 +10,8 @@ from pydantic import TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from esr.pipeline.schema import Match, Selection
-from esr.runs.summary import (
-    Number,
-)
-from esr.runs.trial_data import (
-    AttemptData,
-    SpecEntry,
-    ThresholdEntry,
-)
+from esr.runs.summary import Number
+from esr.runs.trial_data import AttemptData, SpecEntry, ThresholdEntry
 
 
 @with_config(extra="allow")

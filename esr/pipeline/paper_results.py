@@ -22,10 +22,7 @@ from esr.runs.summary import (
     SensitivityEntry,
     Summary,
 )
-from esr.runs.trial_data import (
-    FeatureData,
-    SelectionCounts,
-)
+from esr.runs.trial_data import FeatureData, SelectionCounts
 
 
 @with_config(extra="allow")

@@ -24,9 +24,7 @@ from esr.runs.folder import read_run
 from esr.runs.plain import digest, file_digest
 from esr.runs.results import Results, Trial, read_results, results_file
 from esr.runs.same_settings import flat
-from esr.runs.summary import (
-    ParentEntry,
-)
+from esr.runs.summary import ParentEntry
 from esr.steering.interventions import Boost
 
 EXPERIMENT_1 = "experiment_01_esr"

@@ -15,12 +15,7 @@ from esr.judge.spans import attempt_spans
 from esr.models.prompts import Prompt
 from esr.runs.journal import Journal
 from esr.runs.plain import json_digest, restore
-from esr.runs.trial_data import (
-    ScoreData,
-    SelectionCounts,
-    SpecEntry,
-    TrialData,
-)
+from esr.runs.trial_data import ScoreData, SelectionCounts, SpecEntry, TrialData
 from esr.steering import interventions as iv
 from esr.steering.interventions import Boost, Intervention
 from esr.steering.scope import Scope

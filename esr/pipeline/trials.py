@@ -17,9 +17,7 @@ from esr.pipeline.context import Progress, RunContext
 from esr.pipeline.schema import Selection, Threshold, TrialRecord, TrialSpec, boosted
 from esr.runs import seeds
 from esr.runs.plain import plain
-from esr.runs.trial_data import (
-    FeatureData,
-)
+from esr.runs.trial_data import FeatureData
 
 ASKED_AGAIN = 2
 """How often the failed verdicts of a round are asked for again before it goes on without them."""

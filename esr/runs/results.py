@@ -28,10 +28,7 @@ from esr.runs.summary import (
     Summary,
     WindowState,
 )
-from esr.runs.trial_data import (
-    SpecEntry,
-    ThresholdEntry,
-)
+from esr.runs.trial_data import SpecEntry, ThresholdEntry
 from esr.runs.user_files import first_fault
 
 

@@ -9,9 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from esr.runs.plain import json_digest, json_text
-from esr.runs.summary import (
-    Number,
-)
+from esr.runs.summary import Number
 
 SCHEMA_VERSION = 1
 RunStatus = Literal["running", "complete", "interrupted", "failed"]
