@@ -1,10 +1,6 @@
 """Calibration: error of the true mean score at the threshold against responses spent.
 
-Simulated latents with logistic curves, thresholds by the prior of 70B (above 0), scores two-valued
-or graded (a Beta law whose variance is a fifth); scales of the curves independent of thresholds, or
-proportional to them. Recorded latents: curves of the organism (``organism-curves.json``, by
-``python -m benchmarks.organism_curves``), replayed by drawing from the recorded scores at the two
-boosts around; its truth is what was recorded, made to fall.
+On simulated and recorded latents (``calibration_worlds.py``).
 
     python -m benchmarks.calibration                 # the tables
     python -m benchmarks.calibration --write         # and into docs/statistics.md
@@ -14,19 +10,15 @@ boosts around; its truth is what was recorded, made to fall.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from benchmarks.organism_curves import FILE
-from esr import models
-from esr.models import Calibration
+from benchmarks.calibration_worlds import CONCENTRATION, Recorded, World, worlds
 from esr.pipeline.bisection import Posterior
 from esr.pipeline.constants import TARGET_SCORE
 from esr.pipeline.curves import Array, Curves
@@ -37,147 +29,8 @@ MARKS = "<!-- calibration -->", "<!-- end of calibration -->"
 
 SPENT = (10, 15, 20, 25, 50)
 """Responses per latent at which our methods are read."""
-CONCENTRATION = 4.0
-"""Of the Beta law of graded scores: its variance is 1 / (1 + this) of a two-valued one's."""
-SCALE, SPREAD = 1.4, 0.4
-"""Median of the scales in boost units, and the spread of their logarithm."""
-RELATIVE_SCALE = 0.2
-"""Median of scales in parts of the threshold."""
-
-
-class World(Protocol):
-    """Latents whose curves are known."""
-
-    @property
-    def n(self) -> int:
-        """How many."""
-        ...
-
-    @property
-    def prior(self) -> Calibration:
-        """Over their thresholds."""
-        ...
-
-    @property
-    def thresholds(self) -> Array:
-        """Boosts at which the true mean score is 30: [n]."""
-        ...
-
-    def mean(self, boosts: Array) -> Array:
-        """True mean score of each latent at its boost: [n], 0 to 1."""
-        ...
-
-    def draw(self, boosts: Array, rng: np.random.Generator) -> Array:
-        """One score of each latent at its boost: [n], 0 to 1."""
-        ...
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """Logistic curves.
-
-    Attributes:
-        thresholds: [n] boost at which the mean score is 30.
-        scales: [n] boost over which the odds of the score fall by e.
-        graded: whether scores are graded.
-    """
-
-    thresholds: Array
-    scales: Array
-    graded: bool
-    prior: Calibration
-
-    @classmethod
-    def of(cls, n: int, *, graded: bool, relative: bool, seed: int) -> Simulated:
-        """``n`` latents by the prior of 70B."""
-        prior = models.get("70b").calibration
-        rng = generator(seed, "calibration benchmark, latents")
-        drawn = rng.normal(prior.prior_mean, prior.prior_sd, 4 * n + 50)
-        thresholds = drawn[(drawn > 0) & (drawn < prior.high)][:n]
-        spread = np.exp(rng.normal(0, SPREAD, n))
-        scales = RELATIVE_SCALE * thresholds * spread if relative else SCALE * spread
-        return cls(thresholds, scales, graded, prior)
-
-    @property
-    def n(self) -> int:
-        """How many latents."""
-        return self.thresholds.size
-
-    def mean(self, boosts: Array) -> Array:
-        """See :class:`World`."""
-        logit = math.log(TARGET_SCORE / (100 - TARGET_SCORE))
-        z = np.clip(logit - (boosts - self.thresholds) / self.scales, -40, 40)
-        return np.asarray(1 / (1 + np.exp(-z)))
-
-    def draw(self, boosts: Array, rng: np.random.Generator) -> Array:
-        """See :class:`World`."""
-        p = self.mean(boosts)
-        if not self.graded:
-            return np.asarray(rng.random(p.size) < p, dtype=float)
-        p = np.clip(p, 1e-4, 1 - 1e-4)
-        return np.asarray(rng.beta(CONCENTRATION * p, CONCENTRATION * (1 - p)))
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """The organism's curves; latents whose recorded curve passes the target.
-
-    Attributes:
-        boosts: [n_boosts] of the record, without boost 0.
-        scores: by latent and boost, first-attempt scores, 0 to 1.
-        means: [n, n_boosts] made to fall (isotonic regression).
-    """
-
-    boosts: Array
-    scores: Sequence[Sequence[Array]]
-    means: Array
-    thresholds: Array
-    prior: Calibration
-
-    @classmethod
-    def of(cls, file: Path) -> Recorded:
-        """From the file of ``python -m benchmarks.organism_curves``."""
-        from sklearn.isotonic import IsotonicRegression
-
-        data = json.loads(file.read_text(encoding="utf-8"))
-        boosts = np.array(sorted({float(b) for c in data["curves"].values() for b in c}))
-        scores, means, thresholds = [], [], []
-        for curve in data["curves"].values():
-            listed = [np.array(curve[str(boost)]) / 100 for boost in boosts]
-            if not all(part.size for part in listed):
-                continue
-            weights = [part.size for part in listed]
-            falling = IsotonicRegression(increasing=False).fit_transform(
-                boosts, [part.mean() for part in listed], sample_weight=weights
-            )
-            target = TARGET_SCORE / 100
-            if not falling[0] > target > falling[-1]:
-                continue
-            scores.append(listed)
-            means.append(falling)
-            thresholds.append(float(np.interp(target, falling[::-1], boosts[::-1])))
-        prior = models.get(str(data["model"])).calibration
-        return cls(boosts, scores, np.array(means), np.array(thresholds), prior)
-
-    @property
-    def n(self) -> int:
-        """How many latents."""
-        return len(self.scores)
-
-    def mean(self, boosts: Array) -> Array:
-        """See :class:`World`."""
-        pairs = zip(boosts, self.means, strict=True)
-        return np.array([np.interp(boost, self.boosts, curve) for boost, curve in pairs])
-
-    def draw(self, boosts: Array, rng: np.random.Generator) -> Array:
-        """See :class:`World`."""
-        drawn = []
-        for boost, listed in zip(boosts, self.scores, strict=True):
-            above = int(np.clip(np.searchsorted(self.boosts, boost), 1, self.boosts.size - 1))
-            left, right = self.boosts[above - 1], self.boosts[above]
-            upper = rng.random() < (boost - left) / (right - left)
-            drawn.append(float(rng.choice(listed[above if upper else above - 1])))
-        return np.array(drawn)
+REPLAYS = 10
+"""Calibrations of the recorded latents, each with other draws from their scores."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +46,17 @@ class Errors:
     rmse: float
     bias: float
     coverage: float | None
+
+    @classmethod
+    def over(cls, replays: Sequence[Errors]) -> Errors:
+        """Of several calibrations of the same latents."""
+        squares = [replay.rmse**2 for replay in replays]
+        held = [replay.coverage for replay in replays if replay.coverage is not None]
+        return cls(
+            float(np.sqrt(np.mean(squares))),
+            float(np.mean([replay.bias for replay in replays])),
+            float(np.mean(held)) if held else None,
+        )
 
     @classmethod
     def of(cls, world: World, values: Array, ends: Array) -> Errors:
@@ -251,26 +115,18 @@ def _medians(fitted: Curves) -> list[float]:
     return [float(np.interp(0.5, level, fitted.grid)) for level in levels]
 
 
-def worlds(latents: int, seed: int) -> dict[str, World]:
-    """What calibrations are compared on, by name."""
-    made: dict[str, World] = {}
-    for relative, scales in ((False, "independent"), (True, "proportional")):
-        for graded, law in ((False, "two-valued"), (True, "graded")):
-            world = Simulated.of(latents, graded=graded, relative=relative, seed=seed)
-            made[f"{law}, {scales}"] = world
-    if FILE.is_file():
-        made["organism, recorded"] = Recorded.of(FILE)
-    return made
-
-
 def rows(latents: int, seed: int) -> Iterator[tuple[str, str, int, Errors]]:
     """World, method, responses per latent, and what it came to."""
     for name, world in worlds(latents, seed).items():
+        # Few latents are on record: each is calibrated several times, with scores drawn anew.
+        seeds = range(seed, seed + (REPLAYS if isinstance(world, Recorded) else 1))
         for per_round in (5, 1):
-            yield name, f"paper 10 x {per_round}", 10 * per_round, paper(world, per_round, seed)
+            errors = Errors.over([paper(world, per_round, each) for each in seeds])
+            yield name, f"paper 10 x {per_round}", 10 * per_round, errors
         for method, pooled in (("each latent for itself", False), ("**adaptive**", True)):
-            for spent, errors in curves(world, pooled=pooled, seed=seed).items():
-                yield name, method, spent, errors
+            replays = [curves(world, pooled=pooled, seed=each) for each in seeds]
+            for spent in SPENT:
+                yield name, method, spent, Errors.over([replay[spent] for replay in replays])
 
 
 def limit(name: str, spent: int) -> float:
@@ -296,7 +152,8 @@ def table(latents: int, seed: int) -> str:
         lines.append(line)
     lines.append(
         f"\n`python -m benchmarks.calibration --latents {latents} --seed {seed}`, "
-        f"{datetime.now(UTC):%Y-%m-%d}; {latents} simulated latents per row."
+        f"{datetime.now(UTC):%Y-%m-%d}; {latents} simulated latents per row; those recorded "
+        f"are calibrated {REPLAYS} times."
     )
     return "\n".join(lines)
 

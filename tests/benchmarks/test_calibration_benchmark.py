@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import calibration
-from benchmarks.calibration import Errors, Recorded, Simulated
+from benchmarks.calibration import Errors
+from benchmarks.calibration_worlds import Recorded, Simulated
 from esr import models
 
 
@@ -54,6 +56,14 @@ def test_recorded_curves_by_hand(tmp_path: Path) -> None:
     assert set(drawn[:, 0]) == {0.6, 0.4, 0.0, 0.1}
     assert set(drawn[:, 1]) == {0.9}
     assert drawn[:, 0].mean() == pytest.approx(0.275, abs=0.02)
+
+
+def test_errors_over_replays_by_hand() -> None:
+    replays = [Errors(3.0, 1.0, 0.9), Errors(4.0, -2.0, 1.0)]
+    over = Errors.over(replays)
+    assert (over.rmse, over.bias) == pytest.approx((math.sqrt(12.5), -0.5))
+    assert over.coverage == pytest.approx(0.95)
+    assert Errors.over(replays[:1]) == replays[0]
 
 
 def test_errors_by_hand() -> None:
