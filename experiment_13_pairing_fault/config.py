@@ -33,7 +33,7 @@ class Config(ReplayConfig):
         super().__post_init__()
         if not self.doses or len(set(self.doses)) < len(self.doses):
             typed = " ".join(map(str, self.doses))
-            raise UserError(f"--doses {typed}", "one or more, each once", "--doses 1 2 5 10 50")
+            raise UserError(f"--doses {typed}", "one or more, each once", "--doses 1 5 10 50")
 
     def parts(self) -> list[Self]:
         """One config per run: a dose, and where its boosts come from."""
