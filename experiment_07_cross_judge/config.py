@@ -32,5 +32,5 @@ class Config(ReplayConfig):
     bare-prompt (the last where trials have meta-prompts), comma-separated."""
 
     def parent_options(self) -> Config:
-        """Judge and rubric of this run are not those of the run that is judged again."""
-        return replace(self, judge="", rubric="own")
+        """``--judge`` is that of the run that is judged again; the rubric is of the new verdicts."""
+        return replace(self, rubric="own")

@@ -81,7 +81,9 @@ def per_model(config: Config) -> list[Config]:
         if replayed:
             blind.arms_of(config, replayed[key])
         part = replace(config, model=key, n_samples=size, judges=",".join(names), judge=names[0])
-        parts.append(part)
+        # Named from here on: --judge said whose run it is, the part's judge is the first one asked.
+        path = str(replayed[key].path) if replayed else config.from_results
+        parts.append(replace(part, from_results=path))
     return parts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from esr import judge, models
 from esr.analysis import metrics
 from esr.analysis.outcomes import Outcome, outcomes_from_results
-from esr.errors import SpendLimitError
+from esr.errors import SpendLimitError, UserError
 from esr.judge import base, cache
 from esr.judge.base import JudgeRequest, Verdict
 from esr.judge.overlap import OverlapJudge
+from esr.pipeline.settings import wanted_run
 from esr.runs.results import read_results
 from experiment_07_cross_judge import run as experiment
 from experiment_07_cross_judge.config import Config
@@ -133,6 +135,22 @@ def test_offline_from_start_to_figure(
         assert (saved / f"exp7_{name}.csv").read_text().count("\n") > 2
     for drawn in plot_exp7.figures(find_sources(plot_exp7.EXPERIMENT, [folder])):
         check(drawn)
+
+
+def test_judge_names_the_run_that_is_graded_again(parent: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    theirs = Config(model="tiny", output=str(results), judge="overlap")
+    folder = results / "experiment_01_esr" / "tiny" / parent.parent.name
+    shutil.copytree(parent.parent, folder)
+    file = folder / "run.json"
+    run = {**json.loads(file.read_text()), "model": "tiny"}
+    del run["checksum"]
+    run["identity"] = wanted_run(theirs, models.get("tiny")).identity
+    file.write_text(json.dumps(run))
+    (part,) = per_model(theirs)
+    assert (part.from_results, part.judge) == (str(folder), "lexical")
+    with pytest.raises(UserError, match="no complete run"):
+        per_model(replace(theirs, judge="lexical"))
 
 
 def test_figures_without_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def _difference(run: RunMetadata, wanted: RunMetadata) -> str:
     if not resolved:
         return ""
     ours = wanted.identity
-    theirs = {**run.config, **run.identity}
+    theirs = {**DEFAULTS, **run.config, **run.identity}
     typed = {
         f"--{name.replace('_', '-')}": (theirs.get(name), ours[name])
         for name in (*DEFAULTS, *SIZES)
