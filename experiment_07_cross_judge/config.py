@@ -32,5 +32,5 @@ class Config(ReplayConfig):
     bare-prompt (the last where trials have meta-prompts), comma-separated."""
 
     def parent_options(self) -> Config:
-        """``--judge`` is that of the run that is judged again; the rubric is of the new verdicts."""
+        """``--judge`` is that of the run judged again; the rubric is of the new verdicts."""
         return replace(self, rubric="own")

@@ -69,13 +69,13 @@ def show(data: Mapping[str, Any]) -> str:
         f"{config['model_title']}: {sum(sample['drawn'].values())} trials re-graded "
         f"({sample['drawn']['multi']} multi-attempt by {config['judge_id']}, of "
         f"{sum(sample['population'].values())} graded)",
-        f"  {'over all trials':24}{'graded':>8}{'multi-attempt':>16}{'95 % by latent':>17}"
-        f"{'ESR':>10}{'95 % by latent':>17}",
+        f"  {'over all trials':24}{'graded':>8}{'multi-attempt':>16}{'95 % two-way':>17}"
+        f"{'ESR':>10}{'95 % two-way':>17}",
     ]
     for arm, entry in data["by_judge"].items():
         rates, name = entry["all_trials"], config["judge_id"] if arm == ORIGINAL else arm
         cells = "".join(
-            f"{tables.percent(r['value']):>{w}}{tables.percent_range(r['interval']):>17}"
+            f"{tables.percent(r['value']):>{w}}{tables.percent_range(r['two_way']):>17}"
             for r, w in ((rates["multi"], 16), (rates["esr"], 10))
         )
         lines.append(f"  {name:24}{rates['graded']:>8}{cells}")
@@ -126,6 +126,6 @@ QUANTITIES = {
 def _estimate_line(estimate: Mapping[str, Any]) -> str:
     if estimate["value"] is None:
         return f"not defined, n {estimate['n']}"
-    ends = estimate["interval"]
+    ends = estimate["two_way"]
     interval = f"[{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "[no interval]"
     return f"{estimate['value']:>6.3f} {interval}, n {estimate['n']}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from esr.analysis.outcomes import Outcome
-from esr.analysis.stratified import Design
+from esr.analysis.stratified import Cell, Design
 from esr.pipeline.context import RunContext
 from esr.pipeline.replay import ReplayedRun
 from esr.pipeline.schema import TrialSpec
@@ -43,14 +43,14 @@ class Sample:
         population: graded trials of each stratum in the parent.
         drawn: trials drawn from each.
         ungraded: trials of the parent that its judge did not grade; they are not drawn.
-        latents: graded trials of each stratum in the parent, by latent.
+        cells: graded trials of each stratum in the parent, by latent and prompt.
     """
 
     trials: tuple[Recorded, ...]
     population: dict[str, int]
     drawn: dict[str, int]
     ungraded: int
-    latents: dict[str, dict[int, int]]
+    cells: dict[str, dict[Cell, int]]
 
     def weights(self) -> dict[str, float]:
         """By trial id: how many graded trials of the parent this one stands for."""
@@ -60,7 +60,7 @@ class Sample:
     @property
     def design(self) -> Design:
         """For what is said of all graded trials of the parent."""
-        return Design({t.spec.trial_id: stratum(t.outcome) for t in self.trials}, self.latents)
+        return Design({t.spec.trial_id: stratum(t.outcome) for t in self.trials}, self.cells)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``results.json``."""
@@ -70,16 +70,24 @@ class Sample:
             "ungraded": self.ungraded,
             "weights": self.weights(),
             "strata": dict(self.design.strata),
-            "latents": {
-                name: {str(latent): count for latent, count in counts.items()}
-                for name, counts in self.latents.items()
-            },
+            "latents": {name: _by_latent(counts) for name, counts in self.cells.items()},
         }
 
 
 def stratum(outcome: Outcome) -> str:
     """Which of the two strata a graded trial belongs to."""
     return "multi" if outcome.multi else "single"
+
+
+def _cell(outcome: Outcome) -> Cell:
+    return outcome.latent, outcome.prompt
+
+
+def _by_latent(counts: Mapping[Cell, int]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for (latent, _), count in counts.items():
+        sums[str(latent)] += count
+    return dict(sums)
 
 
 def recorded_trials(parent: ReplayedRun, context: RunContext) -> list[Recorded]:
@@ -129,8 +137,8 @@ def draw(trials: Sequence[Recorded], n: int, seed: int) -> Sample:
         population={"multi": n_multi, "single": len(others)},
         drawn={"multi": n_multi, "single": wanted},
         ungraded=len(trials) - len(graded),
-        latents={
-            name: dict(Counter(t.outcome.latent for t in graded if stratum(t.outcome) == name))
+        cells={
+            name: dict(Counter(_cell(t.outcome) for t in graded if stratum(t.outcome) == name))
             for name in ("multi", "single")
         },
     )

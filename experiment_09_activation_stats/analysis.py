@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from esr.analysis import intervals
+from esr.analysis.crossed import Clusters, Estimate
 from esr.runs.plain import plain
 from esr.runs.seeds import generator
 
@@ -26,6 +27,7 @@ class Measured:
     Attributes:
         trial_id: of the run it comes from.
         latent: the boosted one; episodes that share it form a cluster.
+        prompt: the question; likewise.
         values: [n_tokens, n_latents] activations over the response; NaN where a column is the
             boosted latent, which says nothing about detection.
         regions: name -> tokens; empty for a baseline response.
@@ -34,6 +36,7 @@ class Measured:
 
     trial_id: str
     latent: int
+    prompt: str
     values: Array
     regions: Mapping[str, slice]
     correction: int = 0
@@ -111,7 +114,7 @@ def corrected(rows: Sequence[dict[str, Any]]) -> None:
 def group(
     episodes: Sequence[Measured], baseline: Sequence[Measured], columns: Sequence[int], seed: int
 ) -> dict[str, Any]:
-    """The mean over a group of latents: regions, baseline, tests, intervals clustered by latent.
+    """The mean over a group of latents: regions, baseline, tests, intervals.
 
     Args:
         episodes: with regions.
@@ -122,16 +125,14 @@ def group(
     parts = {name: row_mean(region_means(episodes, name)[:, columns]) for name in REGIONS}
     result = against(parts["off_topic"], parts["on_topic"])
     result["correction_mean"] = plain(mean_of(parts["correction"]))
-    clusters = [e.latent for e in episodes]
     for name in REGIONS:
-        result[f"{name}_interval"] = interval_of_mean(parts[name], clusters, seed)
-    result["difference_interval"] = interval_of_mean(
-        parts["off_topic"] - parts["on_topic"], clusters, seed
-    )
+        result |= intervals_of_mean(name, parts[name], episodes, seed)
+    difference = parts["off_topic"] - parts["on_topic"]
+    result |= intervals_of_mean("difference", difference, episodes, seed)
     if baseline:
         base = row_mean(response_means(baseline)[:, columns])
         result["baseline_mean"] = plain(mean_of(base))
-        result["baseline_interval"] = interval_of_mean(base, [r.latent for r in baseline], seed)
+        result |= intervals_of_mean("baseline", base, baseline, seed)
         result["baseline_n"] = int((~np.isnan(base)).sum())
         for name in ("off_topic", "on_topic"):
             values = parts[name][~np.isnan(parts[name])]
@@ -150,16 +151,33 @@ def _mann_whitney(a: Array, b: Array) -> float | None:
     return float(mannwhitneyu(a, b, alternative="greater").pvalue)
 
 
-def interval_of_mean(values: Array, clusters: Sequence[int], seed: int) -> list[float] | None:
-    """95 % interval of the mean, whole latents resampled; None where the draws do not vary."""
-    defined = [(v, c) for v, c in zip(values, clusters, strict=True) if not math.isnan(v)]
-    if not defined:
-        return None
-    columns = np.array([[value, 1.0] for value, _ in defined])
-    rng = generator(seed, "region bootstrap")
-    sample = intervals.Bootstrap.of([cluster for _, cluster in defined], columns, rng)
-    interval = sample.interval(lambda totals: intervals.ratio(totals[..., 0], totals[..., 1]))
-    return [interval.low, interval.high] if interval else None
+def intervals_of_mean(
+    name: str, values: Array, responses: Sequence[Measured], seed: int
+) -> dict[str, list[float] | None]:
+    """95 % intervals of a mean over responses; None where nothing varies.
+
+    Args:
+        name: before the keys.
+        values: [n_responses] of the same responses; NaN is left out.
+        responses: whose boosted latents and prompts tie values together.
+        seed: the run's.
+
+    Returns:
+        ``NAME_interval``, whole latents resampled, and ``NAME_two_way_interval``, latents and
+        prompts drawn at random.
+    """
+    kept = [(v, r) for v, r in zip(values, responses, strict=True) if not math.isnan(v)]
+    latents = [response.latent for _, response in kept]
+    numbers, ones = np.array([value for value, _ in kept]), np.ones(len(kept))
+    by_latent = intervals.Bootstrap.of(
+        latents, np.stack([numbers, ones], axis=1), generator(seed, "region bootstrap")
+    ).interval(lambda totals: intervals.ratio(totals[..., 0], totals[..., 1]))
+    clusters = Clusters.of(latents, [response.prompt for _, response in kept])
+    two_way = Estimate.of(numbers, ones, clusters).mean_interval()
+    return {
+        f"{name}_interval": [by_latent.low, by_latent.high] if by_latent else None,
+        f"{name}_two_way_interval": [two_way.low, two_way.high] if two_way else None,
+    }
 
 
 def aligned(episodes: Sequence[Measured], columns: Sequence[int], window: int) -> dict[str, Any]:

@@ -149,11 +149,14 @@ def _measured(
     if episode.latent in latents:
         values[:, latents.index(episode.latent)] = float("nan")
     if mark is None or mark.boundaries is None:
-        return Measured(episode.trial_id, episode.latent, values, {})
+        return Measured(episode.trial_id, episode.latent, episode.prompt, values, {})
     parts = regions(context.chat.response_ids(episode.response)[1], mark.boundaries)
     if not parts.complete:
         return None
-    return Measured(episode.trial_id, episode.latent, values, parts.parts, parts.correction)
+    return Measured(
+        *(episode.trial_id, episode.latent, episode.prompt),
+        *(values, parts.parts, parts.correction),
+    )
 
 
 def _request(context: RunContext, episode: Episode, latents: Sequence[int]) -> ReadRequest:

@@ -16,7 +16,7 @@ from esr.runs.plain import plain
 from experiment_09_activation_stats.analysis import (
     Array,
     Measured,
-    interval_of_mean,
+    intervals_of_mean,
     mean_of,
     region_means,
     row_mean,
@@ -68,8 +68,8 @@ def against_position(
 
     Returns:
         ``position_difference``, of the baseline; ``excess_over_position``, of the episodes minus
-        it, with an interval clustered by boosted latent, which takes the baseline as given, and a
-        one-sided Wilcoxon p; ``position_n`` episodes that baseline responses reach.
+        it, with intervals that take the baseline as given, and a one-sided Wilcoxon p;
+        ``position_n`` episodes that baseline responses reach.
     """
     off, on = (
         row_mean(region_means(episodes, name)[:, columns]) for name in ("off_topic", "on_topic")
@@ -77,12 +77,11 @@ def against_position(
     base_off, base_on = matched_baseline(episodes, baseline, columns)
     excess = (off - on) - (base_off - base_on)
     defined = ~np.isnan(excess)
-    clusters = [episode.latent for episode in episodes]
     return {
         "position_n": int(defined.sum()),
         "position_difference": plain(mean_of((base_off - base_on)[defined])),
         "excess_over_position": plain(mean_of(excess)),
-        "excess_over_position_interval": interval_of_mean(excess, clusters, seed),
+        **intervals_of_mean("excess_over_position", excess, episodes, seed),
         "excess_over_position_p": (
             wilcoxon_greater(off[defined] - on[defined], (base_off - base_on)[defined])
             if defined.any()

@@ -156,7 +156,7 @@ def show(data: Mapping[str, Any]) -> str:
     ]
     for name, row in data["groups"].items():
         cells = [
-            _with_interval(row.get(f"{key}_mean"), row.get(f"{key}_interval"))
+            _with_interval(row.get(f"{key}_mean"), row.get(f"{key}_two_way_interval"))
             for key in ("off_topic", "on_topic", "baseline")
         ]
         lines.append(
@@ -175,13 +175,16 @@ def show(data: Mapping[str, Any]) -> str:
         )
     if "backtracking" not in data["groups"]:
         lines.append("  backtracking: no label holds a word of correcting oneself")
+    lines.append("  intervals: 95 %, boosted latents and prompts drawn at random")
     if config["organism"]:
         lines.append(f"  {ORGANISM_NOTE}")
     return "\n".join(lines)
 
 
 def _position(name: str, row: Mapping[str, Any]) -> str:
-    excess = _with_interval(row["excess_over_position"], row["excess_over_position_interval"])
+    excess = _with_interval(
+        row["excess_over_position"], row["excess_over_position_two_way_interval"]
+    )
     return (
         f"  {name}: baseline at the same tokens falls by {row['position_difference']:.3g} from the "
         f"off-topic to the on-topic ones; beyond that {excess}, p "

@@ -15,7 +15,7 @@ from esr import judge
 from esr.analysis.agreement import Agreement, agree, agree_weighted
 from esr.analysis.intervals import Interval
 from esr.analysis.outcomes import Outcome, outcomes_from_results, paired
-from esr.analysis.stratified import Design, Estimate, Rates
+from esr.analysis.stratified import Cell, Design, Estimate, Rates
 from esr.errors import UserError
 from esr.runs.plain import plain
 from plotting.sources import Source
@@ -119,15 +119,15 @@ class Group:
     def _design(self, *arms: str) -> Design:
         """How the trials of the runs with these arms were drawn."""
         strata: dict[str, str] = {}
-        latents: dict[str, dict[int, int]] = {}
+        cells: dict[str, dict[Cell, int]] = {}
         for run in self.runs:
             if not all(arm in run.outcomes for arm in arms):
                 continue
             model = run.source.model
             strata |= {f"{model}/{t}": f"{model}/{name}" for t, name in run.strata.items()}
             for name, size in run.source.data["sample"]["population"].items():
-                latents[f"{model}/{name}"] = {0: size}
-        return Design(strata, latents)
+                cells[f"{model}/{name}"] = {(0, ""): size}
+        return Design(strata, cells)
 
     def pooled(self, arm: str) -> list[Outcome]:
         """Outcomes of one judge over all models; latents and trials of two models differ."""
@@ -164,9 +164,13 @@ def _rates(data: Mapping[str, Any]) -> Rates:
 
 
 def _estimate(data: Mapping[str, Any]) -> Estimate:
-    ends = data["interval"]
+    by_latent, two_way = data["interval"], data.get("two_way")
     value = float("nan") if data["value"] is None else data["value"]
-    return Estimate(value, data["n"], Interval(*ends) if ends else None)
+    return Estimate(value, data["n"], _interval(by_latent), _interval(two_way))
+
+
+def _interval(ends: Sequence[float] | None) -> Interval | None:
+    return Interval(*ends) if ends else None
 
 
 def _short_name(judge_id: str) -> str:
@@ -177,11 +181,13 @@ def _short_name(judge_id: str) -> str:
 def estimate_row(estimate: Estimate) -> dict[str, Any]:
     """Value, n and interval as columns of a CSV; shares are 0 to 1."""
     data = plain(estimate)
-    low, high = data.pop("interval") or (None, None)
-    return {**data, "low": low, "high": high}
+    row: dict[str, Any] = {"value": data["value"], "n": data["n"]}
+    for key, suffix in (("two_way", ""), ("interval", "_by_latent")):
+        row["low" + suffix], row["high" + suffix] = data[key] or (None, None)
+    return row
 
 
-_ESTIMATE = ("value", "n", "low", "high")
+_ESTIMATE = ("value", "n", "low", "high", "low_by_latent", "high_by_latent")
 
 
 def rates_table(groups: Sequence[Group]) -> pd.DataFrame:

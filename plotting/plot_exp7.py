@@ -35,18 +35,19 @@ MEASURES = {
 
 _RATES = (
     "Over all graded trials of experiment 1: known for its own judge, for the others from the "
-    "sample, strata weighted by their size. Lines: 95 %, bootstrap over latents."
+    "sample, strata weighted by their size. Lines: 95 %, two-way over latents and "
+    "prompts; by latent in the CSV."
 )
 _SCORES = (
     "First scores: one dot per trial, blue Llama, orange Gemma, green organism. Attempts: trials "
     f"by number of attempts, {MOST} standing for {MOST} or more. The diagonal is agreement. In "
-    "brackets: 95 %, bootstrap over latents."
+    "brackets: 95 %, two-way over latents and prompts."
 )
 _AGREEMENT = (
     "Agree: share of trials with the same answer. Improved counts single attempts as not "
     "improved. Same direction: sign of last minus first score, where both judges find several "
     "attempts. Confirmed: multi-attempts of the judge named first that the second finds too. "
-    "In brackets: 95 %, bootstrap over latents."
+    "In brackets: 95 %, two-way over latents and prompts."
 )
 _ENRICHED = (
     " A sample holds more multi-attempts than all of experiment 1, so that agreement by chance is "
@@ -74,10 +75,13 @@ def _notes(groups: Sequence[Group], note: str) -> Iterator[str]:
 
 
 def _rate(estimate: Estimate) -> Rate:
-    ends = estimate.interval
     value = estimate.value if np.isfinite(estimate.value) else None
-    interval = (ends.low, ends.high) if ends else None
-    return {"rate": value, "n": estimate.n, "cluster_interval": interval}
+    ends = {
+        "two_way_interval": estimate.two_way,
+        "cluster_interval": estimate.interval,
+    }
+    drawn = {name: (some.low, some.high) if some else None for name, some in ends.items()}
+    return {"rate": value, "n": estimate.n, **drawn}
 
 
 def _rate_rows(groups: Sequence[Group]) -> Iterator[Row]:
@@ -196,7 +200,7 @@ def _agreement_rows(groups: Sequence[Group]) -> Iterator[Row]:
 def _correlation(estimate: Estimate) -> str:
     if not np.isfinite(estimate.value):
         return "not defined"
-    ends = estimate.interval
+    ends = estimate.two_way or estimate.interval
     return f"{estimate.value:.2f}" + (f" [{ends.low:.2f}, {ends.high:.2f}]" if ends else "")
 
 

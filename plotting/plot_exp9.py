@@ -44,8 +44,8 @@ HEADS = {
     "which are not independent where they share a boosted latent; dashed: the correction begins; "
     "along the upper edge: episodes. Tokens with fewer than "
     f"{MIN_EPISODES} episodes are left out.",
-    "groups": "Bars: mean over responses of the group's mean activation; lines: 95 % bootstrap "
-    "over boosted latents, where it varies.",
+    "groups": "Bars: mean over responses of the group's mean activation; lines: 95 %, two-way "
+    "over boosted latents and prompts, where they vary.",
 }
 """First note by key of the results."""
 
@@ -90,8 +90,10 @@ TOO_FEW = f"fewer than {MIN_EPISODES} episodes"
 
 def _mean(group: Mapping[str, Any], part: str) -> Rate:
     n = group["baseline_n" if part == "baseline" else "n"]
-    interval = group.get(f"{part}_interval")
-    return {"rate": group[f"{part}_mean"], "n": n, "cluster_interval": interval}
+    kinds = ("two_way_interval", "interval")
+    two_way, by_latent = (group.get(f"{part}_{kind}") for kind in kinds)
+    mean = group[f"{part}_mean"]
+    return {"rate": mean, "n": n, "two_way_interval": two_way, "cluster_interval": by_latent}
 
 
 def _trace(axes: Axes, group: Mapping[str, Any], colour: str) -> None:
@@ -150,9 +152,11 @@ def _bar_table(sources: Sequence[Source]) -> pd.DataFrame:
     for source in sources:
         for name, group in source.data["groups"].items():
             for part in PARTS:
-                low, high = group.get(f"{part}_interval") or (None, None)
                 row = {"model": source.model, "title": source.title, "group": name, "region": part}
-                row |= {"mean": group.get(f"{part}_mean"), "low": low, "high": high}
+                row["mean"] = group.get(f"{part}_mean")
+                for kind, suffix in (("two_way_interval", ""), ("interval", "_by_latent")):
+                    ends = group.get(f"{part}_{kind}") or (None, None)
+                    row["low" + suffix], row["high" + suffix] = ends
                 row |= {k: group[k] for k in ("n", "cohens_d", "cliffs_delta", "wilcoxon_p")}
                 rows.append(row)
     return pd.DataFrame(rows)

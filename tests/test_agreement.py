@@ -13,6 +13,8 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 from esr.analysis import metrics
 from esr.analysis.agreement import agree, agree_weighted, agree_with_gate
+from esr.analysis.crossed import Clusters, rate_interval
+from esr.analysis.intervals import Proportion
 from esr.analysis.outcomes import Outcome, paired
 from esr.analysis.stratified import Design, rates
 from esr.judge.base import Status
@@ -116,8 +118,8 @@ def test_pairs_and_what_is_left_out() -> None:
 def design(multi: list[Outcome], single: list[Outcome], n_single: int) -> Design:
     """All multi-attempts drawn; of single-attempt trials those given, from ``n_single``."""
     strata = {o.trial_id: "multi" for o in multi} | {o.trial_id: "single" for o in single}
-    latents = {"multi": Counter(o.latent for o in multi), "single": {7: n_single}}
-    return Design(strata, latents)
+    cells = {"multi": Counter((o.latent, "") for o in multi), "single": {(7, ""): n_single}}
+    return Design(strata, cells)
 
 
 def test_rates_undo_the_sampling() -> None:
@@ -158,6 +160,30 @@ def test_the_judge_that_graded_everything_is_exact() -> None:
     assert found.graded == len(a)
 
 
+def test_rates_of_all_trials_have_the_interval_of_every_other_arm() -> None:
+    a, b = ([replace(o, prompt=f"p{k % 7}") for k, o in enumerate(judge)] for judge in drawn(6))
+    found = rates(a, Design.whole(a), seed=0)
+    events = np.array([float(o.multi) for o in a])
+    clusters = Clusters.of([o.latent for o in a], [o.prompt for o in a])
+    expected = rate_interval(events, np.ones(len(a)), clusters)
+    assert expected is not None
+    assert found.multi.two_way == pytest.approx(expected)
+    # Two strata, both drawn whole, are the same trials.
+    cells = {
+        name: Counter((o.latent, o.prompt) for o in a if o.multi is (name == "multi"))
+        for name in ("multi", "single")
+    }
+    strata = {o.trial_id: "multi" if o.multi else "single" for o in a}
+    assert rates(a, Design(strata, cells), seed=0).multi.two_way == pytest.approx(expected)
+    agreed = agree(a, b, seed=0)
+    same = np.array([float(x.multi == y.multi) for x, y in zip(a, b, strict=True)])
+    assert agreed.multi.two_way == pytest.approx(rate_interval(same, np.ones(len(a)), clusters))
+    for estimate in (agreed.multi_kappa, agreed.pearson, agreed.direction):
+        assert estimate.two_way is not None
+        assert estimate.two_way.low < estimate.value < estimate.two_way.high
+    assert agree(a, a, seed=0).multi.two_way == Proportion(len(a), len(a)).wilson()
+
+
 def test_samples_estimate_the_population_without_bias_and_their_intervals_hold_it() -> None:
     """200 samples of a population whose rate is known, latents differing."""
     rng = np.random.default_rng(0)
@@ -180,7 +206,7 @@ def test_samples_estimate_the_population_without_bias_and_their_intervals_hold_i
         drawn_so = Design(
             {trials[i].trial_id: "multi" if trials[i].multi else "single" for i in kept},
             {
-                name: Counter(o.latent for o in trials if o.multi is (name == "multi"))
+                name: Counter((o.latent, "") for o in trials if o.multi is (name == "multi"))
                 for name in ("multi", "single")
             },
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from scipy.stats import wilcoxon
 from statsmodels.stats.multitest import multipletests
 
+from esr.analysis.crossed import Clusters, Estimate
 from esr.engine.base import Reading, ReadRequest
 from esr.errors import UserError
 from esr.pipeline import detector_files
@@ -180,7 +182,7 @@ async def test_limits(tmp_path: Path, replayed: ReplayedRun) -> None:
 def measured(values: list[float], latent: int = 1) -> Measured:
     """One latent, two tokens a region, read off a list of six values."""
     parts = {"off_topic": slice(0, 2), "correction": slice(2, 4), "on_topic": slice(4, 6)}
-    return Measured("t", latent, np.array(values)[:, None], parts, 2)
+    return Measured("t", latent, f"p{latent % 2}", np.array(values)[:, None], parts, 2)
 
 
 class TestStatistics:
@@ -217,12 +219,27 @@ class TestStatistics:
 
     def test_a_group_beside_its_baseline(self) -> None:
         episodes = [measured([4, 4, 1, 1, 2, 2], k) for k in range(5)]
-        base = [Measured("b", k, np.ones((3, 1)), {}) for k in range(4)]
+        base = [Measured("b", k, "p", np.ones((3, 1)), {}) for k in range(4)]
         found = analysis.group(episodes, base, [0], 0)
         assert found["off_topic_over_baseline"] == 4.0
         assert found["on_topic_over_baseline"] == 2.0
         assert found["baseline_n"] == 4
         assert found["off_topic_interval"] is None, "all alike: the bootstrap says nothing"
+        assert found["off_topic_two_way_interval"] is None
+
+    def test_two_way_intervals_are_those_of_every_mean(self) -> None:
+        rng = np.random.default_rng(0)
+        episodes = [
+            replace(measured([float(rng.random())] * 6, k % 8), prompt=f"p{k % 5}")
+            for k in range(40)
+        ]
+        episodes.append(measured([float("nan")] * 6, 99))
+        means = analysis.region_means(episodes, "off_topic")[:, 0]
+        found = analysis.intervals_of_mean("off_topic", means, episodes, 0)
+        clusters = Clusters.of([k % 8 for k in range(40)], [k % 5 for k in range(40)])
+        expected = Estimate.of(means[:40], np.ones(40), clusters).mean_interval()
+        assert expected is not None
+        assert found["off_topic_two_way_interval"] == [expected.low, expected.high]
 
 
 def test_backtracking_by_keywords() -> None:
@@ -293,11 +310,11 @@ def fading(latent: int, length: int, drop: int, extra: float = 0.0) -> Measured:
     values[:drop] += extra
     regions = {"off_topic": slice(2, drop), "correction": slice(drop, drop + 1)}
     regions["on_topic"] = slice(drop + 1, length)
-    return Measured(f"t{latent}-{drop}", latent, values, regions, drop)
+    return Measured(f"t{latent}-{drop}", latent, f"p{drop}", values, regions, drop)
 
 
 class TestPosition:
-    BASELINE = tuple(Measured(f"b{n}", 9, fading(9, n, 5).values, {}) for n in (30, 25, 20))
+    BASELINE = tuple(Measured(f"b{n}", 9, "p", fading(9, n, 5).values, {}) for n in (30, 25, 20))
 
     def test_what_merely_fades_is_no_sign_of_off_topic_text(self) -> None:
         episodes = [fading(latent, 20, 8 + latent) for latent in range(6)]
@@ -316,8 +333,9 @@ class TestPosition:
         found = position.against_position(episodes, self.BASELINE, [0, 1], 0)
         assert found["excess_over_position"] == pytest.approx(3.25)
         assert found["excess_over_position_p"] == 1 / 2**6
-        low, high = found["excess_over_position_interval"]
-        assert 3 < low < 3.25 < high < 3.5
+        for kind in ("interval", "two_way_interval"):
+            low, high = found[f"excess_over_position_{kind}"]
+            assert 3 < low < 3.25 < high < 3.5
 
     def test_only_responses_that_reach_both_parts_count(self) -> None:
         (episode,) = [fading(1, 24, 21)]

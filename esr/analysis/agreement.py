@@ -1,21 +1,23 @@
 """How far two judges agree on the same responses (paper A.2.2).
 
 Trials are paired by ``trial_id``; one that either judge did not grade is left out and counted.
-All intervals come from one bootstrap that draws whole latents; the ranks behind Spearman's
-correlation are those of the whole sample. Without a design every pair counts as one, as in the
+Two-way intervals take latents and prompts as drawn at random, those by latent come from one
+bootstrap that draws whole latents; the ranks behind Spearman's correlation are those of the whole
+sample. Without a design every pair counts as one, as in the
 paper; with one, each counts for as many trials as it was drawn to stand for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from esr.analysis import intervals
-from esr.analysis.intervals import Array, Bootstrap, Quantity
+from esr.analysis import crossed, intervals
+from esr.analysis.crossed import Clusters
+from esr.analysis.intervals import Array, Bootstrap, Interval, Proportion, Quantity
 from esr.analysis.outcomes import Outcome, paired
 from esr.analysis.stratified import Design, Estimate
 from esr.runs.seeds import generator
@@ -100,42 +102,75 @@ def _weights(design: Design, outcomes: Sequence[Outcome]) -> Array | None:
 def _agreement(
     pairs: Sequence[tuple[Outcome, Outcome]], weights: Array, unpaired: int, seed: int
 ) -> Agreement:
-    latents = [x.latent for x, _ in pairs]
     columns = _columns(pairs, weights)
-    sample = Bootstrap.of(latents, columns, generator(seed, "agreement of judges"))
-
-    def estimate(quantity: Quantity, n: float) -> Estimate:
-        return _estimate(sample, quantity, n)
-
+    sums = _Sums.of([x for x, _ in pairs], columns, generator(seed, "agreement of judges"))
+    share, scaled = sums.share, sums.scaled
     n, at = len(pairs), _at((columns > 0).sum(axis=0))
     return Agreement(
         pairs=n,
         unpaired=unpaired,
-        multi=estimate(lambda t: _share(t, "multi"), n),
-        multi_kappa=estimate(lambda t: _kappa(t, "multi"), n),
-        improved=estimate(lambda t: _share(t, "improved"), n),
-        improved_kappa=estimate(lambda t: _kappa(t, "improved"), n),
-        direction=estimate(lambda t: _ratio(t, "same_sign", "multi_both"), float(at("multi_both"))),
-        confirmed=estimate(
+        multi=share(lambda t: _share(t, "multi"), n),
+        multi_kappa=scaled(lambda t: _kappa(t, "multi"), n),
+        improved=share(lambda t: _share(t, "improved"), n),
+        improved_kappa=scaled(lambda t: _kappa(t, "improved"), n),
+        direction=share(lambda t: _ratio(t, "same_sign", "multi_both"), float(at("multi_both"))),
+        confirmed=share(
             lambda t: intervals.ratio(
                 _at(t)("multi_both"), _at(t)("multi_both") + _at(t)("multi_first")
             ),
             float(at("multi_both") + at("multi_first")),
         ),
-        pearson=estimate(lambda t: _correlation(t, "score"), n),
-        spearman=estimate(lambda t: _correlation(t, "rank"), n),
-        attempts=estimate(lambda t: _correlation(t, "attempts"), n),
+        pearson=scaled(lambda t: _correlation(t, "score"), n),
+        spearman=scaled(lambda t: _correlation(t, "rank"), n),
+        attempts=scaled(lambda t: _correlation(t, "attempts"), n),
     )
 
 
-def _estimate(sample: Bootstrap, quantity: Quantity, n: float) -> Estimate:
-    # Rounding noise must not pass for spread.
-    def rounded(totals: Array) -> Array:
-        return np.round(quantity(totals), 12)
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """What quantities are functions of, and how well latents and prompts fix it.
 
-    value = float(rounded(sample.totals))
-    interval = sample.interval(rounded) if np.isfinite(value) else None
-    return Estimate(value, int(n), interval)
+    Attributes:
+        columns: [n_trials, n_columns] what is summed.
+        sample: the sums, and the same with whole latents drawn anew.
+        clusters: of the same trials.
+    """
+
+    columns: Array
+    sample: Bootstrap
+    clusters: Clusters
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], columns: Array, rng: np.random.Generator) -> _Sums:
+        latents, prompts = [o.latent for o in outcomes], [o.prompt for o in outcomes]
+        sample = Bootstrap.of(latents, columns, rng)
+        return cls(columns, sample, Clusters.of(latents, prompts))
+
+    def share(self, quantity: Quantity, n: float) -> Estimate:
+        """A share of ``n`` trials; where it is 0 or 1, clusters cannot vary and Wilson's stands."""
+        found = self._linearised(quantity)
+        if found.value in (0.0, 1.0):
+            wilson = Proportion(round(found.value * n), int(n)).wilson() if n else None
+            return self._estimate(quantity, n, wilson)
+        return self._estimate(quantity, n, found.rate_interval())
+
+    def scaled(self, quantity: Quantity, n: float) -> Estimate:
+        """A correlation or kappa."""
+        return self._estimate(quantity, n, self._linearised(quantity).correlation_interval())
+
+    def _linearised(self, quantity: Quantity) -> crossed.Estimate:
+        found = crossed.Estimate.of_sums(quantity, self.columns, self.clusters)
+        return replace(found, value=round(found.value, 12))
+
+    def _estimate(self, quantity: Quantity, n: float, two_way: Interval | None) -> Estimate:
+        # Rounding noise must not pass for spread.
+        def rounded(totals: Array) -> Array:
+            return np.round(quantity(totals), 12)
+
+        value = float(rounded(self.sample.totals))
+        if not np.isfinite(value):
+            return Estimate(value, int(n), None)
+        return Estimate(value, int(n), self.sample.interval(rounded), two_way)
 
 
 _EVENTS = ("multi", "improved")
@@ -270,20 +305,17 @@ def agree_with_gate(
     ).reshape(-1, 3)
     columns = np.column_stack([cells, 1 - cells.sum(axis=1), np.ones(len(known))])
     rng = generator(seed, "agreement with the gate")
-    sample = Bootstrap.of([o.latent for o in known], columns * weights.reshape(-1, 1), rng)
-
-    def estimate(quantity: Quantity, n: float) -> Estimate:
-        return _estimate(sample, quantity, n)
-
+    sums = _Sums.of(known, columns * weights.reshape(-1, 1), rng)
+    share = sums.share
     both, judge_only, gate_only = cells.sum(axis=0)
     return GateAgreement(
         pairs=len(known),
-        multi=estimate(lambda t: intervals.ratio(t[..., 0] + t[..., 3], t[..., 4]), len(known)),
-        multi_kappa=estimate(_kappa_of, len(known)),
-        announced=estimate(
+        multi=share(lambda t: intervals.ratio(t[..., 0] + t[..., 3], t[..., 4]), len(known)),
+        multi_kappa=sums.scaled(_kappa_of, len(known)),
+        announced=share(
             lambda t: intervals.ratio(t[..., 0], t[..., 0] + t[..., 1]), both + judge_only
         ),
-        counted=estimate(
+        counted=share(
             lambda t: intervals.ratio(t[..., 0], t[..., 0] + t[..., 2]), both + gate_only
         ),
     )

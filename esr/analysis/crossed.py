@@ -18,12 +18,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from esr.analysis.intervals import LEVEL, Array, Interval, Proportion
+from esr.analysis.intervals import LEVEL, Array, Interval, Proportion, Quantity
 
 Codes = NDArray[np.int64]
 
 NO_SPREAD = 1e-24
 """Variances up to here are rounding noise of clusters that are all alike."""
+
+STEP = 1e-5
+"""Of a numerical derivative, in parts of what it is taken after."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +126,33 @@ class Estimate:
             student_quantile(counted.fewest - 1, level),
         )
 
+    @classmethod
+    def of_sums(
+        cls, quantity: Quantity, columns: Array, clusters: Clusters, level: float = LEVEL
+    ) -> Estimate:
+        """Any smooth function of sums over trials, such as a kappa or a correlation of moments.
+
+        Linearised like :meth:`of`, by a numerical derivative: a trial adds the derivative after
+        each sum times what it adds to that sum.
+
+        Args:
+            quantity: [..., n_columns] -> [...]; the same for all sums times a number.
+            columns: [n_trials, n_columns] what is summed.
+            clusters: of the same trials.
+            level: coverage.
+        """
+        totals = columns.sum(axis=0)
+        value = float(quantity(totals))
+        if not math.isfinite(value):
+            return cls(math.nan, math.nan, math.nan)
+        steps = np.diag(STEP * np.maximum(np.abs(columns).sum(axis=0), 1e-9))
+        slopes = (quantity(totals + steps) - quantity(totals - steps)) / (2 * steps.diagonal())
+        residuals = columns @ np.where(np.abs(columns).sum(axis=0) > 0, slopes, 0.0)
+        counted = np.abs(residuals) > 1e-9 * np.abs(residuals).max(initial=0.0)
+        used = clusters.only(counted)
+        quantile = student_quantile(used.fewest - 1, level)
+        return cls(value, used.variance(residuals[counted]), quantile)
+
     def mean_interval(self) -> Interval | None:
         """Value ± t standard errors; None where there is no spread to judge by."""
         if not self.variance > NO_SPREAD:
@@ -143,6 +173,14 @@ class Estimate:
         middle = (self.value + excess / 2) / (1 + excess)
         half = math.sqrt(excess * (binomial + excess / 4)) / (1 + excess)
         return Interval(middle - half, middle + half)
+
+    def correlation_interval(self) -> Interval | None:
+        """Of a correlation or kappa, on Fisher's scale: within -1 and 1. None at either."""
+        if not (self.variance > NO_SPREAD and abs(self.value) < 1):
+            return None
+        half = self.quantile * math.sqrt(self.variance) / (1 - self.value**2)
+        middle = math.atanh(self.value)
+        return Interval(math.tanh(middle - half), math.tanh(middle + half))
 
 
 def rate_interval(

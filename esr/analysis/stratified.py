@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esr.analysis import intervals
+from esr.analysis import crossed, intervals
+from esr.analysis.crossed import Clusters
 from esr.analysis.intervals import Array, Bootstrap, Interval
 from esr.analysis.outcomes import Outcome
 from esr.runs.seeds import generator
@@ -27,12 +28,17 @@ class Estimate:
         value: over all trials or pairs it is defined on.
         n: number of those.
         interval: clustered by latent; None where the draws do not vary.
+        two_way: latents and prompts drawn at random; None where nothing varies.
     """
 
     value: float
     n: int
     interval: Interval | None
+    two_way: Interval | None = None
 
+
+Cell = tuple[int, str]
+"""A latent and the id of a prompt."""
 
 UNDEFINED = float("nan")
 
@@ -43,23 +49,23 @@ class Design:
 
     Attributes:
         strata: stratum by trial id, of at least the trials drawn.
-        latents: by stratum, how many trials of each latent there were to draw from.
+        cells: by stratum, how many trials of each latent under each prompt there were to draw from.
     """
 
     strata: Mapping[str, str]
-    latents: Mapping[str, Mapping[int, int]]
+    cells: Mapping[str, Mapping[Cell, int]]
 
     @classmethod
     def whole(cls, outcomes: Sequence[Outcome]) -> Design:
         """Every graded trial drawn: one stratum."""
         graded = [o for o in outcomes if o.graded]
-        counts = Counter(o.latent for o in graded)
+        counts = Counter((o.latent, o.prompt) for o in graded)
         return cls({o.trial_id: "all" for o in graded}, {"all": counts})
 
     @property
     def sizes(self) -> dict[str, int]:
         """Trials of each stratum, those without any left out."""
-        sizes = {name: sum(counts.values()) for name, counts in self.latents.items()}
+        sizes = {name: sum(counts.values()) for name, counts in self.cells.items()}
         return {name: size for name, size in sizes.items() if size}
 
     def weights(self, trial_ids: Iterable[str]) -> dict[str, float] | None:
@@ -89,8 +95,8 @@ class Rates:
 def rates(outcomes: Sequence[Outcome], design: Design, seed: int) -> Rates:
     """Post-stratified rates: sum over strata of share of all trials times rate within.
 
-    The bootstrap draws whole latents with all their trials, drawn or not, so that the sizes of the
-    strata vary with them.
+    The sizes of the strata vary with the latents and prompts that are drawn at random: those bring
+    all their trials, drawn or not.
 
     Args:
         outcomes: by one judge, of trials that were drawn.
@@ -99,18 +105,20 @@ def rates(outcomes: Sequence[Outcome], design: Design, seed: int) -> Rates:
     """
     graded = [o for o in outcomes if o.graded]
     sizes = list(design.sizes)
-    clusters: list[int] = []
+    cells: list[Cell] = []
     rows: list[Array] = []
     for index, stratum in enumerate(sizes):
-        for latent, count in design.latents[stratum].items():
-            clusters.append(latent)
+        for cell, count in design.cells[stratum].items():
+            cells.append(cell)
             rows.append(_row(len(sizes), index, (float(count), 0.0, 0.0, 0.0)))
     for o in graded:
-        clusters.append(o.latent)
+        cells.append((o.latent, o.prompt))
         index = sizes.index(design.strata[o.trial_id])
         rows.append(_row(len(sizes), index, (0.0, 1.0, float(o.multi), float(o.improved))))
     columns = np.array(rows).reshape(len(rows), 4 * len(sizes))
-    sample = Bootstrap.of(clusters, columns, generator(seed, "weighted rates"))
+    latents, prompts = [latent for latent, _ in cells], [prompt for _, prompt in cells]
+    sample = Bootstrap.of(latents, columns, generator(seed, "weighted rates"))
+    clusters = Clusters.of(latents, prompts)
 
     def estimate(column: int) -> Estimate:
         def share(totals: Array) -> Array:
@@ -122,7 +130,9 @@ def rates(outcomes: Sequence[Outcome], design: Design, seed: int) -> Rates:
 
         if not sizes or design.weights(o.trial_id for o in graded) is None:
             return Estimate(UNDEFINED, len(graded), None)
-        return Estimate(float(share(sample.totals)), len(graded), sample.interval(share))
+        value = float(share(sample.totals))
+        two_way = crossed.Estimate.of_sums(share, columns, clusters).rate_interval()
+        return Estimate(value, len(graded), sample.interval(share), two_way)
 
     return Rates(len(graded), estimate(2), estimate(3))
 

@@ -106,9 +106,11 @@ def _none(cut: Entry) -> bool:
 
 
 def gate_table(path: Path) -> str:
-    """The gates of a JSON file as a Markdown table, one column per seed."""
+    """The gates of a JSON file as a Markdown table, one column per seed; empty without a seed."""
     entries = json.loads(path.read_text(encoding="utf-8"))
     whole, base = builds(entries), entries.get("tiny-base", {})
+    if not whole:
+        return ""
     verdicts = {name: judge_gates(each, base, len(whole)) for name, each in whole.items()}
     rows = [["gate", *whole], ["---"] * (len(whole) + 1)]
     for gate in ("K1", "K2", "K3", "K4", "K5", "K6"):

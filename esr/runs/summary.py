@@ -259,11 +259,15 @@ Differences = dict[str, DifferenceEntry]
 
 @with_config(extra="allow")
 class Estimate(TypedDict):
-    """A value with its interval, clustered by latent."""
+    """A value with its intervals: by latent, and of latents and prompts drawn at random.
+
+    Older files have no two-way interval.
+    """
 
     value: float | None
     n: int
     interval: Ends | None
+    two_way: NotRequired[Ends | None]
 
 
 class AttemptLengths(TypedDict):

@@ -107,6 +107,56 @@ def test_intervals_of_means_and_rates_hold_the_truth_where_one_clustering_does_n
     assert held["by latent"] / 400 < 0.7
 
 
+def moments(x: Array, y: Array) -> Array:
+    return np.stack([np.ones(x.size), x, y, x * x, y * y, x * y], axis=1)
+
+
+def correlation(sums: Array) -> Array:
+    n, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums), -1, 0)
+    return np.asarray((n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y)))
+
+
+def test_a_ratio_of_sums_is_the_same_by_numerical_derivative() -> None:
+    rng = RNG(3)
+    clusters, counted = crossed(20, 6, 9, rng), (rng.random(120) < 0.8).astype(float)
+    events = (rng.random(120) < 0.4) * counted
+    sums = Estimate.of_sums(
+        lambda t: t[..., 0] / t[..., 1], np.stack([events, counted], 1), clusters
+    )
+    direct = Estimate.of(events, counted, clusters)
+    assert sums.value == direct.value
+    assert sums.variance == pytest.approx(direct.variance, rel=1e-6)
+    assert sums.quantile == direct.quantile
+
+
+def test_a_correlation_of_independent_trials_has_fishers_interval() -> None:
+    from scipy.stats import pearsonr
+
+    rng = RNG(4)
+    x = rng.standard_normal(4000)
+    y = 0.6 * x + 0.8 * rng.standard_normal(4000)
+    alone = Clusters.of(range(4000))
+    found = Estimate.of_sums(correlation, moments(x, y), alone).correlation_interval()
+    expected = pearsonr(x, y).confidence_interval()
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.003)
+
+
+def test_an_interval_of_a_correlation_holds_the_truth_where_trials_are_crossed() -> None:
+    rng, held, alone = RNG(5), 0, 0
+    for _ in range(300):
+        clusters = crossed(60, 5, 20, rng)
+        shared = effects(clusters, (1.0, 1.0), rng)
+        x, y = (shared + rng.standard_normal(300) for _ in range(2))
+        for by, count in ((clusters, True), (Clusters.of(range(300)), False)):
+            ends = Estimate.of_sums(correlation, moments(x, y), by).correlation_interval()
+            assert ends is not None
+            inside = ends.low <= 2 / 3 <= ends.high
+            held, alone = held + (inside and count), alone + (inside and not count)
+    assert 0.90 <= held / 300 <= 0.985
+    assert alone < held
+
+
 def test_scale_of_rates_is_wilsons() -> None:
     """Binomial variance and a normal quantile give statsmodels' interval to the last digit."""
     from scipy.stats import norm
