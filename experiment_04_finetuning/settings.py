@@ -22,13 +22,14 @@ TEMPLATE = "template"
 """Name of the offline writer: the organism's own sentence templates."""
 
 
+PERCENTS = (10, 20, 30, 40, 50, 60, 70, 80, 90)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """Which examples are written and how they are mixed. Defaults: section 3.5, A.3.5."""
 
-    percents: tuple[int, ...] = bounded(
-        (10, 20, 30, 40, 50, 60, 70, 80, 90), gt=0, lt=100, identity=False
-    )
+    percents: tuple[int, ...] = bounded(PERCENTS, gt=0, lt=100, identity=False, metavar="N")
     """Shares of self-correction, in per cent: one mix, one fine-tuned model each (3.5)."""
 
     examples: int = bounded(915, ge=2, le=10**6, metavar="N")

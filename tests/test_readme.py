@@ -52,6 +52,28 @@ def test_an_experiment_is_planned_as_typed(
         assert re.search(earlier, told), told
 
 
+HELPS = [
+    *(("experiment_03_off_topic_detectors", step) for step in ("find", "ablate")),
+    *(("experiment_04_finetuning", step) for step in ("generate", "train", "evaluate")),
+    *(("experiment_12_steering_operators", step) for step in ("compare", "defend")),
+    *((path.name, "") for path in sorted(REPOSITORY.glob("experiment_[01][0-9]_*"))),
+]
+
+
+@pytest.mark.parametrize(("module", "step"), HELPS)
+def test_help_says_what_every_option_is(
+    module: str, step: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """simple-parsing prints a placeholder where it does not find an option's docstring."""
+    monkeypatch.setattr(sys, "argv", [module, *filter(None, [step]), "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    told = capsys.readouterr().out
+    assert not ended.value.code
+    assert "usage: " in told
+    assert "TEMP" not in told
+
+
 @pytest.mark.parametrize("command", [c for c in commands() if "experiment_" not in c])
 def test_another_command_has_the_step_it_is_given(command: str) -> None:
     module, step = re.sub(r"<package>", "experiment_01_esr", command).split()[2:4]
