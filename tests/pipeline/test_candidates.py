@@ -113,9 +113,14 @@ def test_what_a_child_varies_is_not_asked_of_its_parent(tmp_path: Path) -> None:
     usual = write_run(tmp_path, "usual", 1)
     spec = models.get(MODEL)
     new_prompts = AblateConfig(model=MODEL, output=str(tmp_path), prompts="held-out")
-    other_judge = CrossJudge(output=str(tmp_path), model=MODEL, judge="overlap")
-    for config in (new_prompts, other_judge):
+    other_rubric = CrossJudge(output=str(tmp_path), model=MODEL, rubric="own-1")
+    for config in (new_prompts, other_rubric):
         assert replay.find(config, spec).path == usual
+    # The judge of experiment 7 is that of the run which is graded again.
+    theirs = write_run(tmp_path, "theirs", 2, judge="overlap")
+    named = CrossJudge(output=str(tmp_path), model=MODEL, judge="overlap")
+    assert replay.find(named, spec).path == theirs
+    assert replay.find(replace(named, judge=""), spec).path == usual
 
 
 def test_detectors_are_those_of_the_same_model_and_profile(
