@@ -23,6 +23,7 @@ TEMPLATE = "template"
 
 
 PERCENTS = (10, 20, 30, 40, 50, 60, 70, 80, 90)
+"""By a name: simple-parsing finds no docstring behind a field of several lines."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,9 +81,10 @@ def per_model(config: Config) -> list[Config]:
         if replayed:
             blind.arms_of(config, replayed[key])
         part = replace(config, model=key, n_samples=size, judges=",".join(names), judge=names[0])
-        # Named from here on: --judge said whose run it is, the part's judge is the first one asked.
-        path = str(replayed[key].path) if replayed else config.from_results
-        parts.append(replace(part, from_results=path))
+        if replayed:
+            # --judge said whose run it is; the part's judge is the first one asked.
+            part = replace(part, from_results=str(replayed[key].path))
+        parts.append(part)
     return parts
 
 

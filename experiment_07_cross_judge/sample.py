@@ -79,10 +79,6 @@ def stratum(outcome: Outcome) -> str:
     return "multi" if outcome.multi else "single"
 
 
-def _cell(outcome: Outcome) -> Cell:
-    return outcome.latent, outcome.prompt
-
-
 def _by_latent(counts: Mapping[Cell, int]) -> dict[str, int]:
     sums: Counter[str] = Counter()
     for (latent, _), count in counts.items():
@@ -138,7 +134,7 @@ def draw(trials: Sequence[Recorded], n: int, seed: int) -> Sample:
         drawn={"multi": n_multi, "single": wanted},
         ungraded=len(trials) - len(graded),
         cells={
-            name: dict(Counter(_cell(t.outcome) for t in graded if stratum(t.outcome) == name))
+            name: dict(Counter(t.outcome.cell for t in graded if stratum(t.outcome) == name))
             for name in ("multi", "single")
         },
     )

@@ -17,7 +17,7 @@ import numpy as np
 
 from esr.analysis import crossed, intervals
 from esr.analysis.crossed import Clusters
-from esr.analysis.intervals import Array, Bootstrap, Interval, Proportion, Quantity
+from esr.analysis.intervals import Array, Bootstrap, Interval, Quantity
 from esr.analysis.outcomes import Outcome, paired
 from esr.analysis.stratified import Design, Estimate
 from esr.runs.seeds import generator
@@ -147,12 +147,9 @@ class _Sums:
         return cls(columns, sample, Clusters.of(latents, prompts))
 
     def share(self, quantity: Quantity, n: float) -> Estimate:
-        """A share of ``n`` trials; where it is 0 or 1, clusters cannot vary and Wilson's stands."""
-        found = self._linearised(quantity)
-        if found.value in (0.0, 1.0):
-            wilson = Proportion(round(found.value * n), int(n)).wilson() if n else None
-            return self._estimate(quantity, n, wilson)
-        return self._estimate(quantity, n, found.rate_interval())
+        """A share of ``n`` trials."""
+        two_way = self._linearised(quantity).share_interval(int(n))
+        return self._estimate(quantity, n, two_way)
 
     def scaled(self, quantity: Quantity, n: float) -> Estimate:
         """A correlation or kappa."""

@@ -145,9 +145,10 @@ class Estimate:
         value = float(quantity(totals))
         if not math.isfinite(value):
             return cls(math.nan, math.nan, math.nan)
-        steps = np.diag(STEP * np.maximum(np.abs(columns).sum(axis=0), 1e-9))
+        sizes = np.abs(columns).sum(axis=0)
+        steps = np.diag(STEP * np.maximum(sizes, 1e-9))
         slopes = (quantity(totals + steps) - quantity(totals - steps)) / (2 * steps.diagonal())
-        residuals = columns @ np.where(np.abs(columns).sum(axis=0) > 0, slopes, 0.0)
+        residuals = columns @ np.where(sizes > 0, slopes, 0.0)
         counted = np.abs(residuals) > 1e-9 * np.abs(residuals).max(initial=0.0)
         used = clusters.only(counted)
         quantile = student_quantile(used.fewest - 1, level)
@@ -174,6 +175,12 @@ class Estimate:
         half = math.sqrt(excess * (binomial + excess / 4)) / (1 + excess)
         return Interval(middle - half, middle + half)
 
+    def share_interval(self, n: int) -> Interval | None:
+        """:meth:`rate_interval`, and the plain Wilson interval of ``n`` trials at 0 and 1."""
+        if self.value in (0.0, 1.0) and n:
+            return Proportion(round(self.value * n), n).wilson()
+        return self.rate_interval()
+
     def correlation_interval(self) -> Interval | None:
         """Of a correlation or kappa, on Fisher's scale: within -1 and 1. None at either."""
         if not (self.variance > NO_SPREAD and abs(self.value) < 1):
@@ -186,7 +193,7 @@ class Estimate:
 def rate_interval(
     events: Array, counted: Array, clusters: Clusters, level: float = LEVEL
 ) -> Interval | None:
-    """Interval of a share: :meth:`Estimate.rate_interval`, and Wilson's at 0 and 1.
+    """Interval of a share: :meth:`Estimate.share_interval`.
 
     Args:
         events: [n_trials] 1 where it happened, else 0.
@@ -198,9 +205,7 @@ def rate_interval(
         None where nothing was counted, or all of it under one latent or one prompt.
     """
     estimate = Estimate.of(events, counted, clusters, level)
-    if estimate.value in (0.0, 1.0):
-        return Proportion(round(float(events.sum())), round(float(counted.sum()))).wilson()
-    return estimate.rate_interval()
+    return estimate.share_interval(round(float(counted.sum())))
 
 
 @cache

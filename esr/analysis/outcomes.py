@@ -48,6 +48,11 @@ class Outcome:
             raise ValueError(f"trial {self.trial_id}: {self.status} with scores {self.scores}")
 
     @property
+    def cell(self) -> tuple[int, str]:
+        """Its latent and its prompt."""
+        return self.latent, self.prompt
+
+    @property
     def graded(self) -> bool:
         """Whether there is at least one scored attempt."""
         return bool(self.scores)

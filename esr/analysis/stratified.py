@@ -59,7 +59,7 @@ class Design:
     def whole(cls, outcomes: Sequence[Outcome]) -> Design:
         """Every graded trial drawn: one stratum."""
         graded = [o for o in outcomes if o.graded]
-        counts = Counter((o.latent, o.prompt) for o in graded)
+        counts = Counter(o.cell for o in graded)
         return cls({o.trial_id: "all" for o in graded}, {"all": counts})
 
     @property
@@ -112,7 +112,7 @@ def rates(outcomes: Sequence[Outcome], design: Design, seed: int) -> Rates:
             cells.append(cell)
             rows.append(_row(len(sizes), index, (float(count), 0.0, 0.0, 0.0)))
     for o in graded:
-        cells.append((o.latent, o.prompt))
+        cells.append(o.cell)
         index = sizes.index(design.strata[o.trial_id])
         rows.append(_row(len(sizes), index, (0.0, 1.0, float(o.multi), float(o.improved))))
     columns = np.array(rows).reshape(len(rows), 4 * len(sizes))
