@@ -63,10 +63,11 @@ dist: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.steering_overhead tiny --save
+	$(BIN)/python -m benchmarks.steering_share tiny --save
 
 peers: setup
 	$(BIN)/pip install -q --no-deps --target .peers -r benchmarks/peers/requirements.txt
-	PYTHONPATH=.peers $(BIN)/python -m benchmarks.peers
+	PYTHONPATH=.peers $(BIN)/python -m benchmarks.peers --rounds 3
 	$(BIN)/python -m benchmarks.peers tiny --distinct
 	$(BIN)/python -m benchmarks.peers --table
 

@@ -7,11 +7,14 @@ that nothing was measured: a table is never written by hand.
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from scipy import stats
 
 from esr.runs import provenance
 
@@ -87,6 +90,17 @@ def spread(values: Sequence[float], form: str = ".3f") -> str:
     """Median, least and most: ``0.981 (0.970 to 0.990)``."""
     middle = statistics.median(values)
     return f"{middle:{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def median_interval(values: Sequence[float], form: str = ".3f") -> str:
+    """Median and its 95 % interval by order statistics: ``0.981 [0.970, 0.990]``.
+
+    Fewer than six values have no such interval: least and most stand in its place.
+    """
+    interval = stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+    if math.isnan(interval.low) or math.isnan(interval.high):
+        return spread(values, form)
+    return f"{statistics.median(values):{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
 def put(kind: str, text: str, document: Path | None = None) -> None:

@@ -139,6 +139,22 @@ def test_rates_undo_the_sampling() -> None:
     assert lost.esr.value == pytest.approx((10 * 4 / 8 + 200 * 1 / 10) / 210)
 
 
+def test_a_rate_of_0_has_the_interval_of_as_many_trials_as_its_weights_leave() -> None:
+    """Ten trials that stand for themselves and twenty that stand for ten each: 22, not 30."""
+    multi = [outcome(i, 50) for i in range(10)]
+    single = [outcome(100 + i, 40) for i in range(20)]
+    drawn_so = design(multi, single, 200)
+    effective = (10 + 200) ** 2 / (10 * 1 + 20 * 10**2)
+    assert round(effective) == 22
+    found = rates([*multi, *single], drawn_so, seed=0)
+    assert (found.multi.value, found.multi.interval) == (0.0, None)
+    assert found.multi.two_way == Proportion(0, 22).wilson()
+    agreed = agree_weighted([*multi, *single], [*multi, *single], drawn_so, seed=0)
+    assert agreed is not None
+    assert (agreed.multi.value, agreed.multi.n) == (1.0, 30)
+    assert agreed.multi.two_way == Proportion(22, 22).wilson()
+
+
 def test_an_empty_stratum_gives_no_rate() -> None:
     multi = [outcome(i, 10, 50) for i in range(10)]
     single = [outcome(100 + i, 40) for i in range(5)]

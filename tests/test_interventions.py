@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from esr.engine.transformers import Placed, SteeringHook
 from esr.errors import UserError
 from esr.steering import interventions as iv
-from esr.steering.effects import Effects
 from esr.steering.interventions import Boost, Clamp, Row, Scale, Slot, slot_of
 from esr.steering.kernel import steer
-from esr.steering.lines import Lines, Phase, alone
+from esr.steering.lines import Lines, alone
 from esr.steering.rows import SaeRows, of_vectors
-from esr.steering.scope import END, overlap, positions
-
-D_MODEL, N = 12, 5
-CPU = torch.device("cpu")
-VECTOR, SECOND = Row(0, "d" * 16), Row(1, "d" * 16)
+from esr.steering.scope import END
+from tests.steering_rows import (
+    CPU,
+    D_MODEL,
+    ROWS,
+    SECOND,
+    VECTOR,
+    N,
+    clip,
+    phases_of,
+    residual,
+    rotation,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +59,6 @@ def bank(sae: SaeRows, vectors: torch.Tensor) -> SaeRows:
     return SaeRows(encoder, bias, threshold, decoder, torch.zeros(D_MODEL))
 
 
-ROWS = (*map(Row, range(N)), VECTOR, SECOND)
-
-
-def residual(rows: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(rows, D_MODEL, generator=torch.Generator().manual_seed(seed))
-
-
 def one_by_one(h: torch.Tensor, items: tuple[iv.Intervention, ...], bank: SaeRows) -> torch.Tensor:
     """The reference engine's way."""
     everywhere = (0, END)
@@ -67,12 +66,6 @@ def one_by_one(h: torch.Tensor, items: tuple[iv.Intervention, ...], bank: SaeRow
     hook = SteeringHook(placed, everywhere, ROWS, bank)
     steered: torch.Tensor = hook(torch.nn.Identity(), (), h[None])
     return steered[0]
-
-
-def phases_of(lines: Lines, items: tuple[iv.Intervention, ...], layer: int = 0) -> list[Phase]:
-    effects = Effects.of(items, layer, 0)
-    places = np.array([ROWS.index(row) for row in effects.rows[0]], np.int64)
-    return lines.add(effects, layer, places)
 
 
 def together(
@@ -142,25 +135,6 @@ def test_scale_multiplies_the_unsteered_activation(sae: SaeRows, bank: SaeRows) 
     assert torch.equal(ablated, together(h, [(Clamp(3),)], bank, 6))
     assert torch.equal(together(h, [(Scale(3, 1.0),)], bank, 6), h)
     assert not phases_of(Lines(CPU, len(ROWS)), (Scale(3, 1.0),))[0].reads
-
-
-def clip(lower: float, upper: float) -> tuple[Slot, ...]:
-    """Pin the projection on the first direction into an interval: a floor and a cap."""
-    return (
-        Slot(VECTOR, VECTOR, target=lower, gain=-1.0, high=lower),
-        Slot(VECTOR, VECTOR, target=upper, gain=-1.0, low=upper),
-    )
-
-
-def rotation(angle: float) -> tuple[Slot, ...]:
-    """Turn the part of the stream in the plane of the two directions, lengths kept."""
-    cos, sin = math.cos(angle), math.sin(angle)
-    return (
-        Slot(VECTOR, VECTOR, gain=cos - 1),
-        Slot(SECOND, SECOND, gain=cos - 1),
-        Slot(SECOND, VECTOR, gain=sin),
-        Slot(VECTOR, SECOND, gain=-sin),
-    )
 
 
 def test_every_operator_is_a_few_slots(vectors: torch.Tensor, bank: SaeRows) -> None:
@@ -272,91 +246,6 @@ def test_half_precision_is_computed_in_float32(bank: SaeRows) -> None:
         exact = together(h.float(), [items] * 3, bank).to(torch.bfloat16)
         assert torch.equal(together(h, [items] * 3, bank), exact)
         assert one_by_one(h, items, bank).dtype == torch.bfloat16
-
-
-def test_scopes_are_positions() -> None:
-    """A prompt of 10 tokens, a given prefix of 3."""
-    expected = {
-        "all": (0, END),
-        "prompt": (0, 10),
-        "prefix": (0, 13),
-        "generated": (10, END),
-        "after prefix": (13, END),
-        "until 0": (0, 10),
-        "until 16": (0, 26),
-    }
-    for scope, span in expected.items():
-        assert positions(scope, 10, 3) == span
-    assert positions("prefix", 10) == positions("prompt", 10)
-    assert not overlap("generated", "prompt")
-    assert overlap("until 4", "generated")
-
-
-def spans(effects: Effects) -> list[tuple[float, ...]]:
-    return [tuple(line) for line in effects.table[:, :3].tolist()]
-
-
-def test_effects_are_where_the_scopes_of_request_and_intervention_agree() -> None:
-    items = (Boost(1, 1.0, scope="until 4"), Boost(2, 1.0, layer=3), Boost(3, 1.0, scope="prompt"))
-    placed = Effects.of(items, 1, n_prompt=10, scope="generated")
-    assert spans(placed) == [(1, 10, 14), (3, 10, END)]
-    assert placed.content != Effects.of(items, 1, n_prompt=11, scope="generated").content
-    everywhere = (Boost(1, 1.0),)
-    content = Effects.of(everywhere, 1, 10).content
-    assert content == Effects.of(everywhere, 1, 11, 2).content
-    assert content != Effects.of(everywhere, 2, 10).content
-    direction = Slot(VECTOR, boost=1.0)
-    other = Slot(Row(0, "e" * 16), boost=1.0)
-    assert Effects.of([direction], 1, 0).content != Effects.of([other], 1, 0).content
-
-
-def test_effects_name_their_rows_and_survive_the_journey() -> None:
-    items = (Clamp(4), Slot(SECOND, Row(2), boost=1.0, low=0.5), Slot(VECTOR, boost=2.0))
-    effects = Effects.of(items, 1, 10)
-    rows, write, read = effects.rows
-    assert [rows[i] for i in write] == [Row(4), SECOND, VECTOR]
-    assert [rows[i] for i in read] == [Row(4), Row(2), VECTOR]
-    again = Effects.from_wire(*effects.to_wire())
-    assert again.content == effects.content
-    assert again.rows[0] == rows
-    assert not len(Effects.of((), 1, 10))
-
-
-def test_phases_are_cut_where_an_effect_begins_or_ends() -> None:
-    items = (
-        Boost(0, 1.0, layer=2),
-        Boost(1, 1.0, layer=2, scope="after prefix"),
-        Boost(3, 1.0, layer=4, scope="until 4"),
-    )
-    effects = Effects.of(items, 1, n_prompt=5, n_prefix=2, scope="all")
-    places = np.array([row.number for row in effects.rows[0]], np.int64)
-    lines = Lines(CPU, N)
-
-    def told(layer: int) -> list[tuple[int, int, list[int]]]:
-        return [(p.start, p.end, p.places.tolist()) for p in lines.add(effects, layer, places)]
-
-    assert told(2) == [(0, 7, [0]), (7, END, [0, 1])]
-    assert told(4) == [(0, 9, [3])]
-    assert told(1) == []
-
-
-def test_lines_are_written_anew_for_the_next_request() -> None:
-    """Nothing of a former request is left, gates included; the table grows when it must."""
-    lines = Lines(CPU, len(ROWS), lines=1)
-    first = phases_of(lines, clip(-0.2, 0.3))
-    lines.remove(first)
-    (second,) = phases_of(lines, (Boost(2, 5.0),))
-    assert second.line == first[0].line
-    others = [phases_of(lines, rotation(float(i)))[0].line for i in range(5)]
-    assert len({second.line, *others}) == 6
-    constant, gain, gates = lines.of_rows(
-        torch.tensor([second.line, 0]), len(ROWS), reads=True, gated=True
-    )
-    assert constant.tolist() == [[0, 0, 5, 0, 0, 0, 0], [0] * len(ROWS)]
-    assert gain is not None
-    assert not gain.any()
-    assert gates is not None
-    assert torch.isposinf(gates.numbers[:, 2]).all()
 
 
 @pytest.mark.parametrize(

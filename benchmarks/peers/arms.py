@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import importlib
 import importlib.metadata
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -70,7 +71,12 @@ class Ours:
 
 
 def start_ours(spec: ModelSpec, dictionary: Dictionary, in_flight: int) -> VllmEngine:
-    """An engine that does not stop at stop tokens."""
+    """An engine that does not stop at stop tokens, and computes on every core, as the peers do.
+
+    By itself vLLM keeps one core of a machine without GPUs for its scheduler.
+    """
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
     from esr.engine.vllm import VllmEngine
 
     engine = VllmEngine(spec, dictionary, VllmOptions(in_flight))

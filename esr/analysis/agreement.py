@@ -105,20 +105,20 @@ def _agreement(
     columns = _columns(pairs, weights)
     sums = _Sums.of([x for x, _ in pairs], columns, generator(seed, "agreement of judges"))
     share, scaled = sums.share, sums.scaled
-    n, at = len(pairs), _at((columns > 0).sum(axis=0))
+    n, at = len(pairs), _at(columns)
     return Agreement(
         pairs=n,
         unpaired=unpaired,
-        multi=share(lambda t: _share(t, "multi"), n),
+        multi=share(lambda t: _share(t, "multi"), weights),
         multi_kappa=scaled(lambda t: _kappa(t, "multi"), n),
-        improved=share(lambda t: _share(t, "improved"), n),
+        improved=share(lambda t: _share(t, "improved"), weights),
         improved_kappa=scaled(lambda t: _kappa(t, "improved"), n),
-        direction=share(lambda t: _ratio(t, "same_sign", "multi_both"), float(at("multi_both"))),
+        direction=share(lambda t: _ratio(t, "same_sign", "multi_both"), at("multi_both")),
         confirmed=share(
             lambda t: intervals.ratio(
                 _at(t)("multi_both"), _at(t)("multi_both") + _at(t)("multi_first")
             ),
-            float(at("multi_both") + at("multi_first")),
+            at("multi_both") + at("multi_first"),
         ),
         pearson=scaled(lambda t: _correlation(t, "score"), n),
         spearman=scaled(lambda t: _correlation(t, "rank"), n),
@@ -146,12 +146,13 @@ class _Sums:
         sample = Bootstrap.of(latents, columns, rng)
         return cls(columns, sample, Clusters.of(latents, prompts))
 
-    def share(self, quantity: Quantity, n: float) -> Estimate:
-        """A share of ``n`` trials."""
-        two_way = self._linearised(quantity).share_interval(int(n))
-        return self._estimate(quantity, n, two_way)
+    def share(self, quantity: Quantity, weights: Array) -> Estimate:
+        """A share of the pairs that weigh something: [n_pairs]."""
+        n = round(crossed.effective_size(weights))
+        two_way = self._linearised(quantity).share_interval(n)
+        return self._estimate(quantity, int((weights > 0).sum()), two_way)
 
-    def scaled(self, quantity: Quantity, n: float) -> Estimate:
+    def scaled(self, quantity: Quantity, n: int) -> Estimate:
         """A correlation or kappa."""
         return self._estimate(quantity, n, self._linearised(quantity).correlation_interval())
 
@@ -159,15 +160,15 @@ class _Sums:
         found = crossed.Estimate.of_sums(quantity, self.columns, self.clusters)
         return replace(found, value=round(found.value, 12))
 
-    def _estimate(self, quantity: Quantity, n: float, two_way: Interval | None) -> Estimate:
+    def _estimate(self, quantity: Quantity, n: int, two_way: Interval | None) -> Estimate:
         # Rounding noise must not pass for spread.
         def rounded(totals: Array) -> Array:
             return np.round(quantity(totals), 12)
 
         value = float(rounded(self.sample.totals))
         if not np.isfinite(value):
-            return Estimate(value, int(n), None)
-        return Estimate(value, int(n), self.sample.interval(rounded), two_way)
+            return Estimate(value, n, None)
+        return Estimate(value, n, self.sample.interval(rounded), two_way)
 
 
 _EVENTS = ("multi", "improved")

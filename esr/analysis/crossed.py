@@ -176,7 +176,11 @@ class Estimate:
         return Interval(middle - half, middle + half)
 
     def share_interval(self, n: int) -> Interval | None:
-        """:meth:`rate_interval`, and the plain Wilson interval of ``n`` trials at 0 and 1."""
+        """:meth:`rate_interval`, and the plain Wilson interval of ``n`` trials at 0 and 1.
+
+        Args:
+            n: trials counted; where they stand for unequal numbers, :func:`effective_size`.
+        """
         if self.value in (0.0, 1.0) and n:
             return Proportion(round(self.value * n), n).wilson()
         return self.rate_interval()
@@ -206,6 +210,17 @@ def rate_interval(
     """
     estimate = Estimate.of(events, counted, clusters, level)
     return estimate.share_interval(round(float(counted.sum())))
+
+
+def effective_size(weights: Sequence[float] | Array) -> float:
+    """How many trials of equal weight fix a mean as well as these (Kish 1965): 0 without weight.
+
+    Args:
+        weights: [n_trials] how many trials each stands for.
+    """
+    values = np.asarray(weights, dtype=float)
+    squares = float(values @ values)
+    return float(values.sum()) ** 2 / squares if squares else 0.0
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -128,11 +128,14 @@ def rates(outcomes: Sequence[Outcome], design: Design, seed: int) -> Rates:
             # A stratum that a draw leaves without trials weighs nothing there.
             return np.asarray(np.where(weight > 0, weight * within, 0.0).sum(axis=-1))
 
-        if not sizes or design.weights(o.trial_id for o in graded) is None:
+        weights = design.weights(o.trial_id for o in graded)
+        if not sizes or weights is None:
             return Estimate(UNDEFINED, len(graded), None)
-        value = float(share(sample.totals))
-        two_way = crossed.Estimate.of_sums(share, columns, clusters).rate_interval()
-        return Estimate(value, len(graded), sample.interval(share), two_way)
+        found = crossed.Estimate.of_sums(share, columns, clusters)
+        # Rounding noise must not hide that a rate is 0 or 1.
+        found = replace(found, value=round(found.value, 12))
+        two_way = found.share_interval(round(crossed.effective_size(list(weights.values()))))
+        return Estimate(found.value, len(graded), sample.interval(share), two_way)
 
     return Rates(len(graded), estimate(2), estimate(3))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import costs, record, scale, steering_overhead
+from benchmarks import costs, record, scale, steering_overhead, steering_share
 from benchmarks.gpu import tables as gpu
 from benchmarks.peers.command import TABLES
 
@@ -24,12 +24,14 @@ HEADING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["overhead", "peers", "distinct", "gpu"])
+@pytest.mark.parametrize("kind", ["overhead", "share", "peers", "distinct", "gpu"])
 def test_the_readme_shows_the_newest_file(kind: str) -> None:
     if kind == "gpu":
         expected = gpu.text(gpu.newest())
     elif kind == "overhead":
         expected = steering_overhead.text(record.newest(kind))
+    elif kind == "share":
+        expected = steering_share.text(record.newest(kind))
     else:
         expected = TABLES[kind](record.newest(kind))
     assert record.shown(kind) == expected
@@ -89,6 +91,36 @@ def test_a_table_of_the_overhead() -> None:
     assert "| boost / none steered | 0.970 (0.909 to 1.000) |" in shown
     assert "| clamp / none steered | 1.000 (0.990 to 1.000) |" in shown
     assert "| 0.98 | yes |" in shown
+
+
+def test_medians_have_an_interval_where_there_are_enough_of_them() -> None:
+    """Of nine values the second and the eighth: 1 - 2 * (1 + 9) / 2**9 of coverage."""
+    assert record.median_interval([9, 1, 2, 3, 5, 4, 6, 7, 8]) == "5.000 [2.000, 8.000]"
+    assert record.median_interval([3, 1, 2]) == "2.000 (1.000 to 3.000)"
+
+
+def test_a_clock_counts_what_is_inside_another_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(100))
+    monkeypatch.setattr(steering_share.time, "perf_counter", lambda: float(next(now)))
+    clock = steering_share.Clock()
+    inner = clock.wrap(lambda: 1)
+    outer = clock.wrap(lambda: inner() + inner())
+    assert (outer(), clock.seconds) == (2, 1.0)
+    assert (inner(), clock.seconds) == (1, 2.0)
+    failing = clock.wrap(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        failing()
+    assert (inner(), clock.seconds) == (1, 4.0)
+
+
+def test_a_table_of_shares() -> None:
+    settings = {"requests": 192, "in_flight": 64, "tokens": 64, "rounds": 3}
+    shares = {"none steered": [0.001, 0.002, 0.009], "clamp": [0.03, 0.01, 0.025]}
+    shown = steering_share.text(
+        {**HEADING, "settings": settings, "title": "tiny", "shares": shares}
+    )
+    assert "| none steered | 0.20 (0.10 to 0.90) | 0.998 | 0.995 | yes |" in shown
+    assert "| clamp | 2.50 (1.00 to 3.00) | 0.975 | 0.98 | **no** |" in shown
 
 
 def test_a_measured_rate_replaces_the_estimate(tmp_path: Path) -> None:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
 import json
 import textwrap
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
-from esr import judge, models
+from esr import judge
 from esr.errors import UserError
 from esr.judge.rubric import get, read
 from esr.models import prompts
@@ -26,9 +19,11 @@ from esr.upstream import manifest
 from esr.upstream.commands import main
 from esr.upstream.convert import convert
 from esr.upstream.extract import assigned_text, returned_pairs
-from esr.upstream.labels import fetch_labels
+from tests.upstream.site import Site
 
 VARIANTS_FILE = "experiment_05_prompt_variants/__init__.py"
+
+
 JUDGE = textwrap.dedent(
     '''
     import os
@@ -41,6 +36,8 @@ JUDGE = textwrap.dedent(
     Use {"attempts": []}."""
     '''
 )
+
+
 VARIANTS = textwrap.dedent(
     '''
     def _default_prompt_variants():
@@ -51,6 +48,8 @@ VARIANTS = textwrap.dedent(
         ]
     '''
 )
+
+
 CONCRETENESS = textwrap.dedent(
     """
     class ConcretenessGrader:
@@ -60,13 +59,19 @@ CONCRETENESS = textwrap.dedent(
             return prompt
     """
 )
+
+
 WRITER = textwrap.dedent(
     '''
     def get_system_prompt(off_topic_subject: str) -> str:
         return f"""Digress to {off_topic_subject}, then come back."""
     '''
 )
+
+
 BOUNDARIES = 'SYSTEM_PROMPT = "Mark."\nUSER_PROMPT_TEMPLATE = """Text: {response}"""\n'
+
+
 FILES = {
     "prompts.txt": "How do I boil an egg?\nHow do I iron a shirt?",
     "judge.py": JUDGE,
@@ -79,58 +84,6 @@ FILES = {
     "data/off_topic_detectors.json": "{}",
     "data/normal_responses.json": json.dumps(["x" * 200_000]),
 }
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves bytes by path, ranges included; paths in ``cut`` break off once in the middle."""
-
-    def __init__(self, *args: object, site: Site) -> None:
-        self.site = site
-        super().__init__(*args)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        self.site.asked.append((self.path, self.headers.get("Range")))
-        content = self.site.files.get(self.path)
-        if content is None:
-            self.send_error(404)
-            return
-        start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
-        if start >= len(content) and start:
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        body = content[start:]
-        if self.path in self.site.cut:
-            self.site.cut.remove(self.path)
-            body = body[: len(body) // 2]
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Site:
-    """A web site on the loopback."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.cut: list[str] = []
-        self.asked: list[tuple[str, str | None]] = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, site=self))
-        self.url = "http://{}:{}".format(*self.server.server_address[:2])
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    thread = Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
 
 
 @pytest.fixture
@@ -266,56 +219,6 @@ def test_other_shapes_are_refused(source: str) -> None:
         returned_pairs(source, "_default_prompt_variants", "x.py")
 
 
-def label_batches(site: Site, model: models.ModelSpec) -> str:
-    base = f"/v1/{model.neuronpedia}/explanations"
-    rows = [
-        [{"index": "3", "description": "volcanoes, lava"}, {"index": "0", "description": "eggs"}],
-        [{"index": "3", "description": "mountains"}, {"index": "7", "description": ' "odd"\n one'}],
-    ]
-    for number, batch in enumerate(rows):
-        lines = "\n".join(map(json.dumps, batch)).encode()
-        site.files[f"{base}/batch-{number}.jsonl.gz"] = gzip.compress(lines)
-    return base
-
-
-def test_labels(site: Site, tmp_path: Path) -> None:
-    model = replace(models.get("8b"), labels=tmp_path / "labels" / "8b.csv")
-    base = label_batches(site, model)
-    site.cut.append(f"{base}/batch-1.jsonl.gz")
-    with pytest.raises(UserError, match="repeat the command"):
-        fetch_labels(model, site.url, quiet=True)
-    assert not model.label_file.exists(), "half of the labels were taken for all"
-    site.asked.clear()
-    export = fetch_labels(model, site.url, quiet=True)
-    assert [path for path, _ in site.asked] == [
-        f"{base}/batch-1.jsonl.gz",
-        f"{base}/batch-2.jsonl.gz",
-    ]
-    assert (export.labels, export.repeated, export.batches) == (3, 1, 2)
-    with model.label_file.open(newline="") as file:
-        found = list(csv.reader(file))
-    rows = [["0", "eggs"], ["3", "volcanoes, lava"], ["7", '"odd" one']]
-    assert found == [["index", "description"], *rows]
-    assert sorted(path.name for path in model.label_file.parent.iterdir()) == ["8b.csv"]
-
-
-def test_labels_faults(site: Site, tmp_path: Path) -> None:
-    model = replace(models.get("8b"), labels=tmp_path / "8b.csv")
-    with pytest.raises(UserError, match="does not exist"):
-        fetch_labels(model, site.url, quiet=True)
-    with pytest.raises(UserError, match="no Neuronpedia export"):
-        fetch_labels(models.get("tiny"), site.url)
-    base = label_batches(site, model)
-    good = site.files[f"{base}/batch-0.jsonl.gz"]
-    site.files[f"{base}/batch-0.jsonl.gz"] = good[:-9]
-    with pytest.raises(UserError, match="damaged"):
-        fetch_labels(model, site.url, quiet=True)
-    site.files[f"{base}/batch-0.jsonl.gz"] = good
-    with pytest.raises(UserError, match="labels latent 7"):
-        fetch_labels(replace(model, d_sae=5), site.url, quiet=True)
-    assert fetch_labels(model, site.url, quiet=True).labels == 3
-
-
 def test_a_download_without_an_end_is_given_up(
     site: Site, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -324,45 +227,6 @@ def test_a_download_without_an_end_is_given_up(
     assert "normal_responses.json is too large; allowed: 100,000 bytes" in capsys.readouterr().err
     left = list((data / "upstream").rglob("normal_responses*"))
     assert left == [], "what came of it was left on the disk"
-
-
-def test_an_export_without_an_end_is_given_up(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = replace(models.get("8b"), labels=tmp_path / "8b.csv")
-    base = label_batches(site, model)
-    monkeypatch.setattr("esr.upstream.labels.MOST_BATCHES", 2)
-    assert fetch_labels(model, site.url, quiet=True).batches == 2
-    site.files[f"{base}/batch-2.jsonl.gz"] = site.files[f"{base}/batch-0.jsonl.gz"]
-    with pytest.raises(UserError, match="goes on and on; allowed: 2 batches"):
-        fetch_labels(model, site.url, quiet=True)
-    assert not any("batch-3" in path for path, _ in site.asked)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"[1, 2]",
-        b"null",
-        b'{"index": null, "description": "a"}',
-        b'{"index": 1, "description": ["a"]}',
-        b'{"index": 1e999, "description": "a"}',
-        b"[" * 100_000,
-        b'{"index": 1, "description": "' + b"x" * 3_000_000 + b'"}',
-    ],
-)
-def test_a_damaged_batch_is_dropped_and_fetched_again(
-    content: bytes, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("esr.upstream.labels.LARGEST_BATCH", 1_000_000)
-    model = replace(models.get("8b"), labels=tmp_path / "8b.csv")
-    base = label_batches(site, model)
-    good = site.files[f"{base}/batch-1.jsonl.gz"]
-    site.files[f"{base}/batch-1.jsonl.gz"] = gzip.compress(content)
-    with pytest.raises(UserError, match=r"batch-1\.jsonl\.gz of the label export is damaged"):
-        fetch_labels(model, site.url, quiet=True)
-    site.files[f"{base}/batch-1.jsonl.gz"] = good
-    assert fetch_labels(model, site.url, quiet=True).labels == 3
 
 
 def test_nothing_is_written_outside_the_folder(
@@ -387,14 +251,3 @@ def test_nothing_is_written_outside_the_folder(
     assert main(["fetch", "--mirror", f"{site.url}/esr"]) == 2
     assert "leads out of" in capsys.readouterr().err
     assert list(outside.iterdir()) == []
-
-
-def test_registry_points_to_the_exports() -> None:
-    expected = {
-        "70b": "llama3.3-70b-it/50-resid-post-gf",
-        "8b": "llama3.1-8b-it/19-resid-post-gf",
-        "gemma-2b": "gemma-2-2b/16-gemmascope-res-16k",
-        "gemma-9b": "gemma-2-9b/26-gemmascope-res-16k",
-        "gemma-27b": "gemma-2-27b/22-gemmascope-res-131k",
-    }
-    assert {key: models.get(key).neuronpedia for key in expected} == expected
