@@ -63,7 +63,7 @@ dist: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.steering_overhead tiny --save
-	$(BIN)/python -m benchmarks.steering_share tiny --save
+	$(BIN)/python -m benchmarks.steering_share --save
 
 peers: setup
 	$(BIN)/pip install -q --no-deps --target .peers -r benchmarks/peers/requirements.txt

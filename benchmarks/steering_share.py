@@ -5,8 +5,8 @@ from one second to the next. Here one run is measured: the seconds the worker sp
 that steering adds to a step, over the seconds of the whole run. Both change with the machine alike.
 What steering costs outside the worker, in checks and longer messages, is not in it.
 
-    python -m benchmarks.steering_share tiny --save    # and write the table: make bench
-    python -m benchmarks.steering_share --table        # the table from the newest file
+    python -m benchmarks.steering_share --save     # and write the table: make bench
+    python -m benchmarks.steering_share --table    # the table from the newest file
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import dataclasses
 import functools
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import record
@@ -35,15 +37,19 @@ IN_A_STEP = ("admit", "forget", "begin_step", "touch", "end_step")
 """What :class:`esr.steering.batch.Steering` is asked to do while vLLM runs."""
 
 
+MODELS = ("tiny", "152m")
+"""A registered model, and a random one of :mod:`benchmarks.random_models`."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Of the measurement."""
 
-    requests: int = 192
+    requests: int = 128
     in_flight: int = 64
-    tokens: int = 64
+    tokens: int = 48
     prompt: int = 32
-    rounds: int = 5
+    rounds: int = 3
 
 
 class Clock:
@@ -91,7 +97,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", nargs="?", default="tiny", help="a model key; default: tiny")
+    parser.add_argument(
+        "models", nargs="*", default=MODELS, help=f"keys or shapes; default: {' '.join(MODELS)}"
+    )
     for field in fields(Sizes):
         flag = "--" + field.name.replace("_", "-")
         parser.add_argument(flag, type=int, default=field.default, help=f"default: {field.default}")
@@ -120,51 +128,59 @@ async def shares(engine: VllmEngine, spec: ModelSpec, sizes: Sizes) -> dict[str,
     return found
 
 
-async def measure(spec: ModelSpec, sizes: Sizes) -> dict[str, list[float]]:
+async def measure(key: str, folder: Path, sizes: Sizes) -> dict[str, Any]:
     """Start an engine whose worker takes our clock, and run every arm."""
     # The clock is code of ours that goes to the worker, which vLLM allows on request alone.
     os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
+    from benchmarks import random_models
+    from esr import models
     from esr.engine.options import VllmOptions
     from esr.engine.vllm import VllmEngine
     from esr.steering import sae
 
-    engine = VllmEngine(spec, sae.load(spec.sae), VllmOptions(sizes.in_flight))
+    if key in random_models.SHAPES and key not in models.REGISTRY:
+        spec, dictionary = random_models.build(key, folder / key)
+    else:
+        spec = models.get(key)
+        dictionary = sae.load(spec.sae)
+    print(f"{spec.title}, load {record.load()}", flush=True)
+    engine = VllmEngine(spec, dictionary, VllmOptions(sizes.in_flight))
     engine.info = dataclasses.replace(engine.info, stop_token_ids=())
     try:
-        return await shares(engine, spec, sizes)
+        return {"title": spec.title, "shares": await shares(engine, spec, sizes)}
     finally:
         await engine.close()
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """All arms of one model."""
-    from esr import models
-
-    spec = models.get(options.model)
+    """All arms of every model."""
     sizes = Sizes(**{field.name: getattr(options, field.name) for field in fields(Sizes)})
     result = record.heading(**dataclasses.asdict(sizes))
-    found = asyncio.run(measure(spec, sizes))
-    return {**result, "title": spec.title, "shares": found, "load_after": record.load()}
+    with tempfile.TemporaryDirectory() as folder:
+        found = [asyncio.run(measure(key, Path(folder), sizes)) for key in options.models]
+    return {**result, "models": found, "load_after": record.load()}
 
 
 def text(data: Mapping[str, Any] | None) -> str:
-    """The table of a measurement."""
+    """The tables of a measurement."""
     if data is None:
         return record.not_measured("make bench")
     sizes = data["settings"]
-    rows = []
-    for arm, found in data["shares"].items():
-        spent = record.spread([100 * share for share in found], ".2f")
-        left = 1 - statistics.median(found)
-        reached = "yes" if left >= GOALS[arm] else "**no**"
-        rows.append((arm, spent, f"{left:.3f}", GOALS[arm], reached))
-    parts = (
+    parts = [
         record.taken_on(data),
-        f"**{data['title']}**, vLLM eager: {sizes['requests']} requests, {sizes['in_flight']} in "
-        f"flight, {sizes['tokens']} tokens each on average; medians of {sizes['rounds']} rounds, "
-        "least and most.",
-        record.table(("arm", "of the run, %", "left for vLLM", "goal", "reached"), rows),
-    )
+        f"vLLM eager, {sizes['requests']} requests, {sizes['in_flight']} in flight, "
+        f"{sizes['tokens']} tokens each on average; medians of {sizes['rounds']} rounds, least and "
+        "most.",
+    ]
+    for model in data["models"]:
+        rows = []
+        for arm, found in model["shares"].items():
+            spent = record.spread([100 * share for share in found], ".2f")
+            left = 1 - statistics.median(found)
+            reached = "yes" if left >= GOALS[arm] else "**no**"
+            rows.append((arm, spent, f"{left:.3f}", GOALS[arm], reached))
+        header = (model["title"], "of the run, %", "left for vLLM", "goal", "reached")
+        parts.append(record.table(header, rows))
     return "\n\n".join(parts)
 
 

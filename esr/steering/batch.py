@@ -54,11 +54,16 @@ from esr.steering.task import Task
 
 @dataclass(frozen=True, eq=False)
 class _Steered:
-    """A request with interventions, the rows it holds, and its phases at every layer it names."""
+    """A request with interventions, the rows it holds, and its phases at every layer it names.
+
+    Attributes:
+        everywhere: whether it has the same slots at every position of its text.
+    """
 
     task: Task
     rows: Sequence[Row]
     phases: dict[int, list[Phase]]
+    everywhere: bool
 
 
 class _Span(NamedTuple):
@@ -151,7 +156,11 @@ class Steering:
                 layer: self._layers[layer].lines.add(task.effects, layer, lines)
                 for layer in sorted(set(map(int, task.effects.column("layer").tolist())))
             }
-            self._steered[request_id] = _Steered(task, rows, phases)
+            everywhere = all(
+                len(some) == 1 and some[0].start == 0 and some[0].end == END
+                for some in phases.values()
+            )
+            self._steered[request_id] = _Steered(task, rows, phases, everywhere)
             if self.pairing is not None:
                 self.pairing.admit(request_id, task)
         if task.read is not None and self._keeps_reads:
@@ -187,7 +196,7 @@ class Steering:
             steered = self._steered.get(partner)
             if steered is not None:
                 for layer, phases in steered.phases.items():
-                    if len(phases) == 1 and phases[0].start == 0 and phases[0].end == END:
+                    if steered.everywhere:
                         spans[layer].append(_Span(steered, phases[0], row, count))
                         continue
                     for phase, first, n in pieces(phases, row, count, position):

@@ -66,8 +66,6 @@ class GraphLayer:
         self.count = torch.zeros(1, dtype=torch.int64, device=self._device)
         self._expected = 0
         self._asked: tuple[Tensor, torch.cuda.Event | None, int] | None = None
-        self._signature: list[tuple[int, int, int]] = []
-        self._phases: list[object] = []
         self._filled = 0
 
     @property
@@ -77,11 +75,9 @@ class GraphLayer:
 
     def plan(self, spans: Sequence[Span]) -> bool:
         """Fill the buffers for these spans, in order of rows; whether they had to be changed."""
-        self.spans = spans
-        signature = [(id(span.phase), span.first, span.n) for span in spans]
-        if signature == self._signature:
+        if spans == self.spans:
             return False
-        self._signature, self._phases = signature, [span.phase for span in spans]
+        self.spans = spans
         self.n_rows = sum(span.n for span in spans)
         end = spans[-1].first + spans[-1].n if spans else 0
         owner = np.zeros(max(end, self._filled), np.int64)

@@ -48,6 +48,7 @@ class RowsInPlay:
         # and addresses must not change.
         self.packed = torch.zeros(capacity, 2 * self._width + PADDING, device=device)
         self._no_bias = torch.zeros(self._width, device=device)
+        self._fronts: dict[int, SaeRows] = {}
         self._line: dict[Row, int] = {}
         self._users: Counter[Row] = Counter()
         self._free = list(range(capacity))
@@ -62,7 +63,9 @@ class RowsInPlay:
 
     def front(self, n: int) -> SaeRows:
         """The first ``n`` lines: views."""
-        return self._split(self.packed[:n])
+        if n not in self._fronts:
+            self._fronts[n] = self._split(self.packed[:n])
+        return self._fronts[n]
 
     def chosen(self, lines: Tensor) -> SaeRows:
         """Copies of some lines: [n] int64."""

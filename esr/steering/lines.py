@@ -86,6 +86,8 @@ class Lines:
         fixed: bool = False,
     ) -> None:
         self._device, self._fixed = device, fixed
+        self.n_reading = self.n_with_gates = 0
+        """Lines in use whose open slots read, and lines that have gated slots."""
         self._free: list[int] = []
         self.table = torch.zeros(0, 2, width, device=device)
         self.columns = torch.zeros(0, 2, gated, dtype=torch.int64, device=device)
@@ -162,8 +164,10 @@ class Lines:
         numbers[CONSTANT] = np.bincount(column, constant, len(places))
         numbers[GAIN] = np.bincount(column, gain, len(places))
         line = self._written(places, numbers, columns, gates)
-        any_gain = bool(numbers[GAIN].any())
-        return Phase(start, end, line, places, numbers, columns, gates, any_gain)
+        phase = Phase(start, end, line, places, numbers, columns, gates, bool(numbers[GAIN].any()))
+        self.n_reading += phase.reads
+        self.n_with_gates += phase.gated
+        return phase
 
     def _written(
         self,
@@ -201,13 +205,17 @@ class Lines:
         """The lines of a request that is finished."""
         for phase in phases:
             heapq.heappush(self._free, phase.line)
+            self.n_reading -= phase.reads
+            self.n_with_gates -= phase.gated
 
     def of_rows(self, owner: Tensor, width: int, *, reads: bool, gated: bool) -> Coefficients:
         """What rows receive; ``owner``: [n_rows] int64, the line of each row; ``width``: rows in
         play."""
-        table = self.table[:, :, :width][owner]
+        # Each half by itself: a product with every other line of a matrix is twice as slow.
+        constant, gain = self.table[:, :, :width].unbind(1)
         gates = Gates(self.columns[owner], self.gates[owner]) if gated else None
-        return table[:, CONSTANT], table[:, GAIN] if reads else None, gates
+        chosen = gain.index_select(0, owner) if reads else None
+        return constant.index_select(0, owner), chosen, gates
 
 
 Coefficients = tuple[Tensor, Tensor | None, Gates | None]

@@ -77,25 +77,24 @@ class Layer:
         self._device = in_play.packed.device
         self.lines = Lines(self._device, in_play.capacity)
         self.blocks: list[Block] = []
-        self._signature: list[tuple[int, int, int]] = []
-        self._phases: list[Phase] = []
 
     def plan(self, spans: Sequence[Span]) -> bool:
         """Whether the plan had to be built anew for these spans, in order of rows."""
-        self.spans = spans
-        # A phase belongs to one request, and is another object when that comes again.
-        signature = [(id(span.phase), span.first, span.n) for span in spans]
-        if signature == self._signature:
+        # A phase belongs to one request, and is another object when that comes again: spans are
+        # equal where the same objects have the same rows.
+        if spans == self.spans:
             self.due = self.n_rows
             return False
-        self._signature, self._phases = signature, [span.phase for span in spans]
-        self.n_rows = self.due = sum(span.n for span in spans)
+        self.spans = spans
+        counts = [span.n for span in spans]
+        self.n_rows = self.due = sum(counts)
         width = self._in_play.n
-        short: list[Span] = []
-        long: list[Span] = []
-        for span in spans:
-            wasteful = span.n > 1 and span.n * (width - len(span.phase.places)) > WASTE
-            (long if wasteful else short).append(span)
+        short, long = spans, []
+        if self.n_rows > len(spans):
+            short = []
+            for span in spans:
+                wasteful = span.n > 1 and span.n * (width - len(span.phase.places)) > WASTE
+                (long if wasteful else short).append(span)
         self.blocks = [*self._together(short, width)]
         for span in long:
             self.blocks += self._alone(span)
@@ -118,8 +117,8 @@ class Layer:
             before = np.cumsum([0, *counts[:-1]])
             rows = np.arange(sum(counts)) + np.repeat(rows - before, counts)
             lines = np.repeat(lines, counts)
-        reads = any(span.phase.reads for span in spans)
-        gated = any(span.phase.gated for span in spans)
+        # Of all requests in flight: most often those of this step.
+        reads, gated = self.lines.n_reading > 0, self.lines.n_with_gates > 0
         in_play = self._in_play.front(width)
         most = max(1, COEFFICIENTS // max(1, width))
         for start in range(0, len(rows), most):

@@ -117,7 +117,7 @@ def test_a_table_of_shares() -> None:
     settings = {"requests": 192, "in_flight": 64, "tokens": 64, "rounds": 3}
     shares = {"none steered": [0.001, 0.002, 0.009], "clamp": [0.03, 0.01, 0.025]}
     shown = steering_share.text(
-        {**HEADING, "settings": settings, "title": "tiny", "shares": shares}
+        {**HEADING, "settings": settings, "models": [{"title": "tiny", "shares": shares}]}
     )
     assert "| none steered | 0.20 (0.10 to 0.90) | 0.998 | 0.995 | yes |" in shown
     assert "| clamp | 2.50 (1.00 to 3.00) | 0.975 | 0.98 | **no** |" in shown
