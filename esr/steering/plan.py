@@ -86,12 +86,13 @@ class Layer:
             self.due = self.n_rows
             return False
         self.spans = spans
-        counts = [span.n for span in spans]
-        self.n_rows = self.due = sum(counts)
+        self.n_rows = self.due = sum([span.n for span in spans])
         width = self._in_play.n
-        short, long = spans, []
-        if self.n_rows > len(spans):
-            short = []
+        short: list[Span] = []
+        long: list[Span] = []
+        if self.n_rows == len(spans):  # All decode.
+            short += spans
+        else:
             for span in spans:
                 wasteful = span.n > 1 and span.n * (width - len(span.phase.places)) > WASTE
                 (long if wasteful else short).append(span)
