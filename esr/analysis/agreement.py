@@ -305,10 +305,10 @@ def agree_with_gate(
     rng = generator(seed, "agreement with the gate")
     sums = _Sums.of(known, columns * weights.reshape(-1, 1), rng)
     share = sums.share
-    both, judge_only, gate_only = cells.sum(axis=0)
+    both, judge_only, gate_only = cells.T * weights
     return GateAgreement(
         pairs=len(known),
-        multi=share(lambda t: intervals.ratio(t[..., 0] + t[..., 3], t[..., 4]), len(known)),
+        multi=share(lambda t: intervals.ratio(t[..., 0] + t[..., 3], t[..., 4]), weights),
         multi_kappa=sums.scaled(_kappa_of, len(known)),
         announced=share(
             lambda t: intervals.ratio(t[..., 0], t[..., 0] + t[..., 1]), both + judge_only

@@ -132,10 +132,11 @@ def rates(outcomes: Sequence[Outcome], design: Design, seed: int) -> Rates:
         if not sizes or weights is None:
             return Estimate(UNDEFINED, len(graded), None)
         found = crossed.Estimate.of_sums(share, columns, clusters)
+        value = found.value
         # Rounding noise must not hide that a rate is 0 or 1.
-        found = replace(found, value=round(found.value, 12))
+        found = replace(found, value=round(value, 12))
         two_way = found.share_interval(round(crossed.effective_size(list(weights.values()))))
-        return Estimate(found.value, len(graded), sample.interval(share), two_way)
+        return Estimate(value, len(graded), sample.interval(share), two_way)
 
     return Rates(len(graded), estimate(2), estimate(3))
 

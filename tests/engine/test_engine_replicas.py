@@ -30,6 +30,7 @@ from esr.pipeline.context import RunContext
 from esr.pipeline.schema import TrialSpec
 from esr.pipeline.trials import run_trials
 from esr.runs.folder import RunFolder
+from esr.steering import sae
 from esr.steering.interventions import Boost
 from esr.steering.sae import Dictionary
 from tests import scripted
@@ -235,8 +236,9 @@ asyncio.run(engine.close())
 """
 
 
-def test_a_killed_driver_leaves_no_process_and_loses_nothing(tmp_path: Path) -> None:
-    """Two replicas of the organism; the same command goes on where the killed one was."""
+@pytest.mark.usefixtures("_one_ray")
+async def test_a_killed_driver_leaves_no_process_and_loses_nothing(tmp_path: Path) -> None:
+    """Two replicas of the organism; the same run goes on where the killed one was."""
     command = [sys.executable, "-c", DRIVER, str(tmp_path)]
     environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= dict([NOT_NICE])
@@ -254,7 +256,13 @@ def test_a_killed_driver_leaves_no_process_and_loses_nothing(tmp_path: Path) -> 
     assert not left
     assert time.monotonic() - killed < 30
     assert KILL_AFTER <= len(at_kill) < N_TRIALS, "the driver must be killed in the middle"
-    subprocess.run(command, env=environment, check=True, timeout=300)
+    spec = models.get("tiny")
+    make = partial(TransformersEngine, spec, sae.load(spec.sae))
+    engine = ReplicatedEngine(make, replicas=2, in_flight=8)
+    try:
+        await run(engine, tmp_path)
+    finally:
+        await engine.close()
     lines = generations(tmp_path)
     times = Counter(key for key, _ in lines)
     assert (len(times), set(times.values())) == (N_TRIALS, {1}), "every generation exactly once"
