@@ -97,10 +97,10 @@ def median_interval(values: Sequence[float], form: str = ".3f") -> str:
 
     Fewer than six values have no such interval: least and most stand in its place.
     """
-    interval = stats.quantile_test(values, p=0.5).confidence_interval(0.95)
-    if math.isnan(interval.low) or math.isnan(interval.high):
+    found: Any = stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+    if math.isnan(found.low) or math.isnan(found.high):
         return spread(values, form)
-    return f"{statistics.median(values):{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+    return f"{statistics.median(values):{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 def put(kind: str, text: str, document: Path | None = None) -> None:
