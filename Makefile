@@ -42,7 +42,7 @@ demo: setup
 	$(BIN)/python plotting/plot_exp1.py
 
 test: setup
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: setup
 	$(BIN)/python -m tests.faults --write

@@ -161,8 +161,8 @@ def test_a_training_killed_at_any_time_ends_like_one_that_was_not(tmp_path: Path
     assert resumed.keys() == whole.keys()
     for name, value in whole.items():
         # Products of matrices round by how their memory is aligned, which differs between two
-        # processes: single weights were 3e-6 apart. Another number of steps moves them by 7e-2.
-        torch.testing.assert_close(resumed[name], value, atol=1e-5, rtol=1e-4)
+        # processes: single weights were up to 2e-5 apart. Another number of steps: 7e-2.
+        torch.testing.assert_close(resumed[name], value, atol=1e-3, rtol=1e-4)
     assert len(validations(killed)) > 4
     assert validations(killed) == validations(tmp_path / "whole")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -59,6 +60,12 @@ class Step:
 
 def steps(requests: Sequence[Request], slots: int) -> Iterator[Step]:
     """Run all requests, first come first served, with at most ``slots`` of them at once."""
+    for step, n in stretches(requests, slots):
+        yield from repeat(step, n)
+
+
+def stretches(requests: Sequence[Request], slots: int) -> Iterator[tuple[Step, int]]:
+    """:func:`steps`, each with how many in a row are the same: until a request is finished."""
     waiting, running = list(requests), list[Request]()
     rows: list[Request | None] = []
     left = {request.name: request.steps for request in requests}
@@ -70,10 +77,12 @@ def steps(requests: Sequence[Request], slots: int) -> Iterator[Step]:
             free = rows.index(None) if None in rows else len(rows)
             rows[free : free + 1] = [running[-1]]
         rows = _condensed(rows)
-        if running:
-            yield Step(tuple(row for row in rows if row is not None), tuple(running))
+        if not running:
+            return
+        n = min(left[request.name] for request in running)
+        yield Step(tuple(row for row in rows if row is not None), tuple(running)), n
         for request in running:
-            left[request.name] -= 1
+            left[request.name] -= n
 
 
 def _condensed(rows: Sequence[Request | None]) -> list[Request | None]:
@@ -88,8 +97,8 @@ def _condensed(rows: Sequence[Request | None]) -> list[Request | None]:
 
 def foreign_share(requests: Sequence[Request], slots: int) -> float:
     """Share of all tokens that are steered by another intervention than their own."""
-    run = list(steps(requests, slots))
-    return sum(step.foreign for step in run) / sum(len(step.rows) for step in run)
+    run = list(stretches(requests, slots))
+    return sum(step.foreign * n for step, n in run) / sum(len(step.rows) * n for step, n in run)
 
 
 def load(
