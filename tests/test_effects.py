@@ -104,3 +104,14 @@ def test_lines_are_written_anew_for_the_next_request() -> None:
     assert not gain.any()
     assert gates is not None
     assert torch.isposinf(gates.numbers[:, 2]).all()
+
+
+def test_what_reads_or_has_gates_is_counted_while_it_is_in_flight() -> None:
+    """Where nobody reads, the product over the encoder is left out."""
+    lines = Lines(CPU, len(ROWS))
+    counts = []
+    held = [phases_of(lines, items) for items in ((Boost(1, 2.0),), (Clamp(2),), clip(-0.2, 0.3))]
+    for phases in [[], *held]:
+        lines.remove(phases)
+        counts.append((lines.n_reading, lines.n_with_gates))
+    assert counts == [(1, 1), (1, 1), (0, 1), (0, 0)]
