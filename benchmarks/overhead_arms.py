@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from esr.engine.base import GenerationRequest
+    from esr.engine.options import VllmOptions
+    from esr.engine.vllm import VllmEngine
     from esr.models import ModelSpec
     from esr.steering.interventions import Intervention
+    from esr.steering.sae import Dictionary
 
 STOCK, NONE = "stock vLLM", "none steered"
 GOALS = {
@@ -32,6 +36,20 @@ class RunSizes:
     requests: int
     prompt: int
     tokens: int
+
+
+def reached(arm: str, ratio: float) -> str:
+    """Whether a ratio reaches its arm's goal, for a table."""
+    return "yes" if ratio >= GOALS[arm] else "**no**"
+
+
+def never_stopping(spec: ModelSpec, dictionary: Dictionary, options: VllmOptions) -> VllmEngine:
+    """An engine in which nothing stops a response before its cap."""
+    from esr.engine.vllm import VllmEngine
+
+    engine = VllmEngine(spec, dictionary, options)
+    engine.info = dataclasses.replace(engine.info, stop_token_ids=())
+    return engine
 
 
 def requests(

@@ -10,6 +10,7 @@ import torch
 
 from esr import models
 from esr.models import Calibration, ModelShape, ModelSpec, SaeSource
+from esr.steering import sae
 from esr.steering.sae import Dictionary, write_rows
 
 if TYPE_CHECKING:
@@ -106,6 +107,19 @@ def build(name: str, folder: Path) -> tuple[ModelSpec, Dictionary]:
         replace(spec, key=f"random-{name}", title=title, hf_id=str(target)),
         _dictionary(spec, folder),
     )
+
+
+def registered_or_random(key: str, folder: Path) -> tuple[ModelSpec, Dictionary]:
+    """A registered model with its dictionary, or a random one of a shape that is none.
+
+    Args:
+        key: of the registry, or of :data:`SHAPES`.
+        folder: for random weights.
+    """
+    if key in SHAPES and key not in models.REGISTRY:
+        return build(key, folder / key)
+    spec = models.get(key)
+    return spec, sae.load(spec.sae)
 
 
 def _widen(model: torch.nn.Module) -> None:

@@ -10,12 +10,13 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scipy import stats
 
+from esr.errors import run_command
 from esr.runs import provenance
 
 RESULTS = Path(__file__).parent / "results"
@@ -101,6 +102,37 @@ def median_interval(values: Sequence[float], form: str = ".3f") -> str:
     if math.isnan(found.low) or math.isnan(found.high):
         return spread(values, form)
     return f"{statistics.median(values):{form}} [{found.low:{form}}, {found.high:{form}}]"
+
+
+def command(
+    kind: str,
+    measure: Callable[[], Mapping[str, Any]],
+    text: Callable[[Mapping[str, Any] | None], str],
+    *,
+    keep: bool,
+    table: bool,
+) -> int:
+    """Measure and print; the exit status of :func:`esr.errors.run_command`.
+
+    Args:
+        kind: of the measurement.
+        measure: takes it.
+        text: its table, or what stands in its place.
+        keep: also among the results of today, and in the document.
+        table: only write the document anew, from the newest file.
+    """
+
+    def run() -> None:
+        if table:
+            put(kind, text(newest(kind)))
+            return
+        data = measure()
+        if keep:
+            save(path_of(kind), data)
+            put(kind, text(newest(kind)))
+        print(f"\n{text(data)}")
+
+    return run_command(run)
 
 
 def put(kind: str, text: str, document: Path | None = None) -> None:

@@ -27,8 +27,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import record
-from benchmarks.overhead_arms import GOALS, NONE, STOCK, RunSizes, requests
-from esr.errors import UserError, run_command
+from benchmarks.overhead_arms import (
+    GOALS,
+    NONE,
+    STOCK,
+    RunSizes,
+    never_stopping,
+    reached,
+    requests,
+)
+from esr.errors import UserError
 
 if TYPE_CHECKING:
     from esr.engine.base import Generation, GenerationRequest
@@ -98,11 +106,9 @@ async def measure(
 ) -> dict[str, Any]:
     """All arms, alternating: ours on one engine, and beside it vLLM with its own worker."""
     from benchmarks.stock_vllm import StockVllm
-    from esr.engine.vllm import VllmEngine
 
     how = engine_options(options, compiled)
-    engine = VllmEngine(spec, dictionary, how)
-    engine.info = dataclasses.replace(engine.info, stop_token_ids=())
+    engine = never_stopping(spec, dictionary, how)
     stock = None if options.no_stock else StockVllm(spec, dictionary, how, own_graphs=compiled)
     arms = [NONE, *(arm for arm in options.arms if arm != NONE)]
     generate: dict[str, Generate] = dict.fromkeys(arms, engine.generate)
@@ -229,7 +235,7 @@ def text(data: Mapping[str, Any] | None) -> str:
                 record.median_interval(measured["ratios"][arm]),
                 record.median_interval(measured["ratios_processor"][arm]),
                 GOALS[arm],
-                "yes" if statistics.median(measured["ratios"][arm]) >= GOALS[arm] else "**no**",
+                reached(arm, statistics.median(measured["ratios"][arm])),
             ]
             for arm, base in measured["compared_with"].items()
         ]
@@ -245,19 +251,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; the exit status of :func:`esr.errors.run_command`."""
     options = arguments(argv)
 
-    def command() -> None:
-        if options.table:
-            record.put(KIND, text(record.newest(KIND)))
-            return
+    def measured() -> dict[str, Any]:
         data = run(options)
-        for path in [options.json] if options.json else []:
-            record.save(path, data)
-        if options.save:
-            record.save(record.path_of(KIND), data)
-            record.put(KIND, text(record.newest(KIND)))
-        print(f"\n{text(data)}")
+        if options.json:
+            record.save(options.json, data)
+        return data
 
-    return run_command(command)
+    return record.command(KIND, measured, text, keep=options.save, table=options.table)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import record
-from benchmarks.overhead_arms import GOALS, RunSizes, requests
-from esr.errors import run_command
+from benchmarks.overhead_arms import GOALS, RunSizes, never_stopping, reached, requests
 
 if TYPE_CHECKING:
     from esr.engine.vllm import VllmEngine
@@ -133,19 +132,11 @@ async def measure(key: str, folder: Path, sizes: Sizes) -> dict[str, Any]:
     # The clock is code of ours that goes to the worker, which vLLM allows on request alone.
     os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
     from benchmarks import random_models
-    from esr import models
     from esr.engine.options import VllmOptions
-    from esr.engine.vllm import VllmEngine
-    from esr.steering import sae
 
-    if key in random_models.SHAPES and key not in models.REGISTRY:
-        spec, dictionary = random_models.build(key, folder / key)
-    else:
-        spec = models.get(key)
-        dictionary = sae.load(spec.sae)
+    spec, dictionary = random_models.registered_or_random(key, folder)
     print(f"{spec.title}, load {record.load()}", flush=True)
-    engine = VllmEngine(spec, dictionary, VllmOptions(sizes.in_flight))
-    engine.info = dataclasses.replace(engine.info, stop_token_ids=())
+    engine = never_stopping(spec, dictionary, VllmOptions(sizes.in_flight))
     try:
         return {"title": spec.title, "shares": await shares(engine, spec, sizes)}
     finally:
@@ -177,8 +168,7 @@ def text(data: Mapping[str, Any] | None) -> str:
         for arm, found in model["shares"].items():
             spent = record.spread([100 * share for share in found], ".2f")
             left = 1 - statistics.median(found)
-            reached = "yes" if left >= GOALS[arm] else "**no**"
-            rows.append((arm, spent, f"{left:.3f}", GOALS[arm], reached))
+            rows.append((arm, spent, f"{left:.3f}", GOALS[arm], reached(arm, left)))
         header = (model["title"], "of the run, %", "left for vLLM", "goal", "reached")
         parts.append(record.table(header, rows))
     return "\n\n".join(parts)
@@ -187,18 +177,8 @@ def text(data: Mapping[str, Any] | None) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; the exit status of :func:`esr.errors.run_command`."""
     options = arguments(argv)
-
-    def command() -> None:
-        if options.table:
-            record.put(KIND, text(record.newest(KIND)))
-            return
-        data = run(options)
-        if options.save:
-            record.save(record.path_of(KIND), data)
-            record.put(KIND, text(record.newest(KIND)))
-        print(f"\n{text(data)}")
-
-    return run_command(command)
+    keep, table = options.save, options.table
+    return record.command(KIND, lambda: run(options), text, keep=keep, table=table)
 
 
 if __name__ == "__main__":

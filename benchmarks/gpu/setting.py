@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from benchmarks.overhead_arms import never_stopping
 from esr.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ def start(
         UserError: vLLM has settled on other graphs than asked for, or on another runner.
     """
     from esr.engine.options import VllmOptions
-    from esr.engine.vllm import VllmEngine
 
     wanted = None if setting.miniature else GRAPHS[graphs]
     asked = VllmOptions(
@@ -88,8 +88,7 @@ def start(
         in_process=setting.miniature,
         **options,
     )
-    engine = VllmEngine(spec, dictionary, asked)
-    engine.info = dataclasses.replace(engine.info, stop_token_ids=())
+    engine = never_stopping(spec, dictionary, asked)
     mode = engine._driver.config.compilation_config.cudagraph_mode
     if wanted is not None and mode.name != wanted:
         raise UserError(f"vLLM runs with CUDA graphs {mode.name}", wanted, "see its log")

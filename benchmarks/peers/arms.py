@@ -6,7 +6,6 @@ Peers run static batches: as many requests as are in flight, all as long as the 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import importlib
 import importlib.metadata
 import os
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from benchmarks.overhead_arms import never_stopping
 from benchmarks.peers import plan
 from benchmarks.peers.workload import Workload
 from esr.engine.base import GenerationRequest, Sampling
@@ -77,11 +77,7 @@ def start_ours(spec: ModelSpec, dictionary: Dictionary, in_flight: int) -> VllmE
     """
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
-    from esr.engine.vllm import VllmEngine
-
-    engine = VllmEngine(spec, dictionary, VllmOptions(in_flight))
-    engine.info = dataclasses.replace(engine.info, stop_token_ids=())
-    return engine
+    return never_stopping(spec, dictionary, VllmOptions(in_flight))
 
 
 class HuggingFace:

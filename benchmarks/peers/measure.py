@@ -52,14 +52,8 @@ def load(key: str, folder: Path) -> Model:
     from transformers import AutoModelForCausalLM
 
     from benchmarks import random_models
-    from esr import models
-    from esr.steering import sae
 
-    if key in random_models.SHAPES and key not in models.REGISTRY:
-        spec, dictionary = random_models.build(key, folder / key)
-    else:
-        spec = models.get(key)
-        dictionary = sae.load(spec.sae)
+    spec, dictionary = random_models.registered_or_random(key, folder)
     # Default attention, not the exact one of our reference engine: a peer at its fastest.
     model = AutoModelForCausalLM.from_pretrained(spec.hf_id, dtype=getattr(torch, spec.dtype))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

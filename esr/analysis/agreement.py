@@ -10,7 +10,7 @@ paper; with one, each counts for as many trials as it was drawn to stand for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -157,13 +157,12 @@ class _Sums:
         return self._estimate(quantity, n, self._linearised(quantity).correlation_interval())
 
     def _linearised(self, quantity: Quantity) -> crossed.Estimate:
-        found = crossed.Estimate.of_sums(quantity, self.columns, self.clusters)
-        return replace(found, value=round(found.value, 12))
+        return crossed.Estimate.of_sums(quantity, self.columns, self.clusters)
 
     def _estimate(self, quantity: Quantity, n: int, two_way: Interval | None) -> Estimate:
         # Rounding noise must not pass for spread.
         def rounded(totals: Array) -> Array:
-            return np.round(quantity(totals), 12)
+            return np.round(quantity(totals), crossed.DIGITS)
 
         value = float(rounded(self.sample.totals))
         if not np.isfinite(value):

@@ -25,6 +25,9 @@ Codes = NDArray[np.int64]
 NO_SPREAD = 1e-24
 """Variances up to here are rounding noise of clusters that are all alike."""
 
+DIGITS = 12
+"""Of a share or a correlation that are no rounding noise."""
+
 STEP = 1e-5
 """Of a numerical derivative, in parts of what it is taken after."""
 
@@ -181,13 +184,14 @@ class Estimate:
         Args:
             n: trials counted; where they stand for unequal numbers, :func:`effective_size`.
         """
-        if self.value in (0.0, 1.0) and n:
+        # Rounding noise must not hide that nothing varies.
+        if n and round(self.value, DIGITS) in (0.0, 1.0):
             return Proportion(round(self.value * n), n).wilson()
         return self.rate_interval()
 
     def correlation_interval(self) -> Interval | None:
         """Of a correlation or kappa, on Fisher's scale: within -1 and 1. None at either."""
-        if not (self.variance > NO_SPREAD and abs(self.value) < 1):
+        if not (self.variance > NO_SPREAD and abs(round(self.value, DIGITS)) < 1):
             return None
         half = self.quantile * math.sqrt(self.variance) / (1 - self.value**2)
         middle = math.atanh(self.value)

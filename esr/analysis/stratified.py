@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -132,11 +132,8 @@ def rates(outcomes: Sequence[Outcome], design: Design, seed: int) -> Rates:
         if not sizes or weights is None:
             return Estimate(UNDEFINED, len(graded), None)
         found = crossed.Estimate.of_sums(share, columns, clusters)
-        value = found.value
-        # Rounding noise must not hide that a rate is 0 or 1.
-        found = replace(found, value=round(value, 12))
         two_way = found.share_interval(round(crossed.effective_size(list(weights.values()))))
-        return Estimate(value, len(graded), sample.interval(share), two_way)
+        return Estimate(found.value, len(graded), sample.interval(share), two_way)
 
     return Rates(len(graded), estimate(2), estimate(3))
 

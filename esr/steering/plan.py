@@ -86,16 +86,13 @@ class Layer:
             self.due = self.n_rows
             return False
         self.spans = spans
-        self.n_rows = self.due = sum([span.n for span in spans])
+        self.n_rows = self.due = sum(span.n for span in spans)
         width = self._in_play.n
         short: list[Span] = []
         long: list[Span] = []
-        if self.n_rows == len(spans):  # All decode.
-            short += spans
-        else:
-            for span in spans:
-                wasteful = span.n > 1 and span.n * (width - len(span.phase.places)) > WASTE
-                (long if wasteful else short).append(span)
+        for span in spans:
+            wasteful = span.n > 1 and span.n * (width - len(span.phase.places)) > WASTE
+            (long if wasteful else short).append(span)
         self.blocks = [*self._together(short, width)]
         for span in long:
             self.blocks += self._alone(span)

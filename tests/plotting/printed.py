@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -11,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from esr.models import REGISTRY
+from esr.runs.paths import REPOSITORY
 from plotting import style
 from plotting.figure import Drawn
 from plotting.sources import Source
@@ -78,3 +81,15 @@ def _ticks_out_of_view(axes: Axes) -> Iterator[Text]:
         for tick in axis.get_major_ticks():
             if not axes.axison or not low <= tick.get_loc() <= high:
                 yield from (tick.label1, tick.label2)
+
+
+def heavy_imports(code: str) -> str:
+    """What code has imported in the end of torch, vLLM, Transformers and our engines."""
+    told = (
+        f"import sys; {code}; heavy = {{'torch', 'vllm', 'transformers', 'esr.engine'}}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    return done.stdout.strip()

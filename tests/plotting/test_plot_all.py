@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from plotting import plot_all
 from plotting.plot_all import SCRIPTS, Script
 from plotting.sources import PACKAGES
 from tests.made_up_runs import arm_of_trials, write_run
+from tests.plotting.printed import heavy_imports
 
 LARGE = {
     "model": "70b",
@@ -59,15 +58,7 @@ class TestScripts:
             assert (REPOSITORY / words[1]).is_file()
 
     def test_imports_no_engine_and_no_torch(self) -> None:
-        code = (
-            "import sys, plotting.plot_all as p; [s.main for s in p.SCRIPTS]; "
-            "heavy = {'torch', 'vllm', 'transformers', 'esr.engine'}; "
-            "print(sorted(heavy & set(sys.modules)))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
-        )
-        assert done.stdout.strip() == "[]"
+        assert heavy_imports("import plotting.plot_all as p; [s.main for s in p.SCRIPTS]") == "[]"
 
 
 @pytest.mark.usefixtures("only_first")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from esr.analysis import metrics, quantities
-from esr.runs.paths import REPOSITORY
 from esr.runs.run_metadata import RunMetadata
 from plotting import plot_exp1, style
 from tests.plotting.made_up_sources import (
@@ -22,7 +19,7 @@ from tests.plotting.made_up_sources import (
     of_the_paper,
     write_run,
 )
-from tests.plotting.printed import PAPER, check, said, texts
+from tests.plotting.printed import PAPER, check, heavy_imports, said, texts
 
 
 class TestFigureOfExperiment1:
@@ -190,12 +187,4 @@ class TestCommand:
         assert len(error.splitlines()) == 1
 
     def test_imports_no_engine_and_no_torch(self) -> None:
-        code = (
-            "import sys, plotting.plot_exp1; "
-            "heavy = {'torch', 'vllm', 'transformers', 'esr.engine'}; "
-            "print(sorted(heavy & set(sys.modules)))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
-        )
-        assert done.stdout.strip() == "[]"
+        assert heavy_imports("import plotting.plot_exp1") == "[]"
