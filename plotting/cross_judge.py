@@ -18,6 +18,7 @@ from esr.analysis.outcomes import Outcome, outcomes_from_results, paired
 from esr.analysis.stratified import Cell, Design, Estimate, Rates
 from esr.errors import UserError
 from esr.runs.plain import plain
+from plotting import rates
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_07_cross_judge"
@@ -181,13 +182,11 @@ def _short_name(judge_id: str) -> str:
 def estimate_row(estimate: Estimate) -> dict[str, Any]:
     """Value, n and interval as columns of a CSV; shares are 0 to 1."""
     data = plain(estimate)
-    row: dict[str, Any] = {"value": data["value"], "n": data["n"]}
-    for key, suffix in (("two_way", ""), ("interval", "_by_latent")):
-        row["low" + suffix], row["high" + suffix] = data[key] or (None, None)
-    return row
+    ends = rates.ends_row(data["two_way"], data["interval"])
+    return {"value": data["value"], "n": data["n"], **ends}
 
 
-_ESTIMATE = ("value", "n", "low", "high", "low_by_latent", "high_by_latent")
+_ESTIMATE = ("value", "n", *rates.ENDS)
 
 
 def rates_table(groups: Sequence[Group]) -> pd.DataFrame:

@@ -90,10 +90,14 @@ TOO_FEW = f"fewer than {MIN_EPISODES} episodes"
 
 def _mean(group: Mapping[str, Any], part: str) -> Rate:
     n = group["baseline_n" if part == "baseline" else "n"]
-    kinds = ("two_way_interval", "interval")
-    two_way, by_latent = (group.get(f"{part}_{kind}") for kind in kinds)
+    two_way, by_latent = _intervals(group, part)
     mean = group[f"{part}_mean"]
     return {"rate": mean, "n": n, "two_way_interval": two_way, "cluster_interval": by_latent}
+
+
+def _intervals(group: Mapping[str, Any], part: str) -> list[Sequence[float] | None]:
+    """Two-way and by latent."""
+    return [group.get(f"{part}_{kind}") for kind in ("two_way_interval", "interval")]
 
 
 def _trace(axes: Axes, group: Mapping[str, Any], colour: str) -> None:
@@ -154,9 +158,7 @@ def _bar_table(sources: Sequence[Source]) -> pd.DataFrame:
             for part in PARTS:
                 row = {"model": source.model, "title": source.title, "group": name, "region": part}
                 row["mean"] = group.get(f"{part}_mean")
-                for kind, suffix in (("two_way_interval", ""), ("interval", "_by_latent")):
-                    ends = group.get(f"{part}_{kind}") or (None, None)
-                    row["low" + suffix], row["high" + suffix] = ends
+                row |= rates.ends_row(*_intervals(group, part))
                 row |= {k: group[k] for k in ("n", "cohens_d", "cliffs_delta", "wilcoxon_p")}
                 rows.append(row)
     return pd.DataFrame(rows)

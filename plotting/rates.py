@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +67,9 @@ COLUMNS = [
     *("cluster_low", "cluster_high", "wilson_low", "wilson_high"),
     *("two_way_low", "two_way_high"),
 ]
+
+ENDS = ("low", "high", "low_by_latent", "high_by_latent")
+"""Columns of a value whose two intervals are two-way and by latent."""
 
 
 class Unit(NamedTuple):
@@ -294,6 +298,14 @@ def row(rate: Rate) -> dict[str, Any]:
         ends = rate.get("wilson" if kind == "wilson" else f"{kind}_interval")
         row[f"{kind}_low"], row[f"{kind}_high"] = ends or (None, None)
     return row
+
+
+def ends_row(
+    two_way: Sequence[float] | None, by_latent: Sequence[float] | None
+) -> dict[str, float | None]:
+    """Both intervals under the names of ``ENDS``, as far as there are any."""
+    pairs: list[Sequence[float | None]] = [ends or (None, None) for ends in (two_way, by_latent)]
+    return dict(zip(ENDS, chain(*pairs), strict=True))
 
 
 def rows(summary: Summary) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ def start(folder: Path, delay: float = 0.004) -> subprocess.Popen[bytes]:
         )
 
 
-KILLS = 5
+KILLS = 3
 
 
 def run_until(folder: Path, lines: int) -> bool:
@@ -102,7 +102,7 @@ def test_killed_at_random_moments_ends_like_an_uninterrupted_run(tmp_path: Path)
 
 def test_interruption_leaves_a_partial_result(tmp_path: Path) -> None:
     # Slow enough that the signal comes while trials are under way, also on a busy machine.
-    process = start(tmp_path, 0.25)
+    process = start(tmp_path, 0.1)
     journal = None
     while process.poll() is None:
         journal = next(iter(tmp_path.glob("results/*/*/*/journal.jsonl")), None)

@@ -135,34 +135,44 @@ async def expected(
     return dict(generations(folder))
 
 
+async def run_and_kill(engine: ReplicatedEngine, folder: Path, victims: int) -> None:
+    """A whole run, in the middle of which the first replicas are killed; all work at its end."""
+    folder.mkdir()
+    before = [await process_of(member) for member in engine._members]
+    killer = asyncio.create_task(kill_when_busy(engine, folder, victims))
+    await run(engine, folder)
+    assert KILL_AFTER <= await killer < N_TRIALS, "the replicas must be killed in the middle"
+    await asyncio.wait_for(asyncio.gather(*engine._restarts.values()), 120)
+    assert [member.lost for member in engine._members] == [False, False]
+    after = [await process_of(member) for member in engine._members]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, victims == 1]
+
+
 @pytest.mark.usefixtures("_one_ray")
-@pytest.mark.parametrize("victims", [1, 2])
 async def test_killed_replicas_lose_nothing_and_work_again(
     specs: dict[str, ModelSpec],
     dictionary: Dictionary,
     references: dict[str, TransformersEngine],
     expected: dict[str, list[int]],
-    victims: int,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """One of two in a first run; both, the one started again among them, in a second."""
     monkeypatch.setattr(replicas, "RESTART_AFTER", (0.1, 1.0))
     make = partial(TransformersEngine, specs["llama"], dictionary)
-    shared = tmp_path / "shared"
-    shared.mkdir()
-
     engine = ReplicatedEngine(make, replicas=2, in_flight=8)
     try:
         assert engine.describe()["replicas"] == 2
-        before = [await process_of(member) for member in engine._members]
-        killer = asyncio.create_task(kill_when_busy(engine, shared, victims))
-        await run(engine, shared)
-        at_kill = await killer
-        await asyncio.wait_for(asyncio.gather(*engine._restarts.values()), 120)
-        assert [member.lost for member in engine._members] == [False, False]
-        after = [await process_of(member) for member in engine._members]
-        assert [a == b for a, b in zip(before, after, strict=True)] == [False, victims == 1]
+        for victims in (1, 2):
+            await run_and_kill(engine, tmp_path / str(victims), victims)
+            told = capsys.readouterr().err
+            assert [told.count(f"replica {i} is lost") for i in range(2)] == [1, victims - 1]
+            assert [told.count(f"replica {i} works again") for i in range(2)] == [1, victims - 1]
+            lines = generations(tmp_path / str(victims))
+            assert max(Counter(key for key, _ in lines).values()) == 1
+            assert dict(lines) == expected
+            assert len(lines) == N_TRIALS
 
         # The new actor answers as the old one did; a refused request costs no replica.
         member = engine._members[0]
@@ -175,14 +185,6 @@ async def test_killed_replicas_lose_nothing_and_work_again(
         assert [member.lost for member in engine._members] == [False, False]
     finally:
         await engine.close()
-    assert KILL_AFTER <= at_kill < N_TRIALS, "the replicas must be killed in the middle"
-    told = capsys.readouterr().err
-    assert [told.count(f"replica {i} is lost") for i in range(2)] == [1, victims - 1]
-    assert [told.count(f"replica {i} works again") for i in range(2)] == [1, victims - 1]
-    lines = generations(shared)
-    assert max(Counter(key for key, _ in lines).values()) == 1
-    assert dict(lines) == expected
-    assert len(lines) == N_TRIALS
 
 
 @pytest.mark.usefixtures("_one_ray")
@@ -238,7 +240,7 @@ asyncio.run(engine.close())
 
 @pytest.mark.usefixtures("_one_ray")
 async def test_a_killed_driver_leaves_no_process_and_loses_nothing(tmp_path: Path) -> None:
-    """Two replicas of the organism; the same run goes on where the killed one was."""
+    """Two replicas of the organism; one engine goes on where the killed run was."""
     command = [sys.executable, "-c", DRIVER, str(tmp_path)]
     environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= dict([NOT_NICE])
@@ -257,12 +259,9 @@ async def test_a_killed_driver_leaves_no_process_and_loses_nothing(tmp_path: Pat
     assert time.monotonic() - killed < 30
     assert KILL_AFTER <= len(at_kill) < N_TRIALS, "the driver must be killed in the middle"
     spec = models.get("tiny")
-    make = partial(TransformersEngine, spec, sae.load(spec.sae))
-    engine = ReplicatedEngine(make, replicas=2, in_flight=8)
-    try:
-        await run(engine, tmp_path)
-    finally:
-        await engine.close()
+    engine = TransformersEngine(spec, sae.load(spec.sae))
+    await run(engine, tmp_path)
+    await engine.close()
     lines = generations(tmp_path)
     times = Counter(key for key, _ in lines)
     assert (len(times), set(times.values())) == (N_TRIALS, {1}), "every generation exactly once"

@@ -28,6 +28,7 @@ from tests.engine.engine_models import (
     slot_requests,
 )
 from tests.engine.engine_pairs import SLOTS, one_by_one, options, steered_tokens, together
+from tests.engine.operator_batch import operators_equal_their_formulas
 from tests.engine.plain_hook import PlainHook
 
 
@@ -107,6 +108,14 @@ async def test_slots_layers_scopes_and_prefixes_equal_a_plain_hook(
     changed = [a != b for a, b in zip(expected[::2], unsteered, strict=True)]
     steered = [bool(request.interventions) for request in slots]
     assert sum(changed) > 0.6 * sum(steered), "the slots must be strong enough to show"
+
+
+@pytest.mark.parametrize("pair", [("llama", "compiled")], ids=["llama-compiled"], indirect=True)
+async def test_operators_equal_their_formulas_in_a_compiled_model(
+    pair: tuple[VllmEngine, TransformersEngine, str],
+) -> None:
+    engine, reference, _ = pair
+    await operators_equal_their_formulas(engine, reference)
 
 
 async def test_reads_under_slots_layers_and_scopes_equal_a_plain_hook(

@@ -3,9 +3,7 @@ steer wrongly."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,18 +69,16 @@ def test_ways_to_run_in_which_steering_would_be_wrong_are_refused() -> None:
         assert "\n" not in str(refused.value)
 
 
-def test_the_operator_is_outside_of_breakable_graphs() -> None:
+def test_the_operator_is_outside_of_breakable_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where vLLM breaks graphs at run time, whatever is named as a cut, the operator breaks them
     too: else they would keep what it did while they were captured, which is nothing."""
-    program = "import esr.engine.vllm_worker as w; print(w._touch.__wrapped__.__name__)"
-    answer = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"VLLM_USE_BREAKABLE_CUDAGRAPH": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert answer.stdout.split()[-1] == "_touch"
+    monkeypatch.setenv("VLLM_USE_BREAKABLE_CUDAGRAPH", "1")
+    names = dict(vars(worker))
+    exec(inspect.getsource(worker._touch), names)  # Its decorator looks at the variable but once.
+    assert names["_touch"].__wrapped__.__name__ == "_touch"
+    monkeypatch.delenv("VLLM_USE_BREAKABLE_CUDAGRAPH")
+    exec(inspect.getsource(worker._touch), names)
+    assert not hasattr(names["_touch"], "__wrapped__")
 
 
 def test_what_has_no_room_inside_a_graph_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from asyncio import gather
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -219,45 +220,47 @@ PREFLIGHT = {
 }
 
 
-@pytest.mark.parametrize("provider", NAMES)
-@pytest.mark.parametrize("cause", PREFLIGHT)
-async def test_preflight_says_the_cause_in_one_line(
-    cause: str, provider: str, server: JudgeServer, tmp_path: Path
-) -> None:
+async def refused_for(cause: str, provider: str, folder: Path) -> None:
+    """One question to a server of its own is refused with the cause, in one line."""
     reply, expected = PREFLIGHT[cause]
-    server.behaviour = lambda _: reply
-    grader = judge_of(server, provider, tmp_path, CallSettings(retries=0, timeout=0.2))
-    expected = expected.replace("(", r"\(")
-    with pytest.raises(JudgeError, match=expected) as caught:
-        await grader.client.ready()
-    await grader.close()
+    calls = CallSettings(retries=0, timeout=0.2) if cause == "slow" else ONCE
+    folder.mkdir()
+    async with JudgeServer().running() as server:
+        server.behaviour = lambda _: reply
+        grader = judge_of(server, provider, folder, calls)
+        with pytest.raises(JudgeError, match=expected.replace("(", r"\(")) as caught:
+            await grader.client.ready()
+        await grader.close()
     line = str(caught.value)
     assert "\n" not in line
     assert len(line) < 600
     assert grader.client.model in line
 
 
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("http://127.0.0.1:9", r"cannot be reached \(connection.*(refused|[Cc]onnect)"),
-        (
-            "http://no-such-host.invalid",
-            r"cannot be reached \(connection.*gaierror",
-        ),
-        ("https://127.0.0.1:{port}", r"cannot be reached \(connection.*(SSL|TLS|ssl)"),
-        ("http://127.0.0.1:{port}/elsewhere", r"knows no such model or address \(not_found"),
-    ],
-)
+@pytest.mark.parametrize("provider", NAMES)
+async def test_preflight_says_the_cause_in_one_line(provider: str, tmp_path: Path) -> None:
+    """All causes at once, because some are asked a second time after seconds."""
+    await gather(*(refused_for(cause, provider, tmp_path / cause) for cause in PREFLIGHT))
+
+
+ADDRESSES = {
+    "http://127.0.0.1:9": r"cannot be reached \(connection.*(refused|[Cc]onnect)",
+    "http://no-such-host.invalid": r"cannot be reached \(connection.*gaierror",
+    "https://127.0.0.1:{port}": r"cannot be reached \(connection.*(SSL|TLS|ssl)",
+    "http://127.0.0.1:{port}/elsewhere": r"knows no such model or address \(not_found",
+}
+
+
 @pytest.mark.parametrize("name", ["haiku", "gpt-5-mini", "gemini-2.5-flash"])
-async def test_preflight_of_a_wrong_address(
-    address: str, expected: str, name: str, server: JudgeServer, tmp_path: Path
-) -> None:
-    url = address.format(port=server.url.rpartition(":")[2])
-    client = judge.create_client(f"{name}@{url}", cache=tmp_path / "c.sqlite", calls=ONCE)
-    with pytest.raises(JudgeError, match=expected):
-        await client.ready()
-    await client.close()
+async def test_preflight_of_a_wrong_address(name: str, server: JudgeServer, tmp_path: Path) -> None:
+    async def refused(url: str, expected: str) -> None:
+        client = judge.create_client(f"{name}@{url}", cache=tmp_path / "c.sqlite", calls=ONCE)
+        with pytest.raises(JudgeError, match=expected):
+            await client.ready()
+        await client.close()
+
+    port = server.url.rpartition(":")[2]
+    await gather(*(refused(url.format(port=port), told) for url, told in ADDRESSES.items()))
 
 
 @pytest.mark.parametrize("key", ["sk-test\nwith-a-break", "sk-tést-0123456789"])
