@@ -27,7 +27,8 @@ from experiment_07_cross_judge.sample import Recorded, allocate, draw
 from plotting import plot_exp7
 from plotting.selection import find_sources
 from tests import scripted
-from tests.judge_server import JudgeServer, Reply
+from tests.judge_replies import Reply
+from tests.judge_server import JudgeServer
 from tests.plotting.printed import check
 
 

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.judge_server import Call, JudgeServer, Reply
+from tests.judge_replies import Call, Reply
+from tests.judge_server import JudgeServer
 
 RESPONSE = re.compile(r"seed (\d+) boost (-?[\d.]+)")
 """What the stand-in engine says first: it names the response."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ from esr.judge.batch import BatchClient, BatchSettings
 from esr.judge.ledger import Ledger
 from esr.judge.llm import LlmJudge
 from esr.runs.journal import Journal
-from tests.judge_server import JudgeServer, Reply
+from tests.judge_replies import Reply
+from tests.judge_server import JudgeServer
 
 REQUESTS = [JudgeRequest("prompt", f"response {i}", "label") for i in range(5)]
 CALLS = CallSettings(retries=0)
@@ -85,6 +87,13 @@ async def test_half_price(server: JudgeServer, name: tuple[str, str], tmp_path: 
     assert not server.calls, "nothing went through the ordinary endpoint"
 
 
+async def cancelled(waiting: asyncio.Future[Any]) -> None:
+    """Cancel, and look at the outcome, of which asyncio complains at any later time otherwise."""
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
 @pytest.mark.parametrize("name", NAMES)
 async def test_killed_while_waiting(
     server: JudgeServer, name: tuple[str, str], tmp_path: Path
@@ -94,7 +103,7 @@ async def test_killed_while_waiting(
     waiting = asyncio.gather(*(grader.grade(request) for request in REQUESTS))
     while not batches_of(grader).journal.count("batch"):
         await asyncio.sleep(0.01)
-    waiting.cancel()
+    await cancelled(waiting)
     await grader.close()
     assert paid(tmp_path) == []
     server.batches_end = True
@@ -208,7 +217,7 @@ async def test_what_is_on_its_way_counts_against_the_limit(
     waiting = asyncio.gather(*(grader.grade(request) for request in REQUESTS))
     while not batches_of(grader).journal.count("batch"):
         await asyncio.sleep(0.01)
-    waiting.cancel()
+    await cancelled(waiting)
     await grader.close()
     ((_, sent),) = batches_of(grader).journal.values("requests")
     again = create(server, NAMES[0], tmp_path, limit=1.5 * sent["estimate"])

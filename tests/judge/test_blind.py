@@ -17,7 +17,7 @@ from esr.judge.prices import Usage
 from esr.judge.rubric import get
 from esr.models.prompts import Key
 from tests.judge.test_cache import Scripted
-from tests.judge_server import ANSWER
+from tests.judge_replies import ANSWER
 
 REQUEST = JudgeRequest("Fry eggs? Stay on topic.", "Heat the pan.", "volcano", Key(("pan",)))
 LABELS = ["volcano", "ghost", "moon", "whale", "ghost", "rose"]

@@ -17,7 +17,8 @@ from esr.judge import CallSettings, JudgeRequest, Status, Verdict
 from esr.judge.llm import LlmJudge
 from esr.judge.parsing import read_attempts
 from esr.runs.journal import Journal
-from tests.judge_server import ANSWER, JudgeServer, Reply
+from tests.judge_replies import ANSWER, Reply
+from tests.judge_server import JudgeServer
 
 NAMES = {
     "anthropic": ("haiku", ""),

@@ -23,7 +23,8 @@ from esr.judge.completion import Completion, Request, Stop
 from esr.judge.faults import Fault
 from esr.judge.prices import Usage
 from esr.runs.journal import Journal
-from tests.judge_server import ANSWER, Call, JudgeServer, Reply
+from tests.judge_replies import ANSWER, Call, Reply
+from tests.judge_server import JudgeServer
 
 REQUEST = Request("system", "question")
 GOOD = Completion("answer", Stop.END, Usage(100, 10, charged=0.5))

@@ -16,7 +16,8 @@ from esr.judge import CallSettings, JudgeRequest, Status, Verdict, prices
 from esr.judge.completion import Request, Stop
 from esr.judge.parsing import Reason
 from esr.judge.rubric import get
-from tests.judge_server import ANSWER, JudgeServer, Reply
+from tests.judge_replies import ANSWER, Reply
+from tests.judge_server import JudgeServer
 
 KEY = "sk-test-0123456789abcdef"
 QUESTION = JudgeRequest("How do I add fractions?", "Find a common denominator.", "volcanoes")

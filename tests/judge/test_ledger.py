@@ -14,7 +14,8 @@ from esr.errors import SpendLimitError
 from esr.judge.ledger import Ledger
 from esr.judge.prices import Usage
 from esr.runs.journal import Journal
-from tests.judge_server import Call, JudgeServer, Reply
+from tests.judge_replies import Call, Reply
+from tests.judge_server import JudgeServer
 
 COST = (1000 * 1.0 + 100 * 5.0) / 1e6
 """Of the server's answers at Haiku's price."""

@@ -23,7 +23,8 @@ from experiment_01_esr.run import EXPERIMENT
 from experiment_03_off_topic_detectors import find
 from experiment_06_sequential_activations import run as experiment_06
 from tests import scripted
-from tests.judge_server import Call, JudgeServer, Reply
+from tests.judge_replies import Call, Reply
+from tests.judge_server import JudgeServer
 
 CONFIG = Config(model="tiny")
 QUICK = CallSettings(concurrency=4, retries=0)

@@ -17,7 +17,8 @@ from esr.judge.boundaries import Boundaries, annotate, locate
 from esr.judge.concreteness import rate
 from esr.judge.overlap import OverlapJudge
 from esr.judge.prices import Usage
-from tests.judge_server import Call, JudgeServer, Reply
+from tests.judge_replies import Call, Reply
+from tests.judge_server import JudgeServer
 
 QUICK = CallSettings(retries=0)
 
