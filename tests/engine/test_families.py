@@ -20,7 +20,8 @@ from esr.models import ModelSpec
 from esr.steering import kernel, plan, stream
 from esr.steering.sae import Dictionary
 from tests.engine.engine_models import build_dictionary, mixed_requests
-from tests.engine.families import D_MODEL, DOCUMENT, FAMILIES, build, compare
+from tests.engine.families import DOCUMENT, build, compare
+from tests.engine.family_configs import D_MODEL, FAMILIES
 
 # Each kind of return, in vLLM's own classes and in its Transformers backend.
 SOME = {
