@@ -13,8 +13,8 @@ from esr.engine.vllm_driver import InProcess
 from esr.runs.folder import RunFolder
 from tests import run_schemas
 
-# What collecting imports stays to the end: looking through it again and again took a third of the
-# collection and a tenth of the tests.
+# What collecting imports stays to the end: looking through it again and again was a third of the
+# collection, and cost every test.
 gc.disable()
 
 
@@ -27,7 +27,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _frozen_again() -> Iterator[None]:
     """vLLM thaws all when an engine in this process ends, and looks through all when the next
-    starts: four times as long as its start."""
+    starts, which takes longer than the start itself."""
     shutdown = InProcess.shutdown
 
     def and_freeze(driver: InProcess) -> None:

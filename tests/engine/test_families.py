@@ -23,7 +23,7 @@ from tests.engine.engine_models import build_dictionary, mixed_requests
 from tests.engine.families import DOCUMENT, build, compare
 from tests.engine.family_configs import D_MODEL, FAMILIES
 
-# Each kind of return, in vLLM's own classes and in its Transformers backend.
+# Each kind of return, and vLLM's Transformers backend beside its own classes.
 SOME = {
     "stablelm": (stream.FIRST, "StablelmForCausalLM"),
     "olmo2": (stream.STREAM, "TransformersForCausalLM"),
