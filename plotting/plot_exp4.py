@@ -6,7 +6,7 @@ python plotting/plot_exp4.py [--results PATH ...] [--output DIR]
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from plotting.finetuning_sweeps import ARMS, Sweep, sweeps
 from plotting.plot_exp5 import EXPERIMENT as PROMPTING
 from plotting.plot_exp5 import ORDER as VARIANTS
 from plotting.published import published
-from plotting.rates import Summary
+from plotting.rates import Rate, Summary
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_04_finetuning"
@@ -30,6 +30,9 @@ NAME, COMBINED = "exp4_finetuning", "exp4_prompting_and_finetuning"
 
 HEADROOM = 1.7
 """Height of an axis in its highest point: n and legend stand above the data."""
+
+FAR = 4
+"""A model whose rates end above so many times every other's has no say in the axis."""
 
 UNSTEERED_COLOUR = "#CC79A7"
 LAYOUT = (rates.MULTI_AND_ESR, ("conditional_improvement_rate", rates.SCORE))
@@ -46,11 +49,22 @@ def _rows(sweep: Sweep) -> list[Row]:
 
 
 def _limit(sweep: Sweep, prompted: Mapping[str, Summary]) -> float:
-    """Of both rates, which share a scale, under prompting too."""
-    summaries = [*prompted.values(), *(s for p in sweep.points for s in p.arms.values())]
-    shown = [summary[quantity] for summary in summaries for quantity in rates.MULTI_AND_ESR]
+    """Of both rates, which share a scale, under prompting too; without models far above all."""
     paper = [v / 100 for q in rates.MULTI_AND_ESR for _, v in paper_points(sweep.base, q)]
-    return max([rates.limit(shown, headroom=1.0), *paper])
+    tops = sorted(
+        [
+            *(_top([summary]) for summary in prompted.values()),
+            *(_top(point.arms.values()) for point in sweep.points),
+        ]
+    )
+    while len(tops) > 2 and tops[-1] > FAR * max([tops[-2], *paper]) > 0:
+        tops.pop()
+    return max([*tops, *paper]) or 1.0
+
+
+def _top(summaries: Iterable[Summary]) -> float:
+    shown = [summary[quantity] for summary in summaries for quantity in rates.MULTI_AND_ESR]
+    return max(map(rates.top, shown))
 
 
 def _panel(sweep: Sweep, quantity: str, limit: float, named: bool, kind: str = "") -> Panel:
@@ -83,9 +97,10 @@ def _trend(axes: Axes, sweep: Sweep, quantity: str, limit: float, legend: bool) 
             by_percent.setdefault(point.percent, []).append(rate)
         means = [_mean(trainings) for trainings in by_percent.values()]
         line = unit.scale * np.array([mean["rate"] for mean in means], dtype=float)
+        line[line > unit.scale * limit] = np.nan
         at = [percent + 1.8 * row - 0.9 for percent in by_percent]
         axes.plot(at, line, "-", color=colour, linewidth=0.7, alpha=0.7)
-        rates.points(axes, places, shown, colour, unit)
+        _within(axes, places, shown, colour, unit, limit)
         rates.sizes(axes, list(by_percent), means, row, colour)
         axes.plot([], [], "o-", color=colour, markersize=3, label=label)
     if quantity == "conditional_improvement_rate":
@@ -99,6 +114,28 @@ def _trend(axes: Axes, sweep: Sweep, quantity: str, limit: float, legend: bool) 
     axes.set_xticks(range(0, 91, 10))
     if legend:
         axes.legend(loc="upper left", bbox_to_anchor=(0, 0.87), handlelength=1.2, borderaxespad=0)
+
+
+def _within(
+    axes: Axes,
+    places: Sequence[float],
+    shown: Sequence[Rate],
+    colour: str,
+    unit: rates.Unit,
+    limit: float,
+) -> None:
+    """Points with their intervals; a triangle at the axis' end, with the value, for those that
+    reach beyond it."""
+    far = [rates.top(rate, unit) > limit for rate in shown]
+    for place, rate, beyond in zip(places, shown, far, strict=True):
+        if not beyond:
+            rates.points(axes, [place], [rate], colour, unit)
+            continue
+        end = (place, unit.scale * limit)
+        axes.plot(*end, "^", color=colour, markersize=4.2, zorder=5)
+        label: Any = {"fontsize": style.SMALL, "color": colour, "ha": "right", "va": "center"}
+        text = f"{unit.scale * rate['rate']:.0f}{unit.sign}"
+        axes.annotate(text, end, xytext=(-4, 0), textcoords="offset points", **label)
 
 
 def _mean(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -168,6 +205,8 @@ def _notes(sweeps: Sequence[Sweep]) -> Iterator[str]:
         "differ from the base model in their weights alone; thresholds are calibrated for each."
     )
     yield rates.NULL
+    if any(_top(p.arms.values()) > _limit(sweep, {}) for sweep in sweeps for p in sweep.points):
+        yield "Triangles: above the axis, with the value and no line to it; intervals in the CSV."
     for sweep in sweeps:
         if any(point.turn for point in sweep.points):
             yield (

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from esr import models
+from esr.analysis import metrics
 from esr.engine.base import Engine, Generation, GenerationRequest
 from esr.errors import UserError
 from esr.models import ModelSpec, SaeSource
@@ -20,8 +24,10 @@ from experiment_04_finetuning import evaluate as evaluation
 from experiment_04_finetuning.config import Config, read, sweep_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, show, sweep_table
 from plotting import finetuning_sweeps, plot_exp4
+from plotting.rates import Summary
 from plotting.selection import find_sources
-from tests import scripted
+from plotting.sources import Source
+from tests import made_up_outcomes, scripted
 from tests.plotting.printed import check
 
 PACKAGE = Path(evaluation.__file__).parent
@@ -216,6 +222,35 @@ async def test_trainings_of_one_mix_are_points_beside_each_other(
     esr = table[(table.percent == 50) & (table.arm == "steered") & (table.quantity == "esr_rate")]
     assert sorted(esr.training_seed) == [0, 3]
     check(plot_exp4.figures(find_sources(NAME, [tmp_path / "results"]))[0])
+
+
+@pytest.mark.parametrize(("restarts", "far"), [(60, True), (6, False)])
+def test_a_model_far_above_all_does_not_press_the_others_flat(restarts: int, far: bool) -> None:
+    """A hundred trials a model; one of them restarts in so many of its unsteered answers."""
+
+    def summary(multi: int) -> Summary:
+        outcomes = [
+            made_up_outcomes.graded(k % 10, 10, *([60] if k < multi else []), name=str(k))
+            for k in range(100)
+        ]
+        return metrics.summary(outcomes, 0)
+
+    source = cast("Source", SimpleNamespace(title="tiny-base", settings={}))
+    points = [
+        finetuning_sweeps.Point(percent, source, {"steered": summary(2), "unsteered": summary(n)})
+        for percent, n in ((0, 0), (10, 2), (50, restarts), (90, 3))
+    ]
+    sweep = finetuning_sweeps.Sweep("tiny-base", points, [])
+    figure, axes = plt.subplots()
+    limit = plot_exp4._limit(sweep, {})
+    plot_exp4._trend(axes, sweep, "multi_attempt_rate", limit, legend=False)
+    assert (limit < 0.2) is (far or restarts == 6)
+    triangles = [line for line in axes.lines if line.get_marker() == "^"]
+    heights = [float(value) for line in triangles for value in np.asarray(line.get_ydata())]
+    assert heights == ([100 * limit] if far else [])
+    assert ("60 %" in [text.get_text() for text in axes.texts]) is far
+    assert any("Triangles" in note for note in plot_exp4._notes([sweep])) is far
+    plt.close(figure)
 
 
 def test_held_out_questions_are_asked_of_models_trained_on_the_set_they_were_held_out_of() -> None:
