@@ -22,7 +22,7 @@ from plotting.finetuning_sweeps import ARMS, Sweep, sweeps
 from plotting.plot_exp5 import EXPERIMENT as PROMPTING
 from plotting.plot_exp5 import ORDER as VARIANTS
 from plotting.published import published
-from plotting.rates import Rate, Summary
+from plotting.rates import Summary
 from plotting.sources import Source
 
 EXPERIMENT = "experiment_04_finetuning"
@@ -51,15 +51,19 @@ def _rows(sweep: Sweep) -> list[Row]:
 def _limit(sweep: Sweep, prompted: Mapping[str, Summary]) -> float:
     """Of both rates, which share a scale, under prompting too; without models far above all."""
     paper = [v / 100 for q in rates.MULTI_AND_ESR for _, v in paper_points(sweep.base, q)]
-    tops = sorted(
-        [
-            *(_top([summary]) for summary in prompted.values()),
-            *(_top(point.arms.values()) for point in sweep.points),
-        ]
-    )
+    tops = _tops(sweep, prompted)
     while len(tops) > 2 and tops[-1] > FAR * max([tops[-2], *paper]) > 0:
         tops.pop()
     return max([*tops, *paper]) or 1.0
+
+
+def _tops(sweep: Sweep, prompted: Mapping[str, Summary]) -> list[float]:
+    """Where each model and each meta-prompt ends, in order."""
+    models = [
+        *([summary] for summary in prompted.values()),
+        *(p.arms.values() for p in sweep.points),
+    ]
+    return sorted(map(_top, models))
 
 
 def _top(summaries: Iterable[Summary]) -> float:
@@ -100,7 +104,7 @@ def _trend(axes: Axes, sweep: Sweep, quantity: str, limit: float, legend: bool) 
         line[line > unit.scale * limit] = np.nan
         at = [percent + 1.8 * row - 0.9 for percent in by_percent]
         axes.plot(at, line, "-", color=colour, linewidth=0.7, alpha=0.7)
-        _within(axes, places, shown, colour, unit, limit)
+        rates.points(axes, places, shown, colour, unit, limit=limit)
         rates.sizes(axes, list(by_percent), means, row, colour)
         axes.plot([], [], "o-", color=colour, markersize=3, label=label)
     if quantity == "conditional_improvement_rate":
@@ -114,28 +118,6 @@ def _trend(axes: Axes, sweep: Sweep, quantity: str, limit: float, legend: bool) 
     axes.set_xticks(range(0, 91, 10))
     if legend:
         axes.legend(loc="upper left", bbox_to_anchor=(0, 0.87), handlelength=1.2, borderaxespad=0)
-
-
-def _within(
-    axes: Axes,
-    places: Sequence[float],
-    shown: Sequence[Rate],
-    colour: str,
-    unit: rates.Unit,
-    limit: float,
-) -> None:
-    """Points with their intervals; a triangle at the axis' end, with the value, for those that
-    reach beyond it."""
-    far = [rates.top(rate, unit) > limit for rate in shown]
-    for place, rate, beyond in zip(places, shown, far, strict=True):
-        if not beyond:
-            rates.points(axes, [place], [rate], colour, unit)
-            continue
-        end = (place, unit.scale * limit)
-        axes.plot(*end, "^", color=colour, markersize=4.2, zorder=5)
-        label: Any = {"fontsize": style.SMALL, "color": colour, "ha": "right", "va": "center"}
-        text = f"{unit.scale * rate['rate']:.0f}{unit.sign}"
-        axes.annotate(text, end, xytext=(-4, 0), textcoords="offset points", **label)
 
 
 def _mean(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -171,7 +153,7 @@ def _prompted(
     axes: Axes, base: str, shown: Mapping[str, Summary], quantity: str, limit: float
 ) -> None:
     entries = [summary[quantity] for summary in shown.values()]
-    rates.points(axes, range(len(shown)), entries, style.colour(base))
+    rates.points(axes, range(len(shown)), entries, style.colour(base), limit=limit)
     rates.sizes(axes, range(len(shown)), entries)
     axes.set_xticks(range(len(shown)), [name.replace("_", "\n") for name in shown])
     axes.set_xlim(-0.5, len(shown) - 0.5)
@@ -199,13 +181,17 @@ def _differences(source: Source) -> str:
     return f"{variant}: baseline differs in {', '.join(differing)}." if differing else ""
 
 
-def _notes(sweeps: Sequence[Sweep]) -> Iterator[str]:
+def _notes(
+    sweeps: Sequence[Sweep], prompted: Mapping[str, Mapping[str, Summary]] | None = None
+) -> Iterator[str]:
+    """What must be said; ``prompted`` by base model, where prompting stands beside."""
     yield (
         f"{rates.INTERVALS} {rates.PALE} Figures along the upper edge: n. Fine-tuned models "
         "differ from the base model in their weights alone; thresholds are calibrated for each."
     )
     yield rates.NULL
-    if any(_top(p.arms.values()) > _limit(sweep, {}) for sweep in sweeps for p in sweep.points):
+    beside = [(sweep, (prompted or {}).get(sweep.base, {})) for sweep in sweeps]
+    if any(_tops(*both)[-1] > _limit(*both) for both in beside):
         yield "Triangles: above the axis, with the value and no line to it; intervals in the CSV."
     for sweep in sweeps:
         if any(point.turn for point in sweep.points):
@@ -261,13 +247,18 @@ def figures(sources: Sequence[Source]) -> list[Drawn]:
     tuned = sweeps([source for source in sources if "base_model" in source.settings])
     prompting = [source for source in sources if "prompt_variant_id" in source.settings]
     both = {s.base: (s, v) for s in tuned if (v := variants(prompting, s.base))}
-    drawn = [_figure(NAME, tuned, [row for sweep in tuned for row in _rows(sweep)], table(tuned))]
+    rows = [row for sweep in tuned for row in _rows(sweep)]
+    drawn = [_figure(NAME, tuned, rows, table(tuned), _notes(tuned))]
     if both:
         rows = [row for sweep, prompted in both.values() for row in _beside(sweep, prompted)]
         shown = [sweep for sweep, _ in both.values()]
         differing = [_differences(source) for source in prompting if source.model in both]
         numbers = combined_table(shown, prompting)
-        drawn.append(_figure(COMBINED, shown, rows, numbers, differing))
+        notes = [
+            *_notes(shown, {base: prompted for base, (_, prompted) in both.items()}),
+            *differing,
+        ]
+        drawn.append(_figure(COMBINED, shown, rows, numbers, notes))
     return drawn
 
 
@@ -276,13 +267,13 @@ def _figure(
     shown: Sequence[Sweep],
     rows: Sequence[Row],
     numbers: pd.DataFrame,
-    notes: Sequence[str] = (),
+    notes: Iterable[str],
 ) -> Drawn:
     return figure.compose(
         *(name, EXPERIMENT, rows, numbers),
         about=ABOUT[name],
         sources=[point.source for sweep in shown for point in sweep.points],
-        notes=[*_notes(shown), *notes],
+        notes=notes,
         width=style.PAGE_WIDTH,
     )
 

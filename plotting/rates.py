@@ -185,6 +185,7 @@ def points(
     colour: str,
     unit: Unit = SHARE,
     look: Mapping[str, Any] | None = None,
+    limit: float = np.inf,
 ) -> None:
     """Points with their intervals; nothing where a rate is not defined.
 
@@ -195,15 +196,25 @@ def points(
         colour: of the points.
         unit: of the rates.
         look: of the points, where they are not to be filled circles.
+        limit: of the axis; what reaches beyond is a triangle there, with its value.
     """
     marker = {"marker": "o", "markersize": 3.6, **(look or {})}
     for place, rate in zip(places, shown, strict=True):
-        if rate["rate"] is not None:
+        if top(rate, unit) > limit:
+            _far(axes, (place, unit.scale * limit), rate, colour, unit)
+        elif rate["rate"] is not None:
             alpha = 0.3 if rate["n"] < FEW else 1.0
             for ends, line in _whisker(rate, unit, "_"):
                 axes.plot([place, place], ends, **line, alpha=alpha)
             value = [unit.scale * rate["rate"]]
             axes.plot([place], value, color=colour, zorder=5, alpha=alpha, **marker)
+
+
+def _far(axes: Axes, end: tuple[float, float], rate: Rate, colour: str, unit: Unit) -> None:
+    axes.plot(*end, "^", color=colour, markersize=4.2, zorder=5)
+    label: Any = {"fontsize": style.SMALL, "color": colour, "ha": "right", "va": "center"}
+    text = f"{unit.scale * rate['rate']:.0f}{unit.sign}"
+    axes.annotate(text, end, xytext=(-4, 0), textcoords="offset points", **label)
 
 
 def sizes(

@@ -20,7 +20,6 @@ from esr.models import ModelSpec, SaeSource
 from esr.runs.results import read_results
 from esr.runs.run_metadata import RunMetadata
 from esr.steering.interventions import Boost
-from experiment_04_finetuning import evaluate as evaluation
 from experiment_04_finetuning.config import Config, read, sweep_of
 from experiment_04_finetuning.evaluate import NAME, evaluate, show, sweep_table
 from plotting import finetuning_sweeps, plot_exp4
@@ -29,8 +28,6 @@ from plotting.selection import find_sources
 from plotting.sources import Source
 from tests import made_up_outcomes, scripted
 from tests.plotting.printed import check
-
-PACKAGE = Path(evaluation.__file__).parent
 
 
 @dataclass
@@ -224,16 +221,18 @@ async def test_trainings_of_one_mix_are_points_beside_each_other(
     check(plot_exp4.figures(find_sources(NAME, [tmp_path / "results"]))[0])
 
 
+def summary(multi: int) -> Summary:
+    """Of a hundred trials, of which so many restart and improve."""
+    outcomes = [
+        made_up_outcomes.graded(k % 10, 10, *([60] if k < multi else []), name=str(k))
+        for k in range(100)
+    ]
+    return metrics.summary(outcomes, 0)
+
+
 @pytest.mark.parametrize(("restarts", "far"), [(60, True), (6, False)])
 def test_a_model_far_above_all_does_not_press_the_others_flat(restarts: int, far: bool) -> None:
     """A hundred trials a model; one of them restarts in so many of its unsteered answers."""
-
-    def summary(multi: int) -> Summary:
-        outcomes = [
-            made_up_outcomes.graded(k % 10, 10, *([60] if k < multi else []), name=str(k))
-            for k in range(100)
-        ]
-        return metrics.summary(outcomes, 0)
 
     source = cast("Source", SimpleNamespace(title="tiny-base", settings={}))
     points = [
@@ -244,12 +243,30 @@ def test_a_model_far_above_all_does_not_press_the_others_flat(restarts: int, far
     figure, axes = plt.subplots()
     limit = plot_exp4._limit(sweep, {})
     plot_exp4._trend(axes, sweep, "multi_attempt_rate", limit, legend=False)
-    assert (limit < 0.2) is (far or restarts == 6)
+    assert limit < 0.2
     triangles = [line for line in axes.lines if line.get_marker() == "^"]
     heights = [float(value) for line in triangles for value in np.asarray(line.get_ydata())]
     assert heights == ([100 * limit] if far else [])
     assert ("60 %" in [text.get_text() for text in axes.texts]) is far
     assert any("Triangles" in note for note in plot_exp4._notes([sweep])) is far
+    plt.close(figure)
+
+
+def test_a_meta_prompt_far_above_all_is_drawn_beside() -> None:
+    """At the end of the axis that prompting and fine-tuning share, and the caption says so."""
+
+    source = cast("Source", SimpleNamespace(title="tiny-base", settings={}))
+    arms = {"steered": summary(2), "unsteered": summary(0)}
+    points = [finetuning_sweeps.Point(percent, source, arms) for percent in (0, 50)]
+    sweep = finetuning_sweeps.Sweep("tiny-base", points, [])
+    prompted = {"none": summary(2), "self_monitor": summary(70)}
+    figure, axes = plt.subplots()
+    limit = plot_exp4._limit(sweep, prompted)
+    plot_exp4._prompted(axes, "tiny-base", prompted, "multi_attempt_rate", limit)
+    assert limit < 0.2
+    assert "70 %" in [text.get_text() for text in axes.texts]
+    assert any("Triangles" in note for note in plot_exp4._notes([sweep], {"tiny-base": prompted}))
+    assert not any("Triangles" in note for note in plot_exp4._notes([sweep]))
     plt.close(figure)
 
 
